@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -235,7 +236,8 @@ def _write_study(
             if source is not None:
                 keep_record(key, source, kept, Store(new))
         shared = shared_runs(shown, sources[0].root, reports) if shown is not None else ""
-        render(shown, new, note, kept, search, shared)
+        home = Path(os.path.relpath(reports / PAGE, folder)).as_posix()
+        render(shown, new, note, kept, search, shared, home)
     for key in set(kept.record_keys()) - wanted:
         # A source may be this very folder, or lead to it.
         here = kept.folder(key).resolve()

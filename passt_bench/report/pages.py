@@ -71,6 +71,7 @@ def render(
     kept: Store | None = None,
     search: SearchRecord | None = None,
     shared: str = "",
+    home: str = f"../{PAGE}",
 ) -> Path:
     """Writes the report of a study, a search, or both: a self-contained page, and its parts.
 
@@ -79,13 +80,14 @@ def render(
     Records are linked if they are beside the page, or in ``kept``, the store that will be. The note
     above the answer is about variants that the page does not show. With a search, the results are
     those of the study that confirms it; None without one. ``shared``: see `build.shared_runs`.
+    ``home`` is the index of all reports, relative to the page.
     """
     view = study_view(results) if results is not None else None
     tables: dict[str, Table] = {}
     drawings: dict[str, list[Drawing]] = {}
     facts: list[tuple[str, list[Fact]]] = []
     context: dict[str, Any] = {"view": view, "search": search, "note": note, "facts": facts}
-    context["shared"] = shared
+    context |= {"shared": shared, "home": home}
     if search is not None:
         tables["settings"], drawings["search"] = settings(search), draw_search(search)
         facts.append(("The search", search_facts(search)))
@@ -113,6 +115,7 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
         facts.append((f"{title_of(record)}{other}, {data_of(record)}", evaluation_facts(record)))
         facts += [("Note", note) for note in record.notes]
     context = {
+        "home": f"../{PAGE}",
         "about": {"study": EVALUATIONS, "question": "Checkpoint results next to published numbers"},
         "kicker": [counted(len(records), "evaluation"), *datasets],
         "view": None,

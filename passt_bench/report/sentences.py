@@ -174,14 +174,22 @@ def crossings(view: StudyView, found: Sequence[Gain]) -> str:
 
 def _against(gain: Gain) -> str:
     names = quoted(gain.variant.name), quoted(gain.other.name)
-    return f"{names[0]} trains {times(gain.speedup)} as fast as {names[1]}"
+    fast = gain.speedup.value >= 1
+    return f"{names[0]} {_pace(gain.speedup)} {'as' if fast else 'than'} {names[1]}"
+
+
+def _pace(speedup: Span) -> str:
+    """``trains 2.1× as fast`` or ``trains 1.6× slower``."""
+    if speedup.value >= 1:
+        return f"trains {times(speedup)} as fast"
+    return f"trains {times(Span(1 / speedup.value, 1 / speedup.high, 1 / speedup.low))} slower"
 
 
 def _gain(view: StudyView, v: VariantView) -> str:
     """The speed-up by a variant, and its memory, relative to the baseline."""
     saved = Span(v.saved_per_clip / view.baseline.saved_per_clip)
     memory = f" with {times(saved)} the memory for backward" if saved.known else ""
-    return f"trains {times(v.cost(TRAIN_STEP).speedup)} as fast{memory}"
+    return f"{_pace(v.cost(TRAIN_STEP).speedup)}{memory}"
 
 
 def fastest_without_loss(view: StudyView) -> str | None:

@@ -1,4 +1,5 @@
 import json
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -56,6 +57,13 @@ def test_show_prints_a_result_again_and_as_json(cli: Cli) -> None:
     assert (
         found["answer"] in json.loads((REPORTS / "quick" / "summary.json").read_text())["headline"]
     )
+
+
+def test_what_is_slower_is_called_slower() -> None:
+    results, _ = load("engine", REPORTS / "engine", REPORTS)
+    assert results is not None
+    text = " ".join(shown(study_view(results)).split())
+    assert re.search(r"“2021” trains 1\.[89]\d?× \[[\d., ]+\] slower with 1\.\d+× the memory", text)
 
 
 def test_a_search_without_a_confirmation_shows_its_best_trials() -> None:
