@@ -36,6 +36,7 @@ from passt_bench.runner.evaluation_inputs import (
     published_set,
 )
 from passt_bench.runner.initial_weights import sha256_of
+from passt_bench.runner.kept_models import name_of
 from passt_bench.runner.planned_cell import MODEL
 from passt_bench.runner.request import data_folders, typed_command
 from passt_bench.runner.run_status import lock
@@ -236,9 +237,11 @@ def _compared(job: _Job, other: _Job, margin: float) -> _Job:
 
 
 def _file_name(path: Path) -> str:
-    """The file's name; for a model beside its record the key, because such files share a name."""
-    kept = path.name == MODEL and path.with_name("record.json").is_file()
-    return path.resolve().parent.name if kept else path.name
+    """The file's name; of a kept model, whose files share one, that in a study, or else its key."""
+    if path.name != MODEL or not path.with_name("record.json").is_file():
+        return path.name
+    folder = path.resolve().parent
+    return name_of(folder.name, Store(folder.parent.parent)) or folder.name
 
 
 def _key(record: EvaluationRecord, columns: np.ndarray) -> str:

@@ -43,16 +43,28 @@ def describe_models(todo: Sequence[PlannedCell]) -> str:
 
 def kept_models(study: StudyRecord, store: Store) -> list[str]:
     """The names of the models that were kept, as `find_model` takes them."""
-    return [
-        ":".join((study.name, variant.name, *_place(cell)))
+    kept = _names(study).items()
+    return [name for name, key in kept if (store.folder(key) / MODEL).is_file()]
+
+
+def name_of(key: str, store: Store) -> str | None:
+    """The name of the model of a run, in the first study that has it."""
+    studies = map(store.study, sorted(store.studies()))
+    runs = (item for study in studies for item in _names(study).items())
+    return next((name for name, own in runs if own == key), None)
+
+
+def _names(study: StudyRecord) -> dict[str, str]:
+    """Name → key of every run of a study."""
+
+    def place(cell: CellRecord) -> list[str]:
+        return [str(cell.seed), *([] if cell.fold is None else [str(cell.fold)])]
+
+    return {
+        ":".join((study.name, variant.name, *place(cell))): cell.key
         for variant in study.variants
         for cell in variant.cells
-        if (store.folder(cell.key) / MODEL).is_file()
-    ]
-
-
-def _place(cell: CellRecord) -> tuple[str, ...]:
-    return (str(cell.seed), *([] if cell.fold is None else [str(cell.fold)]))
+    }
 
 
 def find_model(name: str, runs: Path) -> str:
@@ -70,30 +82,19 @@ def find_model(name: str, runs: Path) -> str:
         return name
     store = Store(runs)
     record = store.study(study)
-    cells = {
-        (variant.name, *_place(cell)): cell.key
-        for variant in record.variants
-        for cell in variant.cells
-    }
-    variants = [variant.name for variant in record.variants]
-    # A variant's name may have colons, so the longest that fits is meant.
-    fitting = [name for name in variants if f"{rest}:".startswith(f"{name}:")]
-    variant = max(fitting, key=len, default=rest)
-    check_known(variant, variants, "no such variant", field="--checkpoint", source=study)
-    wanted = tuple(rest[len(variant) + 1 :].split(":")) if len(rest) > len(variant) else ()
-    runs_of = [
-        key for place, key in cells.items() if place[: 1 + len(wanted)] == (variant, *wanted)
-    ]
-    paths = [store.folder(key) / MODEL for key in runs_of]
+    fitting = [key for known, key in _names(record).items() if f"{known}:".startswith(f"{name}:")]
+    paths = [store.folder(key) / MODEL for key in fitting]
     if found := [path for path in paths if path.is_file()]:
         return str(found[0])
-    kept = [each for each in kept_models(record, store) if each.startswith(f"{study}:{variant}:")]
-    remedy = f"Kept: {', '.join(kept)}. " if kept else ""
-    if runs_of:
+    variants = [variant.name for variant in record.variants]
+    if not any(f"{rest}:".startswith(f"{variant}:") for variant in variants):
+        check_known(rest, variants, "no such variant", field="--checkpoint", source=study)
+    remedy = f"Kept: {', '.join(kept)}. " if (kept := kept_models(record, store)) else ""
+    if fitting:
         again = record.command + " --keep-models" * ("--keep-models" not in record.command)
         remedy += f"It can be trained again, with the same result: {again}"
     raise InputError(
-        "the model of this run was not kept" if runs_of else "the study has no such run",
+        "the model of this run was not kept" if fitting else "the study has no such run",
         field="--checkpoint",
         value=name,
         remedy=remedy or f"Known seeds: {', '.join(map(str, record.seeds))}.",

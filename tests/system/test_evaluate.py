@@ -311,7 +311,7 @@ def test_a_kept_model_has_the_metric_of_its_run_and_starts_more(cli: Cli, tmp_pa
     assert kept.classes == taught.fingerprint.classes
 
     record = evaluated(runs, model)
-    assert record.name == taught.key
+    assert record.name == "learn:none:0"
     assert record.fingerprint.digest == taught.fingerprint.digest
     assert record.metrics["mAP"] == pytest.approx(taught.metrics["mAP"], abs=1e-6)
     assert sorted(load_frame(runs)["kind"]) == ["evaluation", "quality", "quality"]
