@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from passt_bench.runner.studies import StudyFile
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
