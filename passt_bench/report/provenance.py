@@ -44,7 +44,7 @@ def measurement_facts(
     """(name, value) pairs about machine, engine, versions and the cost sessions."""
     rounds = [
         f"{session.rounds} interleaved rounds of {counted(session.steps, 'step')}, "
-        f"one process per variant, {significant(session.seconds, 2)} s"
+        f"{_processes(session)} per variant, {significant(session.seconds, 2)} s"
         for session in sessions
     ]
     versions = (", ".join(f"{n} {v}" for n, v in sorted(r.versions.items())) for r in records)
@@ -65,6 +65,11 @@ def measurement_facts(
         *fact("Measured matmul peak", [f"{significant(p / 1e9)} GFLOP/s" for p in peaks], ", "),
         *fact("Vendor's peak", distinct(stated)),
     ]
+
+
+def _processes(session: SessionRecord) -> str:
+    several = len(session.restarts) > 1
+    return f"{len(session.restarts)} processes, in turn," if several else "one process"
 
 
 def finished(view: StudyView) -> str:

@@ -244,13 +244,14 @@ def check_ratios(device: torch.device) -> Iterator[Check]:
         half_width=tolerance / 4,
         seconds=30.0 if cuda else 300.0,
     )
-    measured = run_session(arms, "model", spec).arms
+    result = run_session(arms, "model", spec)
+    measured = result.arms
     for name, arm in measured.items():
         if arm.status != "ok":
             raise RuntimeError(f"{name}: {arm.status}, {arm.message}")
     samples = {name: arm.samples for name, arm in measured.items()}
     for name, times in steps.items():
-        ratio = ratio_intervals(samples[name], samples["model"])[STEP]
+        ratio = ratio_intervals(samples[name], samples["model"], result.restarts)[STEP]
         for end in (ratio.low, ratio.high) if name != "model" else ():
             yield Check(f"step ratio, {name}", times / _REPEATS, end, tolerance, "x")
 

@@ -40,7 +40,7 @@ SMALL = Recipe(
     frontend=passt_frontend(jitter=False),
     data=DataSpec("audioset", seconds=1.0),
     measurement=MeasurementSpec(
-        batch_size=2, warmup_steps=1, rounds=6, most_rounds=6, steps=1, seconds=0.1
+        batch_size=2, warmup_steps=1, restarts=1, rounds=6, most_rounds=6, steps=1, seconds=0.1
     ),
 )
 STUDY = Study(
