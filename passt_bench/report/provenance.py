@@ -44,7 +44,7 @@ def measurement_facts(
     """(name, value) pairs about machine, engine, versions and the cost sessions."""
     rounds = [
         f"{session.rounds} interleaved rounds of {counted(session.steps, 'step')}, "
-        f"{_processes(session)} per variant, {significant(session.seconds, 2)} s"
+        f"{_processes(session)}, {significant(session.seconds, 2)} s"
         for session in sessions
     ]
     versions = (", ".join(f"{n} {v}" for n, v in sorted(r.versions.items())) for r in records)
@@ -68,8 +68,8 @@ def measurement_facts(
 
 
 def _processes(session: SessionRecord) -> str:
-    several = len(session.restarts) > 1
-    return f"{len(session.restarts)} processes, in turn," if several else "one process"
+    several = f"{len(session.restarts)} processes per variant, one after the other"
+    return several if len(session.restarts) > 1 else "one process per variant"
 
 
 def finished(view: StudyView) -> str:

@@ -96,6 +96,7 @@ def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared: Path
     (session,) = store.sessions()
     assert [arm.status for arm in session.arms] == ["ok"] * 3
     assert session.published_protocol == {"batch": 3, "warmup": 10, "steps": 2}
+    assert len(session.restarts) == 2 and sum(session.restarts) == session.rounds
     samples = unpack_json((store.folder(session.key) / "samples.json.gz").read_bytes())
     for arm in session.arms:
         assert arm.published and arm.published > 0
@@ -107,7 +108,13 @@ def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared: Path
 def test_the_page_and_its_files(compared: Path, tmp_path: Path) -> None:
     folder = compared / "rep" / "mine"
     page = (folder / "index.html").read_bytes()
-    for text in (b"The published speed test", b"panns_micro", b"Tokens and arithmetic"):
+    for text in (
+        b"The published speed test",
+        b"panns_micro",
+        b"Tokens and arithmetic",
+        b"2 processes per variant, one after the other",
+        b"95 % intervals that cover differences between processes",
+    ):
         assert text in page
     kept = {path.name for path in (folder / "tables").iterdir()}
     wanted = {"speed", "cost", "memory", "ratios", "arithmetic", "published"}
