@@ -128,8 +128,8 @@ def ratio_intervals(
 def noise_half_width(ratios: Sequence[float], done: Sequence[int], restarts: int) -> float:
     """Half width of a ratio's interval, relative, if processes did not differ.
 
-    The noise of a round follows from the differences of successive rounds in one process, so that a
-    session may end by it: it does not depend on how the restarts' medians differ.
+    The noise of a round follows from the differences of successive rounds of one process. It does
+    not depend on how restarts differ, so a session that ends by it keeps the interval's coverage.
 
     Args:
         ratios: of each round so far.

@@ -371,7 +371,7 @@ class MeasurementSpec:
     turn_seconds: Annotated[float, Field(gt=0, description="Time limit of a turn, in s.")] = 300.0
 
     def processes(self, *, gpu: bool) -> int:
-        """Number of restarts; fewer on a GPU, where each may compile for a minute."""
+        """Number of restarts; by default fewer on a GPU, where a process starts more slowly."""
         return self.restarts or (3 if gpu else 5)
 
 
