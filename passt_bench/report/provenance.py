@@ -45,7 +45,7 @@ def measurement_facts(
     """(name, value) pairs about machine, engine, versions and the cost sessions."""
     rounds = [
         f"{session.rounds} interleaved rounds of {counted(session.steps, 'step')}, "
-        f"one process per variant, {significant(session.seconds, 2)} s"
+        f"{_processes(session)}, {significant(session.seconds, 2)} s"
         for session in sessions
     ]
     versions = (", ".join(f"{n} {v}" for n, v in sorted(r.versions.items())) for r in records)
@@ -66,6 +66,11 @@ def measurement_facts(
         *fact("Measured matmul peak", [f"{significant(p / 1e9)} GFLOP/s" for p in peaks], ", "),
         *fact("Vendor's peak", distinct(stated)),
     ]
+
+
+def _processes(session: SessionRecord) -> str:
+    several = f"{len(session.restarts)} processes per variant, one after the other"
+    return several if len(session.restarts) > 1 else "one process per variant"
 
 
 def finished(view: StudyView) -> str:

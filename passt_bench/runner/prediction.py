@@ -155,7 +155,9 @@ def calibrate(
     result = run_session(
         [Arm(key, RecipeFactory(recipe, _CLASSES), engine) for key, recipe in recipes.items()],
         "products",
-        MeasurementSpec(warmup_steps=1, rounds=MIN_ROUNDS, most_rounds=MIN_ROUNDS, steps=1),
+        MeasurementSpec(
+            warmup_steps=1, restarts=1, rounds=MIN_ROUNDS, most_rounds=MIN_ROUNDS, steps=1
+        ),
         progress=progress,
     )
     works = {

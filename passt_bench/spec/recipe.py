@@ -327,11 +327,7 @@ class EngineSpec:
         LATER,
     ] = "none"
     accumulate: Annotated[
-        int,
-        Field(
-            ge=1, description="Equal chunks of a batch whose gradients are added up, one by one."
-        ),
-        LATER,
+        int, Field(ge=1, description="Equal chunks of a batch whose gradients are added up."), LATER
     ] = 1
     graph: Annotated[
         bool, Field(description="Whether a CUDA graph replays the whole training step."), LATER
@@ -359,23 +355,24 @@ class MeasurementSpec:
     batch_size: Annotated[
         int | None, Field(gt=0, description="Clips per measured step; None: training.batch_size.")
     ] = None
-    warmup_steps: Annotated[
-        int, Field(ge=1, description="Minimum number of warm-up steps per variant.")
-    ] = 5
-    rounds: Annotated[int, Field(ge=6, description="Minimum number of rounds.")] = 15
-    most_rounds: Annotated[int, Field(ge=6, description="Maximum number of rounds.")] = 60
+    warmup_steps: Annotated[int, Field(ge=1, description="Minimum warm-up steps per variant.")] = 5
+    restarts: Annotated[
+        int | None, Field(ge=1, description="Processes of each variant in turn; None: 5, GPU 3.")
+    ] = None
+    rounds: Annotated[int, Field(ge=6, description="Minimum rounds, of all restarts.")] = 15
+    most_rounds: Annotated[int, Field(ge=6, description="Maximum rounds, of all restarts.")] = 60
     steps: Annotated[int, Field(gt=0, description="Steps of each variant in a round.")] = 3
     half_width: Annotated[
-        float,
-        Field(gt=0, description="Target precision of the step-time ratio, e.g. 0.03 = ±3 %."),
+        float, Field(gt=0, description="Target precision of the step-time ratio: 0.03 is ±3 %.")
     ] = 0.03
     seconds: Annotated[
-        float,
-        Field(gt=0, description="Time limit in seconds of all rounds; at least six always run."),
+        float, Field(gt=0, description="Time limit in seconds of all rounds; six always run.")
     ] = 50.0
-    turn_seconds: Annotated[
-        float, Field(gt=0, description="Time limit in seconds of one variant in one round.")
-    ] = 300.0
+    turn_seconds: Annotated[float, Field(gt=0, description="Time limit of a turn, in s.")] = 300.0
+
+    def processes(self, *, gpu: bool) -> int:
+        """Number of restarts; by default fewer on a GPU, where a process starts more slowly."""
+        return self.restarts or (3 if gpu else 5)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ BASE: Leaves = guards.read("keys")["base"]
 _ADDED = ("attention", "residual", "graph", "evaluate_precision", "recompute")
 _ADDED += ("frontend", "accumulate")
 ADDED = {"training.steps", "training.clips", *(f"engine.{name}" for name in _ADDED)}
+ADDED |= {"measurement.restarts"}
 
 
 def test_drawn_recipes_keep_their_keys() -> None:
