@@ -66,7 +66,8 @@ def predict(
     from passt_bench.runner import predict as runner
     from passt_bench.runner.kept_models import find_model
     from passt_bench.spec.codec import validate
-    from passt_bench.spec.recipe import EngineSpec, Patchout
+    from passt_bench.spec.engine import EngineSpec
+    from passt_bench.spec.recipe import Patchout
     from passt_bench.spec.study import parse_patchout
     from passt_bench.training.engine import Engine
     from passt_bench.vocabulary import are_numbers

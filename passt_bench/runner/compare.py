@@ -13,9 +13,10 @@ from passt_bench.errors import InputError
 from passt_bench.models import build_model
 from passt_bench.registry import MODELS
 from passt_bench.spec.codec import spellings
+from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions
-from passt_bench.spec.recipe import EngineSpec, ModelSpec, Patchout, Recipe
+from passt_bench.spec.recipe import ModelSpec, Patchout, Recipe
 from passt_bench.spec.study import Study, Variant, override, parse_assignments
 
 # Table 1 of the paper, as far as its models can be built.

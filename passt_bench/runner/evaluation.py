@@ -41,8 +41,9 @@ from passt_bench.runner.planned_cell import MODEL
 from passt_bench.runner.request import data_folders, typed_command
 from passt_bench.runner.run_status import lock
 from passt_bench.spec.codec import validate
+from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.key import digest, key_fields
-from passt_bench.spec.recipe import EngineSpec, Patchout
+from passt_bench.spec.recipe import Patchout
 from passt_bench.training.clip_bootstrap import (
     RESAMPLES,
     clip_intervals,
