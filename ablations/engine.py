@@ -4,7 +4,7 @@ Question: which part of the way from the engine of 2021 to today's pays, in spee
 
 Command: nox -s ablate -- engine
          nox -s ablate -- engine --device cuda
-Expected time: about 18 minutes on two CPU cores, 5 on a GPU; no data.
+Expected time: about 26 minutes on two CPU cores, 8 on a GPU; no data.
 
 Design: PaSST-S in training (474 tokens). The baseline is today's engine; each variant changes one
 setting, the last one all back to those of 2021. On a GPU the baseline has fused attention, is
@@ -53,5 +53,5 @@ STUDY = Study(
         ),
     ),
     seeds=(),
-    minutes=18,
+    minutes=26,
 )  # fmt: skip

@@ -5,7 +5,7 @@ length on is PaSST slower than a CNN, with and without patchout?
 
 Command: nox -s ablate -- length
          nox -s ablate -- length --device cuda
-Expected time: about 23 minutes on two CPU cores, 5 on a GPU; no data.
+Expected time: about 33 minutes on two CPU cores, 8 on a GPU; no data.
 
 Design: PaSST-B without patchout, the same with structured patchout of 0.6 of the patches (PaSST-S
 drops 0.6 of those of ten seconds), and the CNNs CNN14 and MobileNetV3, on 1, 3, 10 and 30 seconds;
@@ -46,5 +46,5 @@ STUDY = Study(
         for name, changes in _MODELS.items()
     ),
     seeds=(),
-    minutes=23,
+    minutes=33,
 )

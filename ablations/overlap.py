@@ -9,7 +9,7 @@ patchout together with stride; three designs separate the two:
 - equal tokens: as many patches are kept at every stride.
 
 Command: nox -s ablate -- overlap
-Expected time: about 3 minutes on two CPU cores (built-in synthetic scenes).
+Expected time: about 4 minutes on two CPU cores (built-in synthetic scenes).
 
 Expected outcome: a finer stride gains mAP at full tokens; at equal tokens the gain is smaller.
 """
@@ -53,5 +53,5 @@ STUDY = Study(
             "at equal tokens": {"stride 6, 32 patches": 1, "stride 8, 32 patches": -1},
         }
     },
-    minutes=3,
+    minutes=4,
 )

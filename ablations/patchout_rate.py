@@ -3,7 +3,7 @@
 Question: how much of the grid can be dropped before mAP falls, and does that depend on the kind?
 
 Command: nox -s ablate -- patchout_rate
-Expected time: about 4 minutes on two CPU cores (built-in synthetic scenes).
+Expected time: about 6 minutes on two CPU cores (built-in synthetic scenes).
 
 Expected outcome: a slope that steepens beyond a rate of 0.5; frequency rows cost most at 0.75.
 """
@@ -37,5 +37,5 @@ STUDY = Study(
         },
         "kinds at a rate of 0.5": pairwise(*(f"{kind} 0.5" for kind in _KINDS)),
     },
-    minutes=4,
+    minutes=6,
 )

@@ -126,6 +126,12 @@ def passt_step() -> Recipe:
         data=DataSpec("audioset", seconds=10.0),
         engine=EngineSpec(threads=2),
         measurement=MeasurementSpec(
-            batch_size=2, warmup_steps=2, rounds=6, steps=1, half_width=0.05, seconds=450.0
+            batch_size=2,
+            warmup_steps=2,
+            restarts=3,
+            rounds=6,
+            steps=1,
+            half_width=0.05,
+            seconds=450.0,
         ),
     )

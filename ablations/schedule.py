@@ -4,7 +4,7 @@ Question: patchout as a warm-up (falling: short sequences first, the whole grid 
 regularizer (rising), against the same number of tokens throughout?
 
 Command: nox -s ablate -- schedule
-Expected time: about 2 minutes on two CPU cores (built-in synthetic scenes).
+Expected time: about 3 minutes on two CPU cores (built-in synthetic scenes).
 
 Design: rising and falling to 0.75 in four stages drop 0, 25, 50 and 75 % of the patches, 37.5 %
 on average; the baseline drops 37.5 % throughout, exactly as many tokens. “none” is the upper
@@ -37,5 +37,5 @@ STUDY = Study(
         Variant("constant .75", {"patchout": _FULL}, reference=True),
         Variant("none", reference=True),
     ),
-    minutes=2,
+    minutes=3,
 )

@@ -1,21 +1,27 @@
-"""Distribution-free intervals of medians, summaries of raw timing samples, verdicts of intervals.
+"""Intervals of medians, summaries of raw timing samples, verdicts of intervals.
 
 Imports no torch, so that a report can recompute every statistic from the raw samples.
 Samples of one variant are nested lists ``[round][step]`` in seconds. The steps inside a round
-follow each other and are not independent, so the unit is always the round: its median.
+follow each other and are not independent, so the smallest unit is the round: its median.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import comb, isfinite
-from statistics import median
+from itertools import accumulate, pairwise
+from math import comb, exp, inf, isfinite, log, pi, sqrt
+from statistics import fmean, median, stdev
+from typing import TypeVar
+
+from scipy.special import stdtrit
 
 from passt_bench.records.evaluation import ReadVerdict
 from passt_bench.records.session import Interval
 from passt_bench.registry import Better
 
+T = TypeVar("T")
 Rounds = Sequence[Sequence[float]]
+_QUARTILE = 0.6745  # median of the absolute value of a standard normal variable
 
 
 def interval_ranks(n: int, confidence: float = 0.95) -> tuple[int, int, float]:
@@ -51,20 +57,46 @@ def interval_ranks(n: int, confidence: float = 0.95) -> tuple[int, int, float]:
     return k - 1, n - k, 1 - 2 * outside[-1] / 2**n
 
 
-def median_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
-    """The median and its distribution-free interval, see `interval_ranks`.
+def by_restart(values: Sequence[T], restarts: Sequence[int]) -> list[Sequence[T]]:
+    """One value per round, divided into those of each restart.
 
-    With fewer than six values the interval is their range, which covers less than 95 %.
+    ``restarts`` has the rounds of each; with one or none, as in older records, all rounds are of
+    the same processes. A restart without values is left out.
+    """
+    ends = accumulate(restarts)
+    parts = [values[end - n : end] for n, end in zip(restarts, ends, strict=True)]
+    return [part for part in parts if part] if len(restarts) > 1 else [values]
+
+
+def median_interval(values: Iterable[float], restarts: Sequence[int] = ()) -> Interval:
+    """The median of one value per round, with a 95 % interval.
+
+    A process has an effect of its own on its speed, which all of its rounds share. So with several
+    restarts (see `by_restart`) the interval is the t interval of the mean over restarts of the
+    logarithms of their medians, extended to the median of all rounds if it lies outside. With one
+    it is distribution-free (see `interval_ranks`) and lacks the differences between processes; with
+    fewer than six values it is then their range, which covers less than 95 %.
 
     Raises:
         ValueError: no values, or one that is not finite.
     """
-    ordered = [float(value) for value in values]
-    low, high, _ = interval_ranks(len(ordered), confidence)
+    given = [float(value) for value in values]
+    ordered = sorted(given)
+    low, high, _ = interval_ranks(len(ordered))
     if not all(map(isfinite, ordered)):
         raise ValueError("values must be finite")
-    ordered.sort()
-    return Interval(median(ordered), ordered[low], ordered[high], len(ordered))
+    middle, parts = median(ordered), by_restart(given, restarts)
+    if len(parts) < 2 or ordered[0] <= 0:
+        return Interval(middle, ordered[low], ordered[high], len(ordered))
+    logs = [log(median(part)) for part in parts]
+    center, half = fmean(logs), quantile(len(logs)) * stdev(logs) / sqrt(len(logs))
+    ends = exp(center - half), middle, exp(center + half)
+    return Interval(middle, min(ends), max(ends), len(ordered))
+
+
+def quantile(restarts: int) -> float:
+    """Half width of a 95 % interval over restarts in standard errors; normal with one restart."""
+    return float(stdtrit(restarts - 1, 0.975)) if restarts > 1 else 1.96
 
 
 def round_medians(rounds: Rounds) -> list[float]:
@@ -72,26 +104,45 @@ def round_medians(rounds: Rounds) -> list[float]:
     return [median(steps) for steps in rounds]
 
 
-def phase_intervals(samples: Mapping[str, Rounds]) -> dict[str, Interval]:
+def phase_intervals(
+    samples: Mapping[str, Rounds], restarts: Sequence[int] = ()
+) -> dict[str, Interval]:
     """Phase → median of the rounds' medians with its interval; a phase never timed is absent."""
-    return {name: median_interval(round_medians(x)) for name, x in samples.items() if x}
+    return {name: median_interval(round_medians(x), restarts) for name, x in samples.items() if x}
+
+
+def round_ratios(rounds: Rounds, baseline: Rounds) -> list[float]:
+    """Ratio of the medians in each round that both have; what slows a whole round cancels."""
+    pairs = zip(round_medians(rounds), round_medians(baseline), strict=False)
+    return [mine / other for mine, other in pairs if other > 0]
 
 
 def ratio_intervals(
-    samples: Mapping[str, Rounds], baseline: Mapping[str, Rounds]
+    samples: Mapping[str, Rounds], baseline: Mapping[str, Rounds], restarts: Sequence[int] = ()
 ) -> dict[str, Interval]:
-    """Phase → ratio to the baseline, taken round by round.
+    """Phase → ratio to the baseline, taken round by round; without phases that only one has."""
+    ratios = {name: round_ratios(x, baseline.get(name, ())) for name, x in samples.items()}
+    return {name: median_interval(x, restarts) for name, x in ratios.items() if x}
 
-    Each round gives one ratio of medians; what slows a whole round cancels in it. Rounds that only
-    one of the two has are left out, as are phases without a common round.
+
+def noise_half_width(ratios: Sequence[float], done: Sequence[int], restarts: int) -> float:
+    """Half width of a ratio's interval, relative, if processes did not differ.
+
+    The noise of a round follows from the differences of successive rounds of one process. It does
+    not depend on how restarts differ, so a session that ends by it keeps the interval's coverage.
+
+    Args:
+        ratios: of each round so far.
+        done: rounds of each restart so far; all restarts are taken to have as many as the last.
+        restarts: number of restarts in the end.
     """
-    ratios = {}
-    for name, rounds in samples.items():
-        pairs = zip(round_medians(rounds), round_medians(baseline.get(name, ())), strict=False)
-        values = [mine / other for mine, other in pairs if other > 0]
-        if values:
-            ratios[name] = median_interval(values)
-    return ratios
+    parts = by_restart(ratios, done)
+    steps = [abs(log(b / a)) for part in parts for a, b in pairwise(part)]
+    if not steps:
+        return inf
+    # Of independent normal values, and the standard error of their median.
+    deviation = median(steps) / (_QUARTILE * sqrt(2))
+    return quantile(restarts) * deviation * sqrt(pi / 2 / (restarts * done[-1]))
 
 
 def read_verdict(low: float, high: float, margin: float, better: Better) -> ReadVerdict:

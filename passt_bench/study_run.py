@@ -22,7 +22,7 @@ from passt_bench.records.run import Fingerprint, count_of
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.budget import step_ratios
-from passt_bench.runner.cells import MODEL, clear
+from passt_bench.runner.cells import clear
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.executor import (
     check_device,
@@ -32,6 +32,7 @@ from passt_bench.runner.executor import (
     prepare,
     train,
 )
+from passt_bench.runner.kept_models import describe_models, kept_models, with_kept_models
 from passt_bench.runner.plan import StudyPlan, missing_cells, plan_request
 from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.prediction import Predictor
@@ -40,6 +41,8 @@ from passt_bench.runner.run_status import PROGRESS, count_runs, hold_studies_loc
 from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
 from passt_bench.runner.tracking import regular_sync, updating_mlflow
 from passt_bench.spec.study import Study, parse_assignments
+
+_MODELS = 12  # kept models that are named at the end
 
 
 def run_study(
@@ -127,26 +130,34 @@ def _undecided(plan: StudyPlan, paths: Paths, seeds: int | None) -> str:
 
 def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> bool:
     """Trains, measures and reports a planned study, see `run_study`; prints what failed."""
-    from passt_bench.report.build import build_study  # slow (1 s), not needed for planning
+    # Slow (1 s), not needed for planning.
+    from passt_bench.report.build import build_study, load
+    from passt_bench.report.terminal import print_result
+    from passt_bench.report.view import study_view
 
     store, clock, name = Store(paths.runs), Stopwatch(), plan.study.name
-    todo = missing_cells(plan.cells, store, config.retry)
+    todo = _todo(plan, store, config)
     console.print(plan.study.question, markup=False)
     if plan.cells:
         console.print(describe_data(plan.record.fingerprint), markup=False)
     console.print(describe(plan, store, config, todo), markup=False)
-    if todo and not config.keep_models:
-        console.print(
-            "Trained models are not kept; use --keep-models to save each next to its record."
-        )
+    if todo:
+        console.print(describe_models(todo), markup=False)
     incomplete = execute_plan(plan, config, paths, console, todo)
     with updating_mlflow(paths.runs, clock, console) if config.track else nullcontext():
         page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
-    console.print(f"Finished in {duration(clock.elapsed)}. Page: {page}", markup=False)
+    console.print(f"Finished in {duration(clock.elapsed)}.", markup=False)
+    results, _ = load(name, paths.runs, paths.reports)
+    assert results is not None
+    print_result(console, study_view(results))
+    console.print(f"Page: {page}", markup=False)
     for sentence in incomplete.sentences():
         console.print(sentence, markup=False)
-    if config.keep_models and plan.cells:
-        console.print(_count_models(plan, store), markup=False)
+    if names := kept_models(plan.record, store):
+        more = [f"… {len(names) - _MODELS} more"] if len(names) > _MODELS else []
+        console.print("Models for predict and evaluate (--checkpoint NAME):")
+        for line in (*names[:_MODELS], *more):
+            console.print(f"  {line}", markup=False)
     return not incomplete
 
 
@@ -165,7 +176,7 @@ def execute_plan(
         InputError: the device of a recipe is not available.
     """
     store = Store(paths.runs)
-    todo = missing_cells(plan.cells, store, config.retry) if todo is None else todo
+    todo = _todo(plan, store, config) if todo is None else todo
     check_device(plan)
     if todo:
         fork_server()  # imports while features are prepared
@@ -177,13 +188,10 @@ def execute_plan(
     return find_incomplete(plan, store, measure(plan, config, store, console))
 
 
-def _count_models(plan: StudyPlan, store: Store) -> str:
-    kept = sum((store.folder(cell.key) / MODEL).is_file() for cell in plan.cells)
-    text = f"Kept {count_of(kept, 'model')} in {store.root}/records/KEY/{MODEL}."
-    if kept < len(plan.cells):
-        without = count_of(len(plan.cells) - kept, "run")
-        text += f" {without} without a model: failed, or finished before --keep-models was given."
-    return text
+def _todo(plan: StudyPlan, store: Store, config: RunConfig) -> list[PlannedCell]:
+    """What is to be trained, with the choice of the models that are kept."""
+    todo = missing_cells(plan.cells, store, config.retry, models=config.keep_models is True)
+    return with_kept_models(todo, config.keep_models)
 
 
 def _newer_page(name: str, paths: Paths) -> Path | None:

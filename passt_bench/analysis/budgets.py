@@ -94,23 +94,29 @@ def relative_flops(study: StudyRecord) -> Costs:
     return {name: flops / base for name, flops in spent.items()} if base else {}
 
 
-def relative_seconds(study: StudyRecord, arms: Mapping[str, ArmRecord]) -> Costs:
-    """The seconds of each variant's training steps, divided by the baseline's, as measured.
+def clip_seconds(study: StudyRecord, arms: Mapping[str, ArmRecord]) -> Costs:
+    """Seconds of a clip in a training step, divided by the baseline's, as measured.
 
     Without variants whose step was not measured together with the baseline's.
     """
-    timed = {name for name, arm in arms.items() if _STEP in arm.ratios}
-    variants = {v.name: v for v in study.variants if v.name in timed}
-    base = variants.get(study.baseline)
-    if base is None or not base.spent:
+    timed = {name: arm for name, arm in arms.items() if _STEP in arm.ratios}
+    if study.baseline not in timed:
         return {}
+    batch = timed[study.baseline].batch_size
+    return {name: x.ratios[_STEP].median * batch / x.batch_size for name, x in timed.items()}
 
-    def seconds(v: VariantRecord) -> float:  # of a clip, relative, times the clips
-        arm = arms[v.name]
-        each = arm.ratios[_STEP].median / arm.batch_size
-        return each * v.spent["steps"] * v.recipe.training.batch_size
 
-    return {name: seconds(v) / seconds(base) for name, v in variants.items() if v.spent}
+def relative_seconds(study: StudyRecord, arms: Mapping[str, ArmRecord]) -> Costs:
+    """The seconds of each variant's training steps, divided by the baseline's; see `clip_seconds`.
+
+    Empty if nothing is trained.
+    """
+    spent = (
+        (v.name, v.spent.get("steps", 0) * v.recipe.training.batch_size) for v in study.variants
+    )
+    clips, each = {name: n for name, n in spent if n}, clip_seconds(study, arms)
+    base = clips.get(study.baseline)
+    return {name: each[name] * n / base for name, n in clips.items() if name in each and base}
 
 
 def lines(study: StudyRecord, costs: Costs) -> list[Line]:

@@ -26,7 +26,7 @@ from passt_bench.errors import InputError, check_known
 from passt_bench.intervals import read_verdict
 from passt_bench.records.run import StudyRecord
 from passt_bench.registry import METRICS, Better
-from passt_bench.spec.study import Contrasts
+from passt_bench.spec.study import Contrasts, direction
 
 DEFAULT_MARGIN = 0.02
 # The level of each look, by their number, at which 5 % of studies err at any (Pocock 1977).
@@ -134,6 +134,8 @@ def declared_comparisons(
 ) -> dict[str, list[Comparison]]:
     """Family → comparisons that the study declares, and others, as far as it has their variants.
 
+    In the declared order. Of other families, what is declared as well is left out.
+
     The margin holds for differences of two means; of a slope or an interaction the verdict only
     says whether its interval excludes zero. One that is a comparison with the baseline has the
     interval of that comparison, so that a page has one verdict on it, unless it is declared alone
@@ -141,11 +143,20 @@ def declared_comparisons(
     """
     judged, found = _judge(study, cells, None, ended), {}
     names = {variant.name for variant in study.variants}
+    declared = {direction(w) for members in study.contrasts.values() for w in members.values()}
     for family, members in {**study.contrasts, **(families or {})}.items():
-        known = {name: weights for name, weights in members.items() if {*weights} <= names}
+        own = study.contrasts.get(family, {})
+        known = {
+            name: weights
+            for name, weights in members.items()
+            if {*weights} <= names and (name in own or direction(weights) not in declared)
+        }
         if known:
-            found[family] = judged.compare(known, shared=len(study.contrasts.get(family, ())) != 1)
-    return found
+            found[family] = judged.compare(known, shared=len(own) != 1)
+    place = {pair: number for number, pair in enumerate(study.contrast_order)}
+    every = [(family, item) for family, items in found.items() for item in items]
+    every.sort(key=lambda own: place.get((own[0], own[1].variant), len(place)))
+    return {family: [c for f, c in every if f == family] for family, _ in every}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from itertools import product
 
 import pandas as pd
 
@@ -53,8 +53,9 @@ class Results:
     # FLOPs or time → what each model needs to be as good as the baseline's with one of its budgets.
     reached: Mapping[str, Sequence[Reached]] = field(default_factory=dict)
     ended: int = 0  # how many of the first seeds have ended, in variants not shown as well
-    # Of a study of costs, by session: variant → seconds per clip of a training step in each round.
-    rounds: Sequence[Mapping[str, Sequence[float]]] = ()
+    # Of a study of costs, by session: rounds of each restart, and variant → seconds per clip of a
+    # training step in each round.
+    rounds: Sequence[tuple[Sequence[int], Mapping[str, Sequence[float]]]] = ()
 
     @property
     def look(self) -> int | None:
@@ -74,20 +75,21 @@ def load_results(name: str, stores: Sequence[Store]) -> Results:
     return results if study.seeds else replace(results, rounds=_rounds(results, stores))
 
 
-def _rounds(results: Results, stores: Sequence[Store]) -> list[dict[str, list[float]]]:
-    paths = [store.folder(s.key) / "samples.json.gz" for s in results.sessions for store in stores]
-    found = []
-    for path in filter(Path.is_file, paths):
+def _rounds(
+    results: Results, stores: Sequence[Store]
+) -> list[tuple[Sequence[int], dict[str, list[float]]]]:
+    found: list[tuple[Sequence[int], dict[str, list[float]]]] = []
+    for session, store in product(results.sessions, stores):
+        path = store.folder(session.key) / "samples.json.gz"
+        if not path.is_file():
+            continue
         samples: dict[str, dict[str, Rounds]] = unpack_json(path.read_bytes())
-        timed = [
-            (name, arm) for name, arm in results.arms.items() if _STEP in samples.get(arm.key, {})
-        ]
-        found.append(
-            {
-                name: [s / arm.batch_size for s in round_medians(samples[arm.key][_STEP])]
-                for name, arm in timed
-            }
-        )
+        timed = {
+            name: [s / arm.batch_size for s in round_medians(samples[arm.key][_STEP])]
+            for name, arm in results.arms.items()
+            if _STEP in samples.get(arm.key, {})
+        }
+        found.append((session.restarts, timed))
     return found
 
 

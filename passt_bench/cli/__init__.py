@@ -15,8 +15,34 @@ from passt_bench.processes import without_current_folder
 
 __all__ = ["app", "main"]
 
-for _group in ("study", "results", "measure", "predict", "data", "records", "weights"):
+for _group in ("plan", "study", "results", "measure", "predict", "data", "records", "weights"):
     import_module(f"passt_bench.cli.{_group}")  # registers its commands, in the order of the help
+
+# Command → an example for its help; those of the first part are listed first.
+_MAIN = {
+    "list": "passt-bench list models",
+    "plan": "passt-bench plan quick",
+    "run": "passt-bench run patchout_type --data esc50=DIR",
+    "train": "passt-bench train --data manifest=DIR --patchout unstructured:.5",
+    "search": "passt-bench search quick --trials 60 --search-minutes 6",
+    "show": "passt-bench show quick",
+    "compare": "passt-bench compare passt_s passt_s:stride=16 cnn14",
+    "predict": "passt-bench predict clip.wav --checkpoint quick:none:0",
+    "evaluate": "passt-bench evaluate --checkpoint model.safetensors --data esc50=DIR --fold 1",
+}
+_MORE = {
+    "status": "passt-bench status quick",
+    "report": "passt-bench report quick",
+    "sync": "passt-bench sync --runs runs",
+    "ui": "passt-bench ui --port 5001",
+    "doctor": "passt-bench doctor --instruments",
+}
+for _command in app.registered_commands:
+    _name = str(_command.name or getattr(_command.callback, "__name__", ""))
+    _command.epilog = f"Example: {(_MAIN | _MORE)[_name]}"
+    _command.rich_help_panel = None if _name in _MAIN else "More commands"
+for _group_of_commands in app.registered_groups:
+    _group_of_commands.rich_help_panel = "More commands"
 
 INTERRUPTED = 130
 _RESUMING = frozenset(("run", "search", "evaluate", "prepare", "get"))  # keep what was done

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -12,6 +13,7 @@ from rich.text import Text
 from passt_bench.cli.options import (
     RUNS,
     Device,
+    Json,
     NewRuns,
     Reports,
     Sets,
@@ -19,11 +21,15 @@ from passt_bench.cli.options import (
     argument,
     check_new_folder,
     console,
+    error_console,
     flag,
     one_of,
     option,
-    print_table,
+    print_json,
 )
+
+if TYPE_CHECKING:
+    from passt_bench.runner.doctor import Check
 
 ENGINES = ("eager", "compiled")
 
@@ -67,14 +73,14 @@ def compare(
     ] = False,
     sets: Sets = None,
     name: Annotated[str | None, option("NAME", "Name of the study that is recorded.")] = None,
+    json: Json = False,
     runs: NewRuns = RUNS,
     reports: Reports = None,
 ) -> None:
     """Measure time, memory and FLOPs side by side."""
-    from passt_bench.analysis.results import load_results
     from passt_bench.measure.target import PublishedProtocol
-    from passt_bench.records.store import Store
-    from passt_bench.report.study_tables import all_tables
+    from passt_bench.report.build import load
+    from passt_bench.report.terminal import result_json
     from passt_bench.report.view import study_view
     from passt_bench.runner.compare import PAPER, as_study, default_name, subjects
     from passt_bench.runner.plan import plan_request
@@ -114,12 +120,12 @@ def compare(
         profiles=runs / "profiles" / chosen if profile else None,
         track=False,
     )
-    done = run_plan(plan, config, paths, console)
-    view = study_view(load_results(chosen, [Store(runs)]))
-    for name, table in all_tables(view).items():
-        if name in ("speed", "failures"):  # the rest is on the page
-            print_table(table)
-    if config.profiles is not None:
+    done = run_plan(plan, config, paths, error_console() if json else console)
+    if json:
+        results, _ = load(chosen, runs, paths.reports)
+        assert results is not None
+        print_json(result_json(study_view(results), None, paths.reports / chosen / "index.html"))
+    elif config.profiles is not None:
         console.print(f"Profiles: {config.profiles}")
     if not done:
         raise typer.Exit(1)
@@ -137,31 +143,41 @@ def doctor(
     runs: Annotated[
         Path, option("DIR", "Folder that runs would write to.", callback=check_new_folder)
     ] = RUNS,
+    json: Json = False,
 ) -> None:
     """Examine this machine: what disturbs measurements, what is missing for which command."""
     from passt_bench.runner.doctor import examine
 
-    table = Table("item", "state", "detail", "remedy")
-    for finding in examine(runs):
-        state = Text(finding.state, style=_COLORS[finding.state])
-        table.add_row(finding.what, state, finding.detail, finding.remedy)
-    console.print(table)
-    if instruments and not _check_instruments(device):
+    findings, readings = list(examine(runs)), _readings(device) if instruments else []
+    if json:
+        checks = [asdict(item) | {"passed": item.passed} for item in readings]
+        print_json({"machine": [asdict(item) for item in findings], "instruments": checks})
+    else:
+        table = Table("item", "state", "detail", "remedy")
+        for finding in findings:
+            state = Text(finding.state, style=_COLORS[finding.state])
+            table.add_row(finding.what, state, finding.detail, finding.remedy)
+        console.print(table)
+        _print_readings(readings)
+    if not all(item.passed for item in readings):
         raise typer.Exit(1)
 
 
-def _check_instruments(device: str) -> bool:
-    """Prints readings of the instruments next to known values; returns whether all are right."""
+def _readings(device: str) -> list[Check]:
     import torch
 
     from passt_bench.runner.doctor import check_instruments
 
-    readings = check_instruments(torch.device(device))
+    return check_instruments(torch.device(device))
+
+
+def _print_readings(readings: list[Check]) -> None:
+    """Prints readings of the instruments next to known values."""
     table = Table("instrument", "known value", "reading", "tolerance")
     for item in readings:
         allowed = f"{100 * item.tolerance:g} %" if item.tolerance else "exactly"
         color = "green" if item.passed else "red"
         reading = Text(f"{item.measured:,.6g} {item.unit}", style=color)
         table.add_row(item.what, f"{item.known:,.6g} {item.unit}", reading, allowed)
-    console.print(table)
-    return all(item.passed for item in readings)
+    if readings:
+        console.print(table)

@@ -2,16 +2,14 @@
 
 import functools
 import inspect
+import json
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from passt_bench import __version__
 from passt_bench.errors import InputError, check_known
@@ -20,11 +18,10 @@ from passt_bench.processes import default_workers
 # No `from __future__ import annotations`: `asks_for_study` needs evaluated annotations.
 if TYPE_CHECKING:
     from passt_bench.records.run import Status
-    from passt_bench.report.tables import Table as ReportTable
     from passt_bench.runner.request import Paths, StudyRequest
+    from passt_bench.runner.studies import StudyFile
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -33,9 +30,6 @@ app = typer.Typer(
 console = Console(markup=False, highlight=False, soft_wrap=True)
 
 RUNS, CORES = Path("runs"), default_workers()
-# Of a printed table: minimum width of the column of names, maximum width of columns of numbers in a
-# narrow terminal, and the width from which a terminal is wide.
-_NAME_WIDTH, _CELL_WIDTH, _WIDE = 14, 8, 110
 
 
 def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
@@ -56,6 +50,14 @@ def argument(metavar: str, text: str) -> Any:
 def error_console() -> Console:
     """A console on stderr, so that stdout has only the output of the command."""
     return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+
+
+Json = Annotated[bool, flag("--json", "Print JSON instead of text.")]
+
+
+def print_json(value: object) -> None:
+    """Prints a value of lists, dictionaries, texts and numbers as JSON."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
 
 
 def _print_version(wanted: bool) -> None:
@@ -202,7 +204,8 @@ Checkpoints = Annotated[
     list[str],
     option(
         "MODEL",
-        "A model file, or published weights or a set of them; repeat to average several.",
+        "A model file, a kept model (STUDY:VARIANT:SEED[:FOLD]), or published weights or a set of "
+        "them; repeat to average several.",
         "--checkpoint",
     ),
 ]
@@ -214,37 +217,6 @@ Labels = Annotated[
     Path | None,
     option("FILE", "Class names, one per line, for model files that contain none.", "--labels"),
 ]
-
-
-def print_table(
-    made: "ReportTable", *, caption: str | None = None, without: Sequence[str] = ()
-) -> None:
-    """Prints a table of a page, possibly with another caption and without some columns.
-
-    Text too long for its column is wrapped, so that names stay whole.
-    """
-    shown = Table(
-        title=Text(made.caption if caption is None else caption),
-        title_justify="left",
-        box=SIMPLE,
-        padding=0,
-        show_edge=False,
-    )
-    wanted = [number for number, item in enumerate(made.columns) if item.name not in without]
-    texts, narrow = made.texts(), console.width < _WIDE
-    for number in wanted:
-        column = made.columns[number]
-        words = [word for row in texts for word in row[number].split()]
-        shown.add_column(
-            Text(f"{column.title} ({column.unit})" if column.unit else column.title),
-            justify="right" if column.numeric else "left",
-            overflow="fold",
-            min_width=min(max(map(len, words), default=0), _NAME_WIDTH) if number == 0 else None,
-            max_width=_CELL_WIDTH if column.numeric and narrow else None,
-        )
-    for row in texts:
-        shown.add_row(*(Text(row[number]) for number in wanted))
-    console.print(shown)
 
 
 def _study_options(
@@ -296,6 +268,17 @@ def asks_for_study(
     typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     typed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return typed
+
+
+def load_file(request: "StudyRequest", paths: "Paths") -> "StudyFile":
+    """The requested study; refuses a wrong name or field before slow imports (of PyTorch)."""
+    from passt_bench.records.store import Store
+    from passt_bench.runner.request import apply_overrides
+    from passt_bench.runner.studies import load_study
+
+    file = load_study(request.study, Store(paths.runs))
+    apply_overrides(file.study, request)
+    return file
 
 
 def listed(items: Iterable[str] | None) -> list[str]:

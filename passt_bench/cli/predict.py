@@ -12,6 +12,7 @@ from passt_bench.cli.options import (
     Checkpoints,
     Device,
     Dropped,
+    Json,
     Labels,
     NewRuns,
     Reports,
@@ -24,7 +25,7 @@ from passt_bench.cli.options import (
     number,
     one_of,
     option,
-    print_table,
+    print_json,
 )
 
 _NAMELESS = (
@@ -57,20 +58,25 @@ def predict(
     output: Annotated[
         Path | None, option("FILE", "File to write instead of printing.", callback=check_new_file)
     ] = None,
+    runs: NewRuns = RUNS,
 ) -> None:
     """Predict the classes of audio files, with probabilities."""
     from passt_bench.console import stage
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.models.ensemble import build_ensemble
     from passt_bench.records.files import write_atomically
+    from passt_bench.records.run import count_of
     from passt_bench.runner import predict as runner
+    from passt_bench.runner.kept_models import find_model
     from passt_bench.spec.codec import validate
-    from passt_bench.spec.recipe import EngineSpec, Patchout
+    from passt_bench.spec.engine import EngineSpec
+    from passt_bench.spec.recipe import Patchout
     from passt_bench.spec.study import parse_patchout
     from passt_bench.training.engine import Engine
     from passt_bench.vocabulary import are_numbers
 
     paths, skipped = runner.find_audio(audio)
+    checkpoint = [find_model(name, runs) for name in checkpoint]
     ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
     if labels is not None:
         ensemble.rename(read_vocabulary(labels))
@@ -80,7 +86,7 @@ def predict(
         errors.print(f"note: files without an ending of audio were skipped: {skipped}.")
     if labels is None and are_numbers(ensemble.classes):
         errors.print(_NAMELESS)
-    with stage(errors, f"Predicting {len(paths)} files") as update:
+    with stage(errors, f"Predicting {count_of(len(paths), 'file')}") as update:
         results = runner.predict_files(ensemble.to(device), paths, hop, engine, update)
     write = {"text": runner.as_text, "csv": runner.as_csv, "json": runner.as_json}
     text = write[form](results, top or (_SHOWN if form == "text" else None))
@@ -124,6 +130,7 @@ def evaluate(
         str | None,
         option("KIND:RATE", "Patchout (or none) of the --against model, or of the same again."),
     ] = None,
+    json: Json = False,
     runs: NewRuns = RUNS,
     reports: Reports = None,
 ) -> None:
@@ -132,16 +139,19 @@ def evaluate(
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.report import evaluations as report
     from passt_bench.report.build import build_evaluations, render_index
+    from passt_bench.report.tables import to_rows
+    from passt_bench.report.terminal import print_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
+    from passt_bench.runner.kept_models import find_model
     from passt_bench.runner.request import Paths
     from passt_bench.spec.study import parse_patchout
 
-    with stage(console, "Evaluating") as update:
+    with stage(error_console() if json else console, "Evaluating") as update:
         record, fresh = evaluate_checkpoints(
-            checkpoint,
+            [find_model(name, runs) for name in checkpoint],
             data,
             runs,
-            against=against,
+            against=find_model(against, runs) if against else None,
             margin=margin,
             metrics=listed(metrics),
             split=split,
@@ -153,6 +163,15 @@ def evaluate(
             against_patchout=parse_patchout(against_patchout, "--against-patchout"),
             progress=update,
         )
+    reports = Paths(runs, pages=reports).reports
+    pages = build_evaluations(runs, reports)
+    render_index(reports)
+    place = runs / "records" / record.key / "record.json"
+    if json:
+        made = {"evaluations": report.evaluations_table, "comparisons": report.comparisons_table}
+        tables = {name: to_rows(build([record])) for name, build in made.items()}
+        found = {"record": str(place), "page": str(pages[0]), "notes": record.notes}
+        return print_json({**found, "clocks": record.clocks, "tables": tables})
     if not fresh:
         console.print(f"Already evaluated on {record.finished}; shown from the record.")
     title = report.title_of(record)
@@ -160,18 +179,15 @@ def evaluate(
     if patchout is not None and record.patchout is None:
         console.print(f"--patchout {patchout} drops no patch of this model.")
     hidden = ("checkpoints", "data", "clips", "source")
-    print_table(report.evaluations_table([record]), caption="", without=hidden)
+    print_table(console, report.evaluations_table([record]), caption="", without=hidden)
     console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
     if record.against is not None:
-        print_table(report.comparisons_table([record]), without=("first", "data", "clips"))
+        print_table(console, report.comparisons_table([record]), without=("first", "data", "clips"))
     if time := report.clip_time(record):
-        console.print(f"Time: {time}, for reading, front end and model.")
+        console.print(f"Time: {time}, for front end and model.")
     for source in dict.fromkeys(result.source for result in record.published):
         console.print(f"Published: {source}.")
     for note in record.notes:
         console.print(f"Note: {note}.")
-    console.print(f"Record: {runs / 'records' / record.key / 'record.json'}")
-    reports = Paths(runs, pages=reports).reports
-    pages = build_evaluations(runs, reports)
-    render_index(reports)
-    console.print(f"Page: {pages[0]}")
+    console.print(f"Record: {place}")
+    return console.print(f"Page: {pages[0]}")

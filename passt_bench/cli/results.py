@@ -1,4 +1,4 @@
-"""Commands about results: report, sync, ui."""
+"""Commands about results: show, report, sync, ui."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from passt_bench.cli.options import (
     RUNS,
+    Json,
     NoBaseline,
     Reports,
     Runs,
@@ -20,6 +21,7 @@ from passt_bench.cli.options import (
     console,
     flag,
     option,
+    print_json,
 )
 from passt_bench.errors import InputError
 from passt_bench.processes import SAFE_PATH_VARIABLE
@@ -84,6 +86,31 @@ def _check_adoption(name: str, runs: Path, reports: Path) -> str | None:
             "this folder first.",
         )
     return f"{kept.root} was replaced: it had {len(before)} runs, and now has {len(after)}."
+
+
+@app.command()
+def show(
+    study: Annotated[str, argument("STUDY", "A study or search on record.")],
+    json: Json = False,
+    runs: Runs = RUNS,
+    reports: Reports = None,
+) -> None:
+    """Show what a study or search found: its answer and its verdicts."""
+    from passt_bench.report.build import load
+    from passt_bench.report.terminal import print_result, result_json
+    from passt_bench.report.view import study_view
+    from passt_bench.runner.request import Paths
+
+    reports = Paths(runs, pages=reports).reports
+    results, search = load(study, runs, reports)
+    view = study_view(results) if results else None
+    page = reports / study / "index.html"
+    if json:
+        print_json(result_json(view, search, page if page.is_file() else None))
+        return
+    print_result(console, view, search)
+    make = f"passt-bench report {study} --runs {runs} --reports {reports}"
+    console.print(f"Page: {page}" if page.is_file() else f"For its page: {make}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Commands about studies: list, plan, run, search, status."""
+"""Commands that run a study: run, search, status."""
 
 import shlex
 import sys
@@ -9,16 +9,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Column, Table
+from rich.table import Table
 
 from passt_bench.cli.options import (
     CORES,
     RUNS,
+    Device,
+    Dropped,
+    Json,
     Memory,
+    NewRuns,
     PerGpu,
     Reports,
     Runs,
     RunTimeout,
+    Sets,
     Track,
     Workers,
     app,
@@ -26,172 +31,16 @@ from passt_bench.cli.options import (
     asks_for_study,
     console,
     flag,
+    load_file,
     option,
+    print_json,
     statuses,
 )
-from passt_bench.errors import InputError, check_known
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from passt_bench.records.run import StudyRecord
     from passt_bench.records.store import Store
-    from passt_bench.runner.plan import StudyPlan
-    from passt_bench.runner.prediction import Predictor
     from passt_bench.runner.request import Paths, StudyRequest
-    from passt_bench.runner.studies import StudyFile
-
-
-@app.command("list")
-def list_(
-    what: Annotated[
-        str, argument("WHAT", "studies, models, frontends, datasets, patchout, metrics or figures.")
-    ] = "studies",
-) -> None:
-    """List the available studies, models, data sets and other components."""
-    from passt_bench import registry
-    from passt_bench.runner.studies import study_names, summary
-
-    kinds = ("models", "frontends", "datasets", "patchout", "metrics", "figures")
-    tables = dict(zip(kinds, registry.ALL, strict=True))
-    check_known(what, ("studies", *tables), "cannot be listed", field="WHAT")
-    if what != "studies":
-        rows = [(item.name, item.summary) for item in tables[what].all()]
-    else:
-        rows = []
-        for name in study_names():
-            try:
-                rows.append((name, summary(name)))
-            except InputError as error:  # a broken file of the user does not hide the others
-                rows.append((name, f"cannot be loaded: {error}"))
-    width = max(len(name) for name, _ in rows)
-    for name, text in rows:
-        console.print(f"{name:<{width}}  {text}")
-
-
-@app.command()
-@asks_for_study
-def plan(
-    request: "StudyRequest",
-    paths: "Paths",
-    workers: Workers = CORES,
-    per_gpu: PerGpu = 1,
-    gpu: Annotated[
-        str | None, option("NAME", "Predict costs on this GPU from its data sheet, e.g. H100.")
-    ] = None,
-    utilization: Annotated[
-        float, option("FRACTION", "Share of the GPU's peak that is assumed.", min=0.01, max=1)
-    ] = 0.5,
-    calibrate: Annotated[
-        bool, flag("--calibrate", "Measure this machine for predictions, which --runs keeps.")
-    ] = False,
-) -> None:
-    """Show what a study would run and how long it would take, without running it."""
-    file = _load(request, paths)
-    from passt_bench.analysis import noise
-    from passt_bench.paper import published_numbers
-    from passt_bench.records.store import Store
-    from passt_bench.runner.estimates import batch_size, summarize_model
-    from passt_bench.runner.plan import plan_request
-    from passt_bench.runner.prediction import Predictor
-    from passt_bench.runner.request import RunConfig
-    from passt_bench.runner.studies import shipped_folder
-    from passt_bench.study_run import describe, describe_data, warn_of_unused_cuda
-
-    config = RunConfig(workers=workers, per_gpu=per_gpu)
-    predictor = Predictor(paths.runs, gpu, utilization)
-    study = plan_request(file, request, paths, listed=True)
-    if calibrate:
-        _calibrate(study, paths.runs)
-    longest = max(len(word) for variant in study.record.variants for word in variant.name.split())
-    names = Column("variant", min_width=min(longest, 16), overflow="fold")
-    of_runs = ("runs", "min\nper run") if study.record.seeds else ("clips\nper step",)
-    published = published_numbers(file.study.name)
-    epochs = {v.name: v.spent.get("epochs", 0.0) for v in study.record.variants}
-    spent = ("epochs",) if len({round(n, 2) for n in epochs.values()}) > 1 else ()
-    heads = ("grid", "patches\ndropped", "tokens", "GFLOP\nper clip", *spent, *of_runs)
-    table = Table(names, *heads, *(["pub-\nlished"] if published else []))
-    classes = len(study.record.fingerprint.classes)
-    for variant in study.record.variants:
-        runs, seconds = study.expected(variant, predictor)
-        dropped, schedule = variant.patchout.get("rate"), variant.recipe.patchout.schedule
-        suffix = f", {schedule}" if schedule != "constant" else ""
-        table.add_row(
-            variant.name,
-            f"{variant.grid[0]} x {variant.grid[1]}" if variant.grid else "-",
-            f"{100 * dropped:.1f} %{suffix}" if dropped is not None else "-",
-            f"{variant.tokens} of {variant.tokens_full}" if variant.grid else "-",
-            f"{summarize_model(variant.recipe, classes).flops / 1e9:.3f}",
-            *([f"{epochs[variant.name]:.1f}"] if spent else []),
-            str(runs or batch_size(variant.recipe)),
-            *([f"{seconds / 60:.2f}".replace("nan", "-")] if runs else []),
-            *([f"{published[variant.name]:g}"] if published else []),
-        )
-    console.print(table)
-    _print_predictions(study, predictor)
-    here = study.absent is not None and study.absent.name in paths.data  # only weights are not
-    if study.record.seeds and not here:
-        console.print(describe_data(study.record.fingerprint, study.absent))
-    if study.record.seeds:
-        kept = [Store(paths.runs), Store(shipped_folder().parent / "reports" / noise.STUDY)]
-        console.print(noise.design_sentence(study.record, noise.known_floor(study.record, kept)))
-    console.print(describe(study, Store(paths.runs), config, predictor=predictor))
-    if paths.runs != RUNS and not paths.runs.exists():
-        console.print(f"{paths.runs} does not exist yet; a run creates it.")
-    warn_of_unused_cuda([study], request, console)
-
-
-def _calibrate(study: "StudyPlan", runs: "Path") -> None:
-    """Calibrates this machine for the engines of a study that it is not calibrated for."""
-    from passt_bench.console import stage
-    from passt_bench.report.provenance import engine_text
-    from passt_bench.runner.prediction import calibrate, kept_calibration
-
-    for engine in dict.fromkeys(variant.recipe.engine for variant in study.record.variants):
-        if kept_calibration(runs, engine) is None:
-            with stage(console, f"Calibrating: {engine_text(engine)}") as update:
-                calibrate(runs, engine, update)
-
-
-def _print_predictions(study: "StudyPlan", predictor: "Predictor") -> None:
-    """Prints the predicted cost of a step of each variant, and the largest batch that fits."""
-    from passt_bench.runner.estimates import batch_size
-
-    classes = len(study.record.fingerprint.classes)
-    table = Table("variant", "ms\nper step", "clips\nper s", "MB", "largest\nbatch")
-    for variant in study.record.variants:
-        recipe = variant.recipe
-        found = predictor.predict(recipe, classes)
-        if found is None:
-            text = "Rough: not calibrated on this machine; --calibrate does it in half a minute."
-            if predictor.on_gpu(recipe.engine):
-                text = f"No data sheet of the GPU with its peak in {recipe.engine.precision}."
-            return console.print(text)
-        table.add_row(
-            variant.name,
-            f"{1000 * found.seconds:.1f}",
-            f"{batch_size(recipe) / found.seconds:.1f}",
-            f"{found.bytes / 1e6:.0f}",
-            str(predictor.largest_batch(recipe, classes)),
-        )
-    console.print(f"Predicted cost of a training step, {predictor.basis(recipe.engine)}:")
-    console.print(table)
-    recipes = [variant.recipe for variant in study.record.variants]
-    if any(predictor.on_gpu(r.engine) and r.engine.attention == "materialised" for r in recipes):
-        text = "An attention matrix in memory makes a step up to twice as long as predicted here."
-        console.print(text)
-    return None
-
-
-def _load(request: "StudyRequest", paths: "Paths") -> "StudyFile":
-    """The requested study; refuses a wrong name or field before slow imports (of PyTorch)."""
-    from passt_bench.records.store import Store
-    from passt_bench.runner.request import apply_overrides
-    from passt_bench.runner.studies import load_study
-
-    file = load_study(request.study, Store(paths.runs))
-    apply_overrides(file.study, request)
-    return file
 
 
 @app.command()
@@ -216,8 +65,12 @@ def run(
         bool, flag("--keep-checkpoints", "Keep the checkpoints of finished runs.")
     ] = False,
     keep_models: Annotated[
-        bool, flag("--keep-models", "Save each trained model with its record.")
-    ] = False,
+        bool | None,
+        flag(
+            "--keep-models/--no-models",
+            "Save all trained models with their records, or none; by default one per variant.",
+        ),
+    ] = None,
     until_decided: Annotated[
         bool, flag("--until-decided", "Run only as many of the study's looks as verdicts take.")
     ] = False,
@@ -247,10 +100,70 @@ def run(
         remeasure=remeasure,
         track=track,
     )
-    file = _load(request, paths)
+    file = load_file(request, paths)
     from passt_bench.study_run import run_study
 
     if not run_study(file, request, config, paths, console):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    data: Annotated[str, option("NAME=DIR", "A data set; NAME alone if in PASST_BENCH_DATA.")],
+    model: Annotated[
+        str | None,
+        argument(
+            "MODEL[:FIELD=VALUE,…]",
+            "A model, optionally with changed fields, e.g. passt_s:stride=16; by default that of "
+            "--from, or passt_micro.",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        option("MODEL", "Weights to start from: a file, a kept model or published ones.", "--from"),
+    ] = None,
+    patchout: Dropped = None,
+    seconds: Annotated[float, option("SECONDS", "Clip length.", min=0.1)] = 10.0,
+    epochs: Annotated[int, option("N", "Passes over the training clips.", min=1)] = 20,
+    seeds: Annotated[int, option("N", "Number of runs.", min=1)] = 1,
+    folds: Annotated[int | None, option("N", "Number of folds (the first N).")] = None,
+    sets: Sets = None,
+    device: Device = "cpu",
+    name: Annotated[str | None, option("NAME", "Name in records and reports.")] = None,
+    workers: Workers = CORES,
+    track: Track = True,
+    runs: NewRuns = RUNS,
+    reports: Reports = None,
+) -> None:
+    """Train one model on your recordings, or fine-tune it, and keep it."""
+    from passt_bench.runner.kept_models import find_model
+    from passt_bench.runner.request import Paths, RunConfig, StudyRequest, data_folders
+    from passt_bench.runner.studies import StudyFile
+    from passt_bench.runner.train import train_study
+    from passt_bench.spec.key import plain_name
+    from passt_bench.spec.study import parse_assignments, parse_patchout
+    from passt_bench.study_run import run_study
+
+    kind, _, folder = data.partition("=")
+    paths = Paths(runs, data_folders([data] if folder else []), pages=reports)
+    named = model or ("passt_micro" if start is None else "checkpoint")
+    default = f"train-{named.partition(':')[0]}-{kind}"
+    chosen = plain_name(name or default, field="--name")
+    study = train_study(
+        chosen,
+        model,
+        kind,
+        paths,
+        checkpoint=find_model(start, runs) if start else None,
+        patchout=parse_patchout(patchout),
+        overrides=parse_assignments(sets or []) | {"engine.device": device},
+        seconds=seconds,
+        epochs=epochs,
+        seeds=seeds,
+    )
+    config = RunConfig(workers=workers, keep_models=True, cost=False, track=track)
+    request = StudyRequest(chosen, folds=folds)
+    if not run_study(StudyFile(study, ""), request, config, paths, console):
         raise typer.Exit(1)
 
 
@@ -272,9 +185,11 @@ def search(
     reports: Reports = None,
 ) -> None:
     """Search for the best patchout on a validation split, then confirm it on the test split."""
-    file = _load(request, paths)
+    file = load_file(request, paths)
     from passt_bench.console import Stopwatch
-    from passt_bench.report.build import build_study
+    from passt_bench.report.build import build_study, load
+    from passt_bench.report.terminal import print_result
+    from passt_bench.report.view import study_view
     from passt_bench.runner.executor import fork_server
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import RunConfig, typed_command
@@ -292,6 +207,8 @@ def search(
         record, failed = explore(study, trials, config, paths, console, command=typed_command())
     with updating_mlflow(paths.runs, clock, console) if track else nullcontext():
         page = build_study(record.name, paths.runs, paths.reports)
+    results, found = load(record.name, paths.runs, paths.reports)
+    print_result(console, study_view(results) if results else None, found)
     console.print(f"Page: {page}")
     if failed:
         console.print(f"{failed} runs failed; see the report page.")
@@ -303,6 +220,7 @@ def search(
 def status(
     request: "StudyRequest",
     paths: "Paths",
+    json: Json = False,
     runs: Runs = RUNS,
 ) -> None:
     """Show which runs of a study are done, failed (and why), running, interrupted or missing."""
@@ -312,10 +230,10 @@ def status(
 
     store = Store(runs)
     if named := named_on_record(request, store):
-        if print_status(chosen(named, request), len(named.variants), store):
+        if print_status(chosen(named, request), len(named.variants), store, json=json):
             console.print(f"For the rest: {named.command}")
         return
-    file = _load(request, paths)
+    file = load_file(request, paths)
     study = apply_overrides(file.study, request)
     record = recorded_study(study, request, store)
     notes: tuple[str, ...] = ()
@@ -324,20 +242,40 @@ def status(
 
         plan = plan_request(file, request, paths)
         record, notes = plan.record, plan.notes
-    if print_status(record, len(study.variants), store, notes):
+    if print_status(record, len(study.variants), store, notes, json=json):
         command = shlex.join(["passt-bench", "plan", *sys.argv[2:]])
         console.print(f"How long the rest takes: {command}")
     return
 
 
 def print_status(
-    study: "StudyRecord", of_variants: int, store: "Store", notes: Sequence[str] = ()
+    study: "StudyRecord",
+    of_variants: int,
+    store: "Store",
+    notes: Sequence[str] = (),
+    *,
+    json: bool = False,
 ) -> bool:
-    """Prints runs by state, failures, notes and a summary; whether runs or costs are missing."""
+    """Prints runs by state, failures, notes and a summary; whether runs or costs are missing.
+
+    As JSON it prints the same, and returns False, because nothing may follow.
+    """
     from passt_bench.records.run import count_of
     from passt_bench.runner.run_status import STATES, cost_statuses, count_runs, variant_statuses
 
     variants, costs = variant_statuses(study, store), cost_statuses(study, store)
+    unmeasured = list(costs.values()).count(None)
+    missing = unmeasured > 0 or not all(store.has(c.key) for v in study.variants for c in v.cells)
+    text = " ".join((*notes, count_runs(study, of_variants, store)))
+    if unmeasured:
+        text += f" The cost of {count_of(unmeasured, 'variant')} is not measured yet."
+    if json:
+        rows = [
+            {"variant": v.variant, "runs": v.cells, "retried": v.retried, "failures": v.failures}
+            for v in variants
+        ]
+        print_json({"study": study.name, "summary": text, "variants": rows, "costs": costs})
+        return False
     retried = any(variant.retried for variant in variants)
     table = Table("variant", *STATES, *(["retried"] if retried else []))
     if not study.seeds:
@@ -351,8 +289,5 @@ def print_status(
     console.print(table)
     for line in (line for variant in variants for line in variant.failures):
         console.print(line)
-    text = " ".join((*notes, count_runs(study, of_variants, store)))
-    if unmeasured := list(costs.values()).count(None):
-        text += f" The cost of {count_of(unmeasured, 'variant')} is not measured yet."
     console.print(text)
-    return unmeasured > 0 or not all(store.has(c.key) for v in study.variants for c in v.cells)
+    return missing

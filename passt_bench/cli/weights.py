@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.box import ROUNDED
 from rich.table import Table
 
-from passt_bench.cli.options import app, argument, check_exists, console, option
+from passt_bench.cli.options import Json, app, argument, check_exists, console, option, print_json
 
 weights = typer.Typer(no_args_is_help=True, help="List, download and export weights.")
 app.add_typer(weights, name="weights")
@@ -22,13 +23,19 @@ _WIDE = 150  # columns of a terminal in which the whole list fits
 
 
 @weights.command("list")
-def list_(folder: Folder = None) -> None:
+def list_(folder: Folder = None, json: Json = False) -> None:
     """List the published weights, the metrics their authors report, and which are downloaded."""
     from passt_bench.published_weights import ENSEMBLES, PUBLISHED, weights_folder
 
     if folder is not None:
         check_exists(folder, "--folder", "Give the folder that holds the files.")
     here = folder or weights_folder()
+    if json:
+        files = [
+            asdict(entry) | {"path": str(here / entry.file), "here": (here / entry.file).is_file()}
+            for entry in PUBLISHED.values()
+        ]
+        return print_json({"weights": files, "sets": dict(ENSEMBLES)})
     wide = console.width >= _WIDE
     shown = ["name", "reported", "classes", "here"]
     if wide:
@@ -55,7 +62,7 @@ def list_(folder: Folder = None) -> None:
         console.print(f"{name}: {', '.join(members)}")
     if not wide:
         console.print(f"A terminal of {_WIDE} columns also shows stride, frames, SWA and file.")
-    console.print(f"Folder of the files: {here}")
+    return console.print(f"Folder of the files: {here}")
 
 
 @weights.command()

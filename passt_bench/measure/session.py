@@ -3,7 +3,8 @@
 Ratios are formed only within a session, because the speed of a machine drifts by more than most
 changes to a model matter. So every variant has its own process, and in each round all run one turn
 of a few steps, in a new random order and on the same cores. The coordinator waits while an arm
-runs, and no two arms run at once; only their builds overlap.
+runs, and no two arms run at once; only their builds overlap. After some rounds all arms restart in
+new processes, because a process has an effect of its own on its speed.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import ceil
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from passt_bench.console import Progress
-from passt_bench.intervals import Rounds, ratio_intervals
+from passt_bench.intervals import noise_half_width, round_ratios
 from passt_bench.measure import machine
 from passt_bench.measure.memory import failure_status
 from passt_bench.measure.peaks import SQUARES, Size, matmul_peak
@@ -40,7 +42,7 @@ from passt_bench.measure.target import (
 )
 from passt_bench.processes import PipedChild
 from passt_bench.records.run import Status
-from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
+from passt_bench.spec.engine import EngineSpec, MeasurementSpec
 
 MIN_ROUNDS = 6  # fewer give no 95 % interval, see intervals.interval_ranks
 WARM_AGREEMENT = 0.05  # maximum relative difference of two warm-up chunks' medians
@@ -48,9 +50,9 @@ WARM_CHUNKS = 4
 _MESSAGE_LENGTH = 500
 _CORES_TO_COMPILE = 4  # cores per arm that compiles for a GPU at the same time as others
 _INTO_TURN = 0.5  # seconds after which a GPU's clock and power are those of the work
-# Positions of the progress bar after each part; the rest is writing.
-_BUILD, _WARM, _DONE = 0.05, 0.25, 0.99
-_ROUNDS = 0.6  # if profiles or the published speed test follow
+_BUILD, _WARM = 0.05, 0.25  # shares of a restart
+# Positions of the progress bar after the rounds, if something follows them, and at the end.
+_ROUNDS, _DONE = 0.6, 0.99
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class ArmResult:
     Attributes:
         message: why it failed; for an arm that is ``ok``, what failed after the rounds.
         samples: phase → [round][step] seconds.
-        compile_seconds: seconds of compiling; None if nothing is compiled.
+        memory: bytes by name, in its first process.
+        compile_seconds: the same; None if nothing is compiled.
         published: clips per second in the published speed test; None if not requested.
     """
 
@@ -87,7 +90,7 @@ class SessionResult:
     """The results of a session."""
 
     arms: dict[str, ArmResult]  # failed arms included
-    rounds: int
+    restarts: tuple[int, ...]  # rounds of each
     peaks: dict[EngineSpec, float]  # matmul peak in FLOP/s; none where all arms failed
     disturbance: dict[str, Any]  # load before and after, GPUs during each arm's turn, warnings
     seconds: float
@@ -178,7 +181,7 @@ def run_session(
     Args:
         arms: arms with distinct names.
         baseline: name of the arm in the denominator of ratios.
-        spec: warm-up, steps, rounds, desired half width and limits.
+        spec: restarts, warm-up, steps, rounds, desired half width and limits.
         seed: seed of the order of the arms in each round.
         sizes: (m, k, n) of products for the matmul peak, in addition to `flops.SQUARES`.
         published: sizes of the published speed test, which then follows the rounds.
@@ -188,41 +191,21 @@ def run_session(
     names = [arm.name for arm in arms]
     if len(set(names)) < len(names) or baseline not in names:
         raise ValueError(f"arms need distinct names with {baseline!r} among them, but got {names}")
-    start = time.monotonic()
-    session = _Session(arms, baseline, spec, progress)
-    before = machine.background_load()
+    start, before, order = time.monotonic(), machine.background_load(), random.Random(seed)
+    session, peaks = _Session(arms, baseline, spec, progress), dict[EngineSpec, float]()
+    session.bar_end = _ROUNDS if published or profiles else _DONE
     try:
-        session.prepare()
-        peaks = session.find_peaks(sizes)
-        rounds = session.run_rounds(
-            random.Random(seed), bar_end=_ROUNDS if published or profiles else _DONE
-        )
+        for number in range(session.restarts):
+            session.prepare()
+            peaks = peaks if number else session.find_peaks(sizes)
+            session.run_rounds(order)
         session.finish(published, profiles)
     finally:
         session.close()
     disturbance = machine.changes(before, machine.background_load())
-    if session.gpus:
-        disturbance["during"] = session.gpus
-    return SessionResult(session.results, rounds, peaks, disturbance, time.monotonic() - start)
-
-
-def precise(samples: Mapping[str, Mapping[str, Rounds]], baseline: str, half_width: float) -> bool:
-    """Whether each arm's step-time ratio is known to within ``half_width`` of itself.
-
-    Args:
-        samples: arm → phase → [round][step] seconds, of the arms still running.
-        baseline: the arm in the denominator; if it failed, the result is True.
-        half_width: desired half width of the intervals, as a fraction of the ratio.
-    """
-    if baseline not in samples:
-        return True
-    for name, phases in samples.items():
-        ratio = ratio_intervals({STEP: phases.get(STEP, ())}, samples[baseline]).get(STEP)
-        if name != baseline and (
-            ratio is None or (ratio.high - ratio.low) / 2 > half_width * ratio.median
-        ):
-            return False
-    return True
+    disturbance |= {"during": session.gpus} if session.gpus else {}
+    restarts, seconds = tuple(filter(None, session.rounds)), time.monotonic() - start
+    return SessionResult(session.results, restarts, peaks, disturbance, seconds)
 
 
 class _Session:
@@ -234,27 +217,40 @@ class _Session:
         self.arms, self.baseline, self.spec = arms, baseline, spec
         self.results = {arm.name: ArmResult() for arm in arms}
         self._engines = {arm.name: arm.engine for arm in arms}
+        self.restarts = spec.processes(gpu=self._engines[baseline].device == "cuda")
+        self.rounds: list[int] = []  # of each restart so far
+        self.bar_end = _DONE  # position of the progress bar after the last round
         self._progress = progress
         self._running: dict[str, ArmProcess] = {}
         self._first_round = time.monotonic()  # replaced by `run_rounds`
         self.gpus: dict[str, Any] = {}  # in a turn of each arm
 
-    def prepare(self) -> None:
-        """Builds as many arms at once as there are cores, compiles them and warms them up.
+    def _show(self, share: float, text: str) -> None:
+        """Shows a share of the current restart."""
+        done, of = len(self.rounds) - 1, self.restarts
+        which = f", restart {done + 1} of {of}" if of > 1 else ""
+        self._progress(self.bar_end * (done + share) / of, text + which)
 
-        What lacked memory beside others starts once more, when they have released theirs.
+    def prepare(self) -> None:
+        """Builds all arms that have not failed, in new processes, compiles them, warms them up.
+
+        As many are built at once as there are cores. What lacked memory beside others starts once
+        more, when they have released theirs.
         """
+        self.close()
+        self.rounds.append(0)
+        arms = [arm for arm in self.arms if self.results[arm.name].status == "ok"]
         width = os.cpu_count() or 1
-        for first in range(0, len(self.arms), width):
-            self._progress(_BUILD * first / len(self.arms), "building")
-            self._build(self.arms[first : first + width])
-        self._progress(_BUILD, "compiling")
-        self._warm_up()
-        for arm in self.arms if len(self.arms) > 1 else ():
-            if self.results[arm.name].status == "oom":
-                self.results[arm.name] = ArmResult()
-                self._build([arm])
-                self._warm_up()
+        for first in range(0, len(arms), width):
+            self._show(_BUILD * first / len(arms), "building")
+            self._build(arms[first : first + width])
+        self._show(_BUILD, "compiling")
+        self._warm_up(arms)
+        short = [arm for arm in arms if self.results[arm.name].status == "oom"]
+        for arm in short if len(self.arms) > 1 else ():
+            self.results[arm.name].status, self.results[arm.name].message = "ok", None
+            self._build([arm])
+            self._warm_up([arm])
 
     def _build(self, arms: Sequence[Arm]) -> None:
         modules = {type(arm.factory).__module__ for arm in arms}
@@ -264,16 +260,18 @@ class _Session:
         for arm in arms:
             self._receive(arm.name)
 
-    def _warm_up(self) -> None:
-        """Runs each new arm alone until the medians of two chunks agree; measures its memory."""
-        new = [name for name in self._running if not self.results[name].memory]
+    def _warm_up(self, arms: Sequence[Arm]) -> None:
+        """Runs each arm alone until the medians of two chunks agree; measures its memory once."""
+        new = [arm.name for arm in arms if arm.name in self._running]
         self._compile(new)
         for number, name in enumerate(new, start=len(self.arms) - len(new)):
-            self._progress(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warm-up")
+            self._show(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warm-up")
             chunks: list[list[float]] = []
             while name in self._running and not _agree(chunks):
                 chunks.append(self._ask(name, warm_up, (self.spec.warmup_steps + 1) // 2))
-            if name in self._running and (answer := self._ask(name, measure_memory)):
+            if name in self._running and self.results[name].memory:
+                self._ask(name, release)  # as after `measure_memory`
+            elif name in self._running and (answer := self._ask(name, measure_memory)):
                 self.results[name].memory, self.results[name].attention = answer
 
     def _compile(self, names: Sequence[str]) -> None:
@@ -285,7 +283,9 @@ class _Session:
             for name in compiled[first : first + width]:
                 self._running[name].send(compile_seconds)
             for name in compiled[first : first + width]:
-                self.results[name].compile_seconds = self._receive(name)
+                seconds = self._receive(name)
+                if len(self.rounds) == 1:  # later ones find what was compiled in a cache
+                    self.results[name].compile_seconds = seconds
 
     def find_peaks(self, sizes: Sequence[Size]) -> dict[EngineSpec, float]:
         """The matmul peak of each engine, in the process of its first running arm."""
@@ -293,59 +293,58 @@ class _Session:
         for arm in self.arms:
             if arm.name in self._running and arm.engine not in peaks:
                 shapes = (*SQUARES[arm.engine.device], *sizes)
-                peak = self._ask(arm.name, _peak, arm.engine.precision, shapes)
-                if peak is not None:
+                if peak := self._ask(arm.name, _peak, arm.engine.precision, shapes):
                     peaks[arm.engine] = peak
         return peaks
 
-    def run_rounds(self, order: random.Random, bar_end: float) -> int:
-        """Runs rounds until the ratios are known well enough or a limit is reached.
-
-        Args:
-            order: shuffles the arms of each round.
-            bar_end: position of the progress bar after the last round.
-        """
-        rounds = 0
+    def run_rounds(self, order: random.Random) -> None:
+        """Runs the rounds of a restart until there are enough; ``order`` shuffles their arms."""
         self._first_round = time.monotonic()
-        while self._running and not self._finished(rounds):
-            names = list(self._running)
+        while self._running and not self._enough():
+            names, number = list(self._running), sum(self.rounds)
             order.shuffle(names)
             for turn, name in enumerate(names):
-                share = self._share_of_rounds(rounds + turn / len(names))
-                self._progress(_WARM + (bar_end - _WARM) * share, f"round {rounds + 1}")
+                share = self._share_of_rounds(self.rounds[-1] + turn / len(names))
+                self._show(_WARM + (1 - _WARM) * share, f"round {number + 1}")
                 engine = self._engines[name]
                 cpu = engine.device == "cpu"
-                cores = machine.cores_of_round(rounds, engine.threads) if cpu else None
+                cores = machine.cores_of_round(number, engine.threads) if cpu else None
                 self._running[name].send(run_turn, self.spec.steps, cores)
-                if not (cpu or rounds):
+                if not (cpu or number):
                     time.sleep(_INTO_TURN)
                     self.gpus[name] = machine.query_gpus()
-                phases = self._receive(name) or {}
-                for phase, seconds in phases.items():
+                for phase, seconds in (self._receive(name) or {}).items():
                     self.results[name].samples.setdefault(phase, []).append(seconds)
-            rounds += 1
+            self.rounds[-1] += 1
         for name in list(self._running):
             self._ask(name, bind_to, machine.all_cores())
-        return rounds
 
     def _share_of_rounds(self, done: float) -> float:
-        """Share done after ``done`` rounds, if the ratios are not known earlier."""
-        of_time_limit = min(self._seconds_of_rounds() / self.spec.seconds, done / MIN_ROUNDS)
-        return min(1.0, max(done / self.spec.most_rounds, of_time_limit))
+        """Share of a restart after ``done`` rounds, if there are not enough earlier."""
+        of_time = min(self._time_used(), done / self._part(MIN_ROUNDS))
+        return min(1.0, max(done / self._part(self.spec.most_rounds), of_time))
 
-    def _seconds_of_rounds(self) -> float:
-        return time.monotonic() - self._first_round
+    def _time_used(self) -> float:
+        """Share of the time that a restart has for its rounds."""
+        return (time.monotonic() - self._first_round) * self.restarts / self.spec.seconds
 
-    def _finished(self, rounds: int) -> bool:
-        time_is_up = self._seconds_of_rounds() > self.spec.seconds
-        if rounds < (MIN_ROUNDS if time_is_up else self.spec.rounds):
+    def _part(self, rounds: int) -> int:
+        """The part of all rounds that this restart runs: equal, in whole rounds, at least one."""
+        n = len(self.rounds)
+        return max(1, ceil(rounds * n / self.restarts) - ceil(rounds * (n - 1) / self.restarts))
+
+    def _enough(self) -> bool:
+        time_is_up, done = self._time_used() > 1, self.rounds[-1]
+        if done < self._part(MIN_ROUNDS if time_is_up else self.spec.rounds):
             return False
-        samples = {name: self.results[name].samples for name in self._running}
-        return (
-            time_is_up
-            or rounds >= self.spec.most_rounds
-            or precise(samples, self.baseline, self.spec.half_width)
-        )
+        if time_is_up or done >= self._part(self.spec.most_rounds):
+            return True
+        steps = {name: self.results[name].samples[STEP] for name in self._running}
+        if (base := steps.pop(self.baseline, None)) is None:
+            return True  # the baseline failed: there is no ratio to wait for
+        ratios = (round_ratios(rounds, base) for rounds in steps.values())
+        halves = (noise_half_width(x, self.rounds, self.restarts) for x in ratios)
+        return all(half <= self.spec.half_width for half in halves)
 
     def finish(self, published: PublishedProtocol | None, profiles: Path | None) -> None:
         """Makes profiles and runs the published speed test, once, after the rounds.

@@ -112,6 +112,7 @@ class AST(PatchTransformer):
     """
 
     frontend = ast_frontend()
+    classifiers = ("mlp_head.",)
 
     def __init__(
         self, num_classes: int, options: TransformerOptions, *, mels: int, frames: int

@@ -55,6 +55,7 @@ class AudioModel(nn.Module, ABC):
         frontend: the published front end; the size of its output is the model's default input size.
         special_tokens: tokens that are not patches, e.g. the class token.
         unused: names of parameters that ``forward`` does not use.
+        classifiers: beginnings of the names of the parameters that follow the features.
         patch, stride: size and stride of the patches (frequency, time).
         patchout: what a plain ``net(x)`` in training drops, drawn from torch's own generator;
             always the full amount, because a schedule belongs to the training loop.
@@ -64,6 +65,7 @@ class AudioModel(nn.Module, ABC):
     frontend: ClassVar[FrontendSpec] = passt_frontend(jitter=False)
     special_tokens: ClassVar[int] = 0
     unused: ClassVar[tuple[str, ...]] = ()
+    classifiers: ClassVar[tuple[str, ...]] = ("head.",)
     patch: Pair
     stride: Pair
     patchout = Patchout()

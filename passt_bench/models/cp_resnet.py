@@ -87,6 +87,8 @@ class CpResNet(Cnn):
 
     min_size = 17
 
+    classifiers = ("feed_forward.",)
+
     def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
         super().__init__(num_classes, options, mels=mels, frames=frames)
         stages, width = kernels(options.rho), options.width

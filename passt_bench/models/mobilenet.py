@@ -117,6 +117,8 @@ class MobileNetV3(Cnn):
             Field(gt=0, description="Multiplier of all layer widths; rounded to multiples of 8."),
         ] = 1.0
 
+    classifiers = ("classifier.",)
+
     def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
         super().__init__(num_classes, options, mels=mels, frames=frames)
         multiplier = options.width_mult

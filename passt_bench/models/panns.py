@@ -102,6 +102,8 @@ class PublishedPanns(Cnn):
     frontend = panns_frontend()
     blocks: ClassVar[Sequence[Callable[[int, int], nn.Module]]]
 
+    classifiers = ("fc_audioset.",)
+
     def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
         super().__init__(num_classes, options, mels=mels, frames=frames)
         channels = [1] + [options.width * 2**i for i in range(len(self.blocks))]

@@ -293,6 +293,7 @@ class PaSST(PatchTransformer):
 
     # In every published checkpoint, and never used: the reference code keeps it too.
     unused = ("head_dist.weight", "head_dist.bias")
+    classifiers = ("head.", "head_dist.")
 
     def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
         super().__init__(num_classes, options, mels=mels, frames=frames)

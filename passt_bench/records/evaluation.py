@@ -101,7 +101,7 @@ class EvaluationRecord:
     # metric → class → value; a class that cannot be scored is absent
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
     published: tuple[PublishedResult, ...] = ()  # of these weights on this data
-    # Wall s: score, intervals; clip and clip_against, per clip: reading, front end and model.
+    # Wall s: score, intervals; clip and clip_against, per clip: front end and model.
     clocks: dict[str, float] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)  # libraries

@@ -169,6 +169,8 @@ class StudyRecord:
     step_ratios: dict[str, float] = field(default_factory=dict)
     # family → contrast → variant → weight, see `spec.study.Study`
     contrasts: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    # (family, contrast) as they were declared: a mapping is written in the order of its keys.
+    contrast_order: Annotated[tuple[tuple[str, str], ...], Field(exclude_if=lambda p: not p)] = ()
     # The last day when they were changed although runs were on record; then they were not planned.
     contrasts_changed: Annotated[str, Field(exclude_if=lambda day: not day)] = ""
     tried: tuple[TriedRecord, ...] = ()

@@ -12,7 +12,7 @@ from passt_bench.spec.recipe import Recipe
 
 @dataclass(frozen=True)
 class Interval:
-    """A median with its distribution-free interval, over ``n`` samples."""
+    """A median over ``n`` rounds with its interval, see `intervals.median_interval`."""
 
     median: float
     low: float
@@ -63,6 +63,9 @@ class SessionRecord:
     schema: int = SCHEMA
     kind: Literal["cost"] = "cost"
     rounds: int = 0
+    # Rounds of each restart: all arms have new processes in each. Empty in older records, whose
+    # arms had one process for all rounds.
+    restarts: tuple[int, ...] = ()
     steps: int = 0
     published_protocol: dict[str, int] = field(default_factory=dict)  # batch, warmup, steps
     matmul_flops: float | None = None  # peak, FLOP/s, measured in the session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -47,7 +48,7 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
     Raises:
         InputError: no study or search of that name was run, or a record is broken.
     """
-    found = _load(name, runs, reports)  # a broken record is refused before anything is written
+    found = load(name, runs, reports)  # a broken record is refused before anything is written
     with exclusive(reports):
         page = _build_study(name, *found, runs, reports)
         render_index(reports)
@@ -100,7 +101,7 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
             field="--runs",
             remedy="Run a study first, e.g. passt-bench run quick, or name your folder of runs.",
         )
-    found = {name: _load(name, runs, reports) for name in _names(runs, reports)}
+    found = {name: load(name, runs, reports) for name in _names(runs, reports)}
     with exclusive(reports):
         pages = [_build_study(name, *loaded, runs, reports) for name, loaded in found.items()]
         pages += build_evaluations(runs, reports)
@@ -133,8 +134,12 @@ def _build_paper(reports: Path, status: PaperStatus) -> Path:
         return paper / render_paper(new, status).name
 
 
-def _load(name: str, runs: Path, reports: Path) -> tuple[Results | None, SearchRecord | None]:
-    """The results of a study and the search of its name; at least one of them."""
+def load(name: str, runs: Path, reports: Path) -> tuple[Results | None, SearchRecord | None]:
+    """The results of a study and the search of its name; at least one of them.
+
+    Raises:
+        InputError: no study or search of that name was run, or a record is broken.
+    """
     folders, document = (runs, reports / name), f"{name}.json"
     found = [folder for folder in folders if (folder / SEARCHES / document).is_file()]
     search = read_search(name, found[0]) if found else None
@@ -230,7 +235,9 @@ def _write_study(
             source = next((store for store in sources if store.has(key)), None)
             if source is not None:
                 keep_record(key, source, kept, Store(new))
-        render(shown, new, note, kept, search)
+        shared = shared_runs(shown, sources[0].root, reports) if shown is not None else ""
+        home = Path(os.path.relpath(reports / PAGE, folder)).as_posix()
+        render(shown, new, note, kept, search, shared, home)
     for key in set(kept.record_keys()) - wanted:
         # A source may be this very folder, or lead to it.
         here = kept.folder(key).resolve()
@@ -240,6 +247,20 @@ def _write_study(
             with contextlib.suppress(OSError):  # it may contain a user's files
                 kept.folder(key).rmdir()
     return folder / PAGE
+
+
+def shared_runs(results: Results, runs: Path, reports: Path) -> str:
+    """Says which other studies in these folders have runs of this one; empty if none has."""
+    kept = sorted(reports.glob(f"{REPORT_FOLDERS}/{STUDIES}/*.json"))
+    documents = {path.stem: path for path in (*kept, *runs.glob(f"{STUDIES}/*.json"))}
+    told = []
+    for name, path in sorted(documents.items()):
+        text = read_bytes(path)  # not parsed, so that a broken one spoils no page but its own
+        number = sum(key.encode() in text for key in results.records)
+        if number and name != results.study.name:
+            are = "is" if number == 1 else "are"
+            told.append(f"{number} of these runs {are} also part of {quoted(name)}.")
+    return " ".join(told)
 
 
 def render_index(root: Path) -> Path:

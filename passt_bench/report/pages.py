@@ -31,20 +31,17 @@ from passt_bench.report.figures.search import draw_search
 from passt_bench.report.files import files_of, write_report, write_text
 from passt_bench.report.provenance import (
     Fact,
-    conditions,
+    answer,
     distinct,
     fact,
     finished,
-    hardware,
     study_facts,
     warnings,
 )
 from passt_bench.report.search import search_facts, search_headline, settings
 from passt_bench.report.sentences import (
     answers,
-    costs_headline,
     fastest_without_loss,
-    headline,
     power_sentence,
 )
 from passt_bench.report.study_tables import TABLES, all_tables
@@ -73,6 +70,8 @@ def render(
     note: str = "",
     kept: Store | None = None,
     search: SearchRecord | None = None,
+    shared: str = "",
+    home: str = f"../{PAGE}",
 ) -> Path:
     """Writes the report of a study, a search, or both: a self-contained page, and its parts.
 
@@ -80,13 +79,15 @@ def render(
     md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
     Records are linked if they are beside the page, or in ``kept``, the store that will be. The note
     above the answer is about variants that the page does not show. With a search, the results are
-    those of the study that confirms it; None if there is none yet.
+    those of the study that confirms it; None without one. ``shared``: see `build.shared_runs`.
+    ``home`` is the index of all reports, relative to the page.
     """
     view = study_view(results) if results is not None else None
     tables: dict[str, Table] = {}
     drawings: dict[str, list[Drawing]] = {}
     facts: list[tuple[str, list[Fact]]] = []
     context: dict[str, Any] = {"view": view, "search": search, "note": note, "facts": facts}
+    context |= {"shared": shared, "home": home}
     if search is not None:
         tables["settings"], drawings["search"] = settings(search), draw_search(search)
         facts.append(("The search", search_facts(search)))
@@ -114,6 +115,7 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
         facts.append((f"{title_of(record)}{other}, {data_of(record)}", evaluation_facts(record)))
         facts += [("Note", note) for note in record.notes]
     context = {
+        "home": f"../{PAGE}",
         "about": {"study": EVALUATIONS, "question": "Checkpoint results next to published numbers"},
         "kicker": [counted(len(records), "evaluation"), *datasets],
         "view": None,
@@ -121,6 +123,7 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
         "main": EVALUATIONS,
         "facts": [("", facts)],
         "notebook": [],
+        "shared": "",
         "records": _linked(rows, out, kept),
     }
     tables = {EVALUATIONS: evaluations_table(records)}
@@ -132,12 +135,7 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
 def _study_part(view: StudyView, tables: Mapping[str, Table]) -> dict[str, Any]:
     """What the page shows of a study beside tables, figures, facts and records."""
     study, sessions = view.study, view.results.sessions
-    if study.seeds:
-        answer = f"{headline(view)} {conditions(view)}"
-    else:
-        where = f", on {found}" if (found := hardware(view)) else ""
-        answer = f"{costs_headline(view).removesuffix('.')}{where}."
-    about = _about(study, answer, len(view.variants), finished(view))
+    about = _about(study, answer(view), len(view.variants), finished(view))
     variants = counted(len(view.variants), "variant")
     return {
         "about": about,

@@ -120,6 +120,7 @@ def render_paper(folder: Path, status: PaperStatus) -> Path:
         "weights": dict.fromkeys(name for row in status.rows for name in row.weights),
     }
     context = {"tables": tables, "available": status.available, "needed": needed}
+    context["home"] = "../index.html"
     return write_page(folder / "index.html", "paper.html", context)
 
 

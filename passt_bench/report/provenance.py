@@ -8,6 +8,7 @@ from typing import Any
 
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import SessionRecord
+from passt_bench.report.sentences import costs_headline, headline
 from passt_bench.report.text import counted, fixed, listed, quoted, significant
 from passt_bench.report.view import TRAIN_STEP, StudyView
 from passt_bench.spec import EngineSpec, Recipe
@@ -44,7 +45,7 @@ def measurement_facts(
     """(name, value) pairs about machine, engine, versions and the cost sessions."""
     rounds = [
         f"{session.rounds} interleaved rounds of {counted(session.steps, 'step')}, "
-        f"one process per variant, {significant(session.seconds, 2)} s"
+        f"{_processes(session)}, {significant(session.seconds, 2)} s"
         for session in sessions
     ]
     versions = (", ".join(f"{n} {v}" for n, v in sorted(r.versions.items())) for r in records)
@@ -65,6 +66,11 @@ def measurement_facts(
         *fact("Measured matmul peak", [f"{significant(p / 1e9)} GFLOP/s" for p in peaks], ", "),
         *fact("Vendor's peak", distinct(stated)),
     ]
+
+
+def _processes(session: SessionRecord) -> str:
+    several = f"{len(session.restarts)} processes per variant, one after the other"
+    return several if len(session.restarts) > 1 else "one process per variant"
 
 
 def finished(view: StudyView) -> str:
@@ -216,6 +222,14 @@ def conditions(view: StudyView) -> str:
     seeds = "up to " * (look is None) + counted(look or most, "seed")
     data = view.study.fingerprint.dataset
     return f"This is {models} trained for {epochs} on {quoted(data)}{equal}, {seeds}{where}."
+
+
+def answer(view: StudyView) -> str:
+    """What the study found, and for which conditions."""
+    if view.study.seeds:
+        return f"{headline(view)} {conditions(view)}"
+    where = f", on {found}" if (found := hardware(view)) else ""
+    return f"{costs_headline(view).removesuffix('.')}{where}."
 
 
 def distinct(texts: Iterable[str]) -> list[str]:

@@ -60,7 +60,8 @@ def headline(view: StudyView) -> str:
     if not base.value.known:
         return f"The baseline {name} has no result, so nothing can be compared with it."
     if not verdicts:
-        return f"{name} reaches {value}; nothing else is shown."
+        more = "; nothing else is shown" if view.others else ""
+        return f"{name} reaches {value}{more}."
     if view.results.look is None:
         need = f"{counted(view.study.judged_at[0], 'seed')} of every variant of the study"
         return f"No verdict yet: it takes {need}. {name} reaches {value}."
@@ -72,7 +73,7 @@ def headline(view: StudyView) -> str:
     alone = has_budgets(view) and bool(view.results.declared)
     told = [] if alone else [f"Against {name} ({value}), {found}{beside}."]
     for family, items in view.results.declared.items():
-        own = [(c.variant, _finding(c)) for c in items]
+        own = [(c.variant, finding(c)) for c in items]
         found = _found(view, "contrasts", own, named=_NAMED)
         gap = Span(items[0].difference, items[0].low, items[0].high)
         size = f" ({interval(gap, sign=True)})" if gap.known and not items[1:] else ""
@@ -105,7 +106,7 @@ def _found(view: StudyView, noun: str, found: Sequence[tuple[str, str]], named: 
     return "; ".join(parts) if few else listed(parts)
 
 
-def _finding(item: Comparison) -> str:
+def finding(item: Comparison) -> str:
     """The verdict; of what is not in the metric's unit, where it is from zero."""
     if item.margin or not isfinite(item.low) or item.verdict == "no verdict":
         return item.verdict
@@ -173,14 +174,22 @@ def crossings(view: StudyView, found: Sequence[Gain]) -> str:
 
 def _against(gain: Gain) -> str:
     names = quoted(gain.variant.name), quoted(gain.other.name)
-    return f"{names[0]} trains {times(gain.speedup)} as fast as {names[1]}"
+    fast = gain.speedup.value >= 1
+    return f"{names[0]} {_pace(gain.speedup)} {'as' if fast else 'than'} {names[1]}"
+
+
+def _pace(speedup: Span) -> str:
+    """``trains 2.1× as fast`` or ``trains 1.6× slower``."""
+    if speedup.value >= 1:
+        return f"trains {times(speedup)} as fast"
+    return f"trains {times(Span(1 / speedup.value, 1 / speedup.high, 1 / speedup.low))} slower"
 
 
 def _gain(view: StudyView, v: VariantView) -> str:
     """The speed-up by a variant, and its memory, relative to the baseline."""
     saved = Span(v.saved_per_clip / view.baseline.saved_per_clip)
     memory = f" with {times(saved)} the memory for backward" if saved.known else ""
-    return f"trains {times(v.cost(TRAIN_STEP).speedup)} as fast{memory}"
+    return f"{_pace(v.cost(TRAIN_STEP).speedup)}{memory}"
 
 
 def fastest_without_loss(view: StudyView) -> str | None:

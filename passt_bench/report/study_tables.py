@@ -269,7 +269,8 @@ def speed(view: StudyView) -> Table:
         Column("saved_ratio", "relative", times,
                get=lambda v: v.saved_per_clip / base.saved_per_clip),
     ]  # fmt: skip
-    caption = f"training speed and memory, also relative to {quoted(base.name)}; 95 % intervals."
+    caption = f"training speed and memory, also relative to {quoted(base.name)}; "
+    caption += f"{view.time_intervals}."
     return _of_variants(view, "speed", caption, columns)
 
 
@@ -294,10 +295,8 @@ def cost(view: StudyView) -> Table:
         *predicted_columns(arms, TRAIN_STEP, lambda v: v.cost(TRAIN_STEP).seconds.value),
         Column("status", "session", get=lambda v: v.cost_status),
     ]
-    caption = (
-        "time of one step, all variants measured together; medians with distribution-free 95 % "
-        "intervals."
-    )
+    caption = "time of one step, all variants measured together; medians with "
+    caption += f"{view.time_intervals}."
     return _of_variants(view, "cost", caption, columns)
 
 

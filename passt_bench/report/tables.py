@@ -48,14 +48,15 @@ class Column:
             return str(value)
         return self.show(value)
 
-    def plain(self, value: object) -> list[object]:
-        """A cell in CSV, as full numbers; empty if there is no value."""
+    def values(self, value: object) -> dict[str, object]:
+        """A cell as full numbers, by the names that CSV and JSON have; None where there is none."""
         if self.span:
             known = value if isinstance(value, Span) else Span(NAN)
-            return [_plain(known.value), _plain(known.low), _plain(known.high)]
+            ends = {"": known.value, "_low": known.low, "_high": known.high}
+            return {self.name + end: _finite(number) for end, number in ends.items()}
         if isinstance(value, str) and self.numeric and not _is_number(value):
-            return [""]
-        return [_plain(value)]
+            return {self.name: None}
+        return {self.name: _finite(value)}
 
 
 def _is_nan(value: object) -> bool:
@@ -70,12 +71,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
 def _plain(value: object) -> object:
     if value is None:
         return ""
-    if isinstance(value, float):
-        return f"{value:.6g}" if isfinite(value) else ""
-    return value
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 @dataclass(frozen=True)
@@ -125,18 +128,22 @@ def table_of(
     return table(name, caption, columns, rows, highlight)
 
 
+def to_rows(table: Table) -> list[dict[str, object]]:
+    """The rows with full numbers, the ends of intervals apart, under the names of `to_csv`."""
+    return [
+        {name: each for column, value in zip(table.columns, row, strict=True)
+         for name, each in column.values(value).items()}
+        for row in table.rows
+    ]  # fmt: skip
+
+
 def to_csv(table: Table) -> str:
     """The table as CSV: full numbers, the ends of intervals in separate columns."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    header = []
-    for column in table.columns:
-        ends = ("", "_low", "_high") if column.span else ("",)
-        header += [column.name + end for end in ends]
-    writer.writerow(header)
-    for row in table.rows:
-        cells = zip(table.columns, row, strict=True)
-        writer.writerow([part for column, value in cells for part in column.plain(value)])
+    writer.writerow([name for column in table.columns for name in column.values(None)])
+    for row in to_rows(table):
+        writer.writerow([_plain(value) for value in row.values()])
     return buffer.getvalue()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
@@ -249,6 +249,13 @@ class StudyView:
         return f"{100 * (1 - LEVELS[looks - 1]):.3g} %" + " at each look" * (looks > 1)
 
     @property
+    def time_intervals(self) -> str:
+        """What intervals of times are, for captions; older sessions had one process a variant."""
+        if all(len(session.restarts) > 1 for session in self.results.sessions):
+            return "95 % intervals that cover differences between processes"
+        return "distribution-free 95 % intervals, without differences between processes"
+
+    @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Class group → classes; empty if the data set has none."""
         return dict(self.study.fingerprint.groups)
@@ -277,6 +284,19 @@ class Gain:
         return getattr(paces[0], value) / getattr(paces[1], value) if all(paces) else None
 
 
+def declared_pairs(view: StudyView) -> dict[tuple[str, str], Comparison]:
+    """(variant, other) → the declared contrast that is their difference."""
+    found: dict[tuple[str, str], Comparison] = {}
+    for family, items in view.results.declared.items():
+        for item in items:
+            weights = view.study.contrasts.get(family, {}).get(item.variant, {})
+            used = {name: weight for name, weight in weights.items() if weight}
+            if sorted(used.values()) == [-1.0, 1.0]:
+                other, variant = sorted(used, key=used.__getitem__)
+                found.setdefault((variant, other), item)
+    return found
+
+
 def setting_of(view: StudyView) -> tuple[str, Callable[[VariantView], Any]]:
     """The first of engine, clip length and batch in which variants differ, and how to get it."""
     known: dict[str, Callable[[VariantView], Any]] = {
@@ -299,28 +319,25 @@ def gains(view: StudyView) -> list[Gain]:
         other, reference = cells.get((own, base.subject)), cells.get((setting(base), subject))
         if subject == base.subject or other is None or reference is None:
             continue
-        if not (timed := _rounds_of(view, v, other)):
+        speedup = _over_rounds(view, lambda a, b: b / a, v, other)
+        if not speedup.known:
             continue
-        speedup = _median([b / a for a, b in timed])
         saved = v.saved_per_clip / other.saved_per_clip
-        four = _rounds_of(view, v, other, reference, base) if reference is not v else []
-        relative = _median([(b / a) / (d / c) for a, b, c, d in four])
+        four = (v, other, reference, base) if reference is not v else ()
+        relative = _over_rounds(view, lambda a, b, c, d: (b / a) / (d / c), *four)
         of_reference = reference.saved_per_clip / base.saved_per_clip
         relative_saved = NAN if reference is v else saved / of_reference
         found.append(Gain(v, other, reference, speedup, relative, saved, relative_saved))
     return found
 
 
-def _median(values: Sequence[float]) -> Span:
-    return _span(median_interval(values) if values else None)
-
-
-def _rounds_of(view: StudyView, *variants: VariantView) -> list[tuple[float, ...]]:
-    """Seconds of the variants in each round of the first session that timed all of them."""
-    for rounds in view.results.rounds:
+def _over_rounds(view: StudyView, ratio: Callable[..., float], *variants: VariantView) -> Span:
+    """A ratio of the variants' seconds in each round of the first session that timed them all."""
+    for restarts, rounds in view.results.rounds if variants else ():
         if all(v.name in rounds for v in variants):
-            return list(zip(*(rounds[v.name] for v in variants), strict=False))
-    return []
+            values = map(ratio, *(rounds[v.name] for v in variants))
+            return _span(median_interval(values, restarts))
+    return NO_VALUE
 
 
 def study_view(results: Results) -> StudyView:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from passt_bench.analysis.budgets import clip_seconds
 from passt_bench.analysis.results import measured_arms
 from passt_bench.errors import located
 from passt_bench.records.run import StudyRecord
@@ -13,8 +14,6 @@ from passt_bench.runner.estimates import summarize_model
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Shared, Study, Variant, override
 from passt_bench.training.batches import epoch_steps, total_steps
-
-STEP = "train_step"
 
 
 def with_budget(
@@ -115,12 +114,6 @@ def step_ratios(study: StudyRecord, sessions: Iterable[SessionRecord]) -> dict[s
 
     From the oldest sessions that measured them, so that later ones change nothing.
     """
-    arms = measured_arms(study, sessions, oldest=True)
-    if not {variant.name for variant in study.variants} <= {*arms}:
-        return None
-    base, found = arms[study.baseline][1].batch_size, {}
-    for name, (_, arm) in arms.items():
-        if STEP not in arm.ratios:
-            return None
-        found[name] = arm.ratios[STEP].median * base / arm.batch_size
-    return found
+    measured = measured_arms(study, sessions, oldest=True)
+    found = dict(clip_seconds(study, {name: arm for name, (_, arm) in measured.items()}))
+    return found if {variant.name for variant in study.variants} <= {*found} else None

@@ -35,7 +35,7 @@ from passt_bench.models.patchout import random_stream
 from passt_bench.records.run import Outcome, Picture, RunRecord, Status
 from passt_bench.records.store import Store
 from passt_bench.runner.initial_weights import load_initial_weights
-from passt_bench.runner.planned_cell import PlannedCell
+from passt_bench.runner.planned_cell import MODEL, PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import PROGRESS, lock
 from passt_bench.training import checkpoint
@@ -45,7 +45,6 @@ from passt_bench.training.features import Features, features_path, open_features
 from passt_bench.training.loop import set_up, train
 from passt_bench.training.state import Progress, Task, Training, add_clocks, temporarily_load
 
-MODEL = "model.safetensors"  # in the folder of the record, where models are kept
 VISIBLE_GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
 _SUBSET = 0x5B5E  # keeps this stream of the seed apart from others
 CANNOT_WRITE = 74  # exit status of a process that could not write (EX_IOERR)
@@ -116,10 +115,28 @@ def run_cell(
         if is_storage_error(error):
             raise
         record = failure(cell, failure_status(error), traceback.format_exc(limit=-6))
+    if cell.again:
+        record = _confirmed(cell, record, store)
     if record.status == "ok" or record_failure:
         store.write(record)
         clear(paths, config, cell.key)
     return record.status == "ok"
+
+
+def _confirmed(cell: PlannedCell, record: RunRecord, store: Store) -> RunRecord:
+    """The record of a run that is repeated for its model: the first one, as another attempt.
+
+    A model with other metrics, as another machine or library may compute it, is not kept.
+    """
+    first = store.run(cell.key)
+    assert first is not None
+    if record.status != "ok" or record.metrics != first.metrics:
+        (store.folder(cell.key) / MODEL).unlink(missing_ok=True)
+        checkpoint.warn(
+            f"{cell.variant}, seed {cell.seed}: trained again, the model is not the one on record "
+            f"({record.message or record.metrics} instead of {first.metrics}), and is not kept"
+        )
+    return replace(first, attempt=cell.attempt)
 
 
 def clear(paths: Paths, config: RunConfig, key: str) -> None:
@@ -195,7 +212,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     clock.start()
     result = _evaluate(state, dataset, test_clips)
     clock.lap("evaluate")
-    if config.keep_models:
+    if cell.keeps_model:
         path = folder / MODEL
         save_model(path, net, recipe, classes, metrics=result.metrics, key=cell.key)
     curves = {"train_loss": tuple(done.train_loss), "learning_rate": tuple(done.learning_rate)}

@@ -13,9 +13,10 @@ from passt_bench.errors import InputError
 from passt_bench.models import build_model
 from passt_bench.registry import MODELS
 from passt_bench.spec.codec import spellings
+from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions
-from passt_bench.spec.recipe import EngineSpec, ModelSpec, Patchout, Recipe
+from passt_bench.spec.recipe import ModelSpec, Patchout, Recipe
 from passt_bench.spec.study import Study, Variant, override, parse_assignments
 
 # Table 1 of the paper, as far as its models can be built.
@@ -50,7 +51,7 @@ def subjects(
         label = _COMMA.sub(", ", item.replace(":", ": ", 1))  # long labels need places to wrap
         if label in recipes:
             raise InputError("named twice", field="compare", value=item, remedy="Name it once.")
-        recipes[label] = recipe = _recipe(item, shared, overrides or {})
+        recipes[label] = recipe = typed_recipe(item, shared, overrides or {})
         same = keys.setdefault(arm_key(recipe, component_versions(recipe)), label)
         if same != label:
             raise InputError(
@@ -70,7 +71,8 @@ def subjects(
     return recipes
 
 
-def _recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recipe:
+def typed_recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recipe:
+    """The recipe of one item, see `subjects`."""
     name, _, rest = item.partition(":")
     changes = parse_assignments([part for part in _COMMA.split(rest) if part])
     with torch.device("meta"):

@@ -143,19 +143,20 @@ def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> CostTime:
     """
     first = plan.recipes[plan.baseline]
     gpu, spec = predictor.on_gpu(first.engine), first.measurement
+    restarts = spec.processes(gpu=gpu)
     one = gpu and not plan.all_known
     sessions = [[plan.baseline, *plan.new]] if one else _groups(plan)
 
     def arm(recipe: Recipe) -> tuple[float, float]:
-        """Seconds of one arm outside the rounds, and per round."""
+        """Seconds of one arm outside the rounds of all restarts, and per round."""
         facts, clips = summarize_model(recipe, plan.classes), batch_size(recipe)
         each = predictor.seconds_per_flop(recipe, plan.classes)
         cycle = max(1, len(facts.patchout.get("stages", ())))
         step = cycle * clips * facts.flops * each
         infer = (clips + 1) * facts.flops_inference * each  # of a batch, and of one clip
-        outside = ARM_SECONDS + facts.parameters / WEIGHT_RATE
         warm = _WARM_CHUNKS * ((spec.warmup_steps + 1) // 2)
-        outside += (warm + PEAK_STEPS + 1) * step + (_WARM_CHUNKS + 1) * infer
+        start = ARM_SECONDS + facts.parameters / WEIGHT_RATE + warm * step + _WARM_CHUNKS * infer
+        outside = restarts * start + (PEAK_STEPS + 1) * step + infer
         outside += COMPILE_SECONDS if recipe.engine.compile != "off" else 0.0
         if (test := plan.published) is not None:
             outside += (test.warmup + test.steps) * test.batch * facts.flops * each
@@ -168,11 +169,11 @@ def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> CostTime:
     for keys in sessions:
         arms = [arm(plan.recipes[key]) for key in keys]
         apart, turns = (sum(seconds) for seconds in zip(*arms, strict=True))
-        shortest = MIN_ROUNDS * turns
+        shortest = max(MIN_ROUNDS, restarts) * turns
         least += apart + shortest
         # On a GPU few rounds make ratios precise.
         longest = shortest if gpu else max(shortest, spec.seconds)
-        most += apart + min(spec.most_rounds * turns, longest)
+        most += apart + min(max(spec.most_rounds, restarts) * turns, longest)
     return CostTime(least, most, len(sessions))
 
 
@@ -273,7 +274,8 @@ def _measure(
         key="",
         baseline=plan.baseline,
         arms=tuple(_arm_record(key, plan, result, samples, store.root) for key in group),
-        rounds=result.rounds,
+        rounds=sum(result.restarts),
+        restarts=result.restarts,
         steps=GPU_STEPS if cuda else recipe.measurement.steps,
         published_protocol=asdict(plan.published) if plan.published else {},
         matmul_flops=result.peaks.get(recipe.engine),
@@ -338,7 +340,8 @@ def _arm_record(
     facts, batch = summarize_model(recipe, plan.classes), batch_size(recipe)
     peak, fine = result.peaks.get(recipe.engine), arm.status == "ok"
     comparable = fine and result.arms[plan.baseline].status == "ok"
-    phases = phase_intervals(samples[key]) if fine else {}
+    phases = phase_intervals(samples[key], result.restarts) if fine else {}
+    base = samples[plan.baseline]
     return ArmRecord(
         key=key,
         status=arm.status,
@@ -348,7 +351,7 @@ def _arm_record(
         parameters=facts.parameters,
         batch_size=batch,
         phases=phases,
-        ratios=ratio_intervals(samples[key], samples[plan.baseline]) if comparable else {},
+        ratios=ratio_intervals(samples[key], base, result.restarts) if comparable else {},
         memory={
             name.replace("inference_batch", "inference"): float(value)
             for name, value in arm.memory.items()

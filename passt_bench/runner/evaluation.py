@@ -24,7 +24,7 @@ from passt_bench.published_weights import ENSEMBLES, locate
 from passt_bench.records.evaluation import Against, DroppedPatches, EvaluationRecord, Member, Split
 from passt_bench.records.store import Store
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
-from passt_bench.runner.cells import MODEL, Clock
+from passt_bench.runner.cells import Clock
 from passt_bench.runner.evaluation_inputs import (
     check_same_clips,
     clips_of,
@@ -36,11 +36,14 @@ from passt_bench.runner.evaluation_inputs import (
     published_set,
 )
 from passt_bench.runner.initial_weights import sha256_of
+from passt_bench.runner.kept_models import name_of
+from passt_bench.runner.planned_cell import MODEL
 from passt_bench.runner.request import data_folders, typed_command
 from passt_bench.runner.run_status import lock
 from passt_bench.spec.codec import validate
+from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.key import digest, key_fields
-from passt_bench.spec.recipe import EngineSpec, Patchout
+from passt_bench.spec.recipe import Patchout
 from passt_bench.training.clip_bootstrap import (
     RESAMPLES,
     clip_intervals,
@@ -235,9 +238,11 @@ def _compared(job: _Job, other: _Job, margin: float) -> _Job:
 
 
 def _file_name(path: Path) -> str:
-    """The file's name; for a model beside its record the key, because such files share a name."""
-    kept = path.name == MODEL and path.with_name("record.json").is_file()
-    return path.resolve().parent.name if kept else path.name
+    """The file's name; of a kept model, whose files share one, that in a study, or else its key."""
+    if path.name != MODEL or not path.with_name("record.json").is_file():
+        return path.name
+    folder = path.resolve().parent
+    return name_of(folder.name, Store(folder.parent.parent)) or folder.name
 
 
 def _key(record: EvaluationRecord, columns: np.ndarray) -> str:
@@ -287,13 +292,15 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
     clock, jobs = Clock(), [job, *([job.other] if job.other else [])]
     places = [folder / name for name in (PARTIAL, PARTIAL_AGAINST)[: len(jobs)]]
     engine = Engine(validate(EngineSpec, {"device": job.record.device}))
-    logits: list[np.ndarray] = []
-    for number, (each, place) in enumerate(zip(jobs, places, strict=True)):
-        given = each.ensemble, each.dataset, each.clips, engine, batch, place
-        clip = "clip_against" if number else "clip"
-        shares = number / len(jobs), 1 / len(jobs)
-        found, clock.seconds[clip] = score_clips(*given, progress, *shares)
-        logits.append(found[:, each.columns])
+    heard = {(each.record.seconds, each.record.sampling_rate) for each in jobs}
+    groups = [jobs] if len(heard) == 1 else [[each] for each in jobs]  # of equal waveforms
+    found: list[tuple[np.ndarray, float]] = []
+    for n, group in enumerate(groups):
+        models, saved_at = [each.ensemble for each in group], places[n : n + len(group)]
+        given = models, group[0].dataset, group[0].clips, engine, batch, saved_at
+        found += score_clips(*given, progress, n / len(groups), 1 / len(groups))
+    clock.seconds |= dict(zip(("clip", "clip_against"), (s for _, s in found), strict=False))
+    logits = [each[:, of.columns] for (each, _), of in zip(found, jobs, strict=True)]
     scores, *others = logits
     clock.lap("score")
     progress(1.0, "resampling the clips")

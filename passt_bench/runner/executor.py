@@ -27,7 +27,7 @@ from passt_bench import processes
 from passt_bench.console import Progress, stage
 from passt_bench.errors import InputError, StorageError
 from passt_bench.processes import PipedChild
-from passt_bench.records.run import Outcome
+from passt_bench.records.run import Outcome, count_of
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import (
     CANNOT_WRITE,
@@ -42,7 +42,8 @@ from passt_bench.runner.plan import StudyPlan
 from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig, check_device_name
 from passt_bench.runner.run_status import PROGRESS, is_running, lock
-from passt_bench.spec.recipe import EngineSpec, Recipe
+from passt_bench.spec.engine import EngineSpec
+from passt_bench.spec.recipe import Recipe
 from passt_bench.training.features import cache_bytes, features_path, fits_cache, prepare_features
 
 POLL = 0.3  # seconds
@@ -329,7 +330,8 @@ def disk_bytes(
         states.append(12 * cell.summary.parameters)  # weights and AdamW's two averages
     # A run keeps two checkpoints while it writes the next.
     running = 3 * sum(sorted(states)[-parallel_runs(todo, config) :])
-    kept = 2 * sum(states) * config.keep_checkpoints + sum(states) / 3 * config.keep_models
+    kept = 2 * sum(states) * config.keep_checkpoints
+    kept += sum(cell.model_bytes for cell in todo if cell.keeps_model)
     return sum(logmels.values()) + max(running, kept) + _RUN_BYTES * len(todo)
 
 
@@ -361,6 +363,7 @@ def prepare(
 def train(todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, console: Console) -> None:
     """Trains and evaluates cells whose features are prepared."""
     if todo:
-        cells = f"{len(todo)} runs, {min(len(todo), parallel_runs(todo, config))} in parallel"
+        width = min(len(todo), parallel_runs(todo, config))
+        cells = f"{count_of(len(todo), 'run')}, {width} in parallel"
         with stage(console, f"Training and evaluating {cells}") as update:
             run_cells(todo, paths, config, update)

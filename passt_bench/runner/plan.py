@@ -20,7 +20,7 @@ from passt_bench.registry import METRICS, PATCHOUTS
 from passt_bench.runner.budget import known_ratios, spent, with_budget
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.estimates import run_flops, summarize_model
-from passt_bench.runner.planned_cell import PlannedCell, plan_cell
+from passt_bench.runner.planned_cell import MODEL, PlannedCell, plan_cell
 from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import (
     Paths,
@@ -242,6 +242,7 @@ def plan_study(
         shared=study.shared,
         step_ratios=dict(ratios or {}),
         contrasts=dict(study.contrasts),
+        contrast_order=tuple((f, name) for f, own in study.contrasts.items() for name in own),
         tried=tuple(tried),
         better=METRICS.get(study.metric).build.better,
         notebook=notebook,
@@ -334,9 +335,16 @@ def _folds(study: Study, known: Sequence[int], folds: int | None) -> tuple[int, 
 
 
 def missing_cells(
-    cells: Iterable[PlannedCell], store: Store, retry: tuple[str, ...] = ()
+    cells: Iterable[PlannedCell],
+    store: Store,
+    retry: tuple[str, ...] = (),
+    *,
+    models: bool = False,
 ) -> list[PlannedCell]:
-    """The cells without a final record, and those whose status is to be retried."""
+    """The cells without a final record, and those whose status is to be retried.
+
+    With ``models`` also those on record whose trained model was not kept.
+    """
     todo = []
     for cell in cells:
         outcome = store.outcome(cell.key)
@@ -344,4 +352,6 @@ def missing_cells(
             todo.append(cell)
         elif outcome.status in retry:
             todo.append(replace(cell, attempt=outcome.attempt + 1))
+        elif models and outcome.status == "ok" and not (store.folder(cell.key) / MODEL).is_file():
+            todo.append(replace(cell, attempt=outcome.attempt + 1, again=True))
     return todo

@@ -16,6 +16,8 @@ from passt_bench.spec.key import component_versions, quality_key
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.loop import check_settings
 
+MODEL = "model.safetensors"  # in the folder of the record, where models are kept
+
 
 @dataclass(frozen=True)
 class PlannedCell:
@@ -33,7 +35,15 @@ class PlannedCell:
     flops: float  # of training and evaluation, about
     attempt: int = 1
     checkpoint: Path | None = None  # initial weights; None from scratch
-    pictured: bool = False  # whether its record gets a picture: one a variant, which is large
+    # One run of each variant: its record gets a picture, which is large, and its model is kept.
+    pictured: bool = False
+    keeps_model: bool = False
+    again: bool = False  # a run on record without its model, which is trained again for it
+
+    @property
+    def model_bytes(self) -> int:
+        """About the size of its trained model's file."""
+        return 4 * self.summary.parameters
 
     def seconds(self, predictor: Predictor) -> float:
         """Expected seconds; nan on a GPU without a data sheet."""

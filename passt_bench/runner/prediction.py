@@ -30,17 +30,10 @@ from passt_bench.records.files import read, to_json, write_atomically
 from passt_bench.records.run import SCHEMA
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.estimates import batch_size, step_work, summarize_model
+from passt_bench.spec.engine import EngineSpec, MeasurementSpec
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import Name, digest
-from passt_bench.spec.recipe import (
-    DataSpec,
-    EngineSpec,
-    MeasurementSpec,
-    ModelSpec,
-    Patchout,
-    Recipe,
-    TrainingSpec,
-)
+from passt_bench.spec.recipe import DataSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 
 UPDATE_BYTES = 28  # AdamW reads four numbers of each parameter and writes three
 # Of a GPU: shares of the rates in its data sheet, seconds between two kernels on the device, and
@@ -155,7 +148,9 @@ def calibrate(
     result = run_session(
         [Arm(key, RecipeFactory(recipe, _CLASSES), engine) for key, recipe in recipes.items()],
         "products",
-        MeasurementSpec(warmup_steps=1, rounds=MIN_ROUNDS, most_rounds=MIN_ROUNDS, steps=1),
+        MeasurementSpec(
+            warmup_steps=1, restarts=1, rounds=MIN_ROUNDS, most_rounds=MIN_ROUNDS, steps=1
+        ),
         progress=progress,
     )
     works = {

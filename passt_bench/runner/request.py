@@ -48,7 +48,8 @@ class RunConfig:
     memory: int | None = None  # maximum bytes that the process of a run may allocate
     checkpoint_seconds: float = 20.0  # between two checkpoints of a run
     keep_checkpoints: bool = False  # also after the run has finished
-    keep_models: bool = False  # writes the trained model to the folder of the record
+    # Which trained models are written to the folders of their records, see `with_kept_models`.
+    keep_models: bool | None = None
     until_decided: bool = False  # runs one planned look after another, until no verdict is open
     cost: bool = True  # whether costs are measured after training
     remeasure: bool = False  # measures again costs that are already on record

@@ -1,13 +1,12 @@
 """The classes that describe a study; imports no torch."""
 
 from passt_bench.spec.codec import validate
+from passt_bench.spec.engine import EngineSpec, MeasurementSpec
 from passt_bench.spec.frontends import ast_frontend, panns_frontend, passt_frontend
 from passt_bench.spec.recipe import (
     DataSpec,
-    EngineSpec,
     FrontendSpec,
     InitSpec,
-    MeasurementSpec,
     ModelSpec,
     Patchout,
     Recipe,

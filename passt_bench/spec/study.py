@@ -66,7 +66,7 @@ class Study:
     name: str  # also of its file
     question: str  # one sentence
     base: Recipe
-    variants: tuple[Variant, ...]  # at least two
+    variants: tuple[Variant, ...]  # one is trained and evaluated; more are compared
     baseline: str  # name of the variant that the others are compared with
     metric: str = "mAP"  # the one that verdicts are about
     # The blocks: each variant runs with each seed; none: nothing is trained, only costs measured.
@@ -90,9 +90,9 @@ class Study:
         if twice is not None:
             remedy = "Give every variant a name of its own."
             raise self.error("two variants share a name", "variants", twice, remedy)
-        if len(names) < 2:
-            remedy = "Add a variant to compare with the baseline."
-            raise self.error("a study compares at least two variants", "variants", names, remedy)
+        if not names:
+            remedy = "Add the baseline, and variants to compare with it."
+            raise self.error("a study has at least one variant", "variants", names, remedy)
         problem = "the baseline is not a variant of the study"
         check_known(self.baseline, names, problem, field="baseline", source=self.name)
         if self.margin is not None and not 0 < self.margin < math.inf:
@@ -119,9 +119,14 @@ class Study:
             raise self.error(problem, "looks", self.looks, "Give e.g. looks=(5, 7, 10).")
         if self.tune is not None:
             self._check_tuning(self.tune)
+        families: dict[frozenset[tuple[str, float]], str] = {}
         for family, members in self.contrasts.items():
             for name, weights in members.items():
-                self._check_contrast(f"contrasts.{family}.{name}", weights)
+                self._check_contrast(place := f"contrasts.{family}.{name}", weights)
+                other = families.setdefault(direction(weights), family)
+                if other != family:  # it would have two intervals on one page
+                    remedy = "Leave it out of one of them."
+                    raise self.error("a contrast of another family as well", place, other, remedy)
 
     def _check_tuning(self, tune: Tune) -> None:
         if not tune.levels or any(len(set(values)) < 2 for values in tune.levels.values()):
@@ -186,6 +191,12 @@ def factorial(factors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> tuple[V
 def pairwise(*names: str) -> Contrasts:
     """Each variant minus each one after it."""
     return {f"{a} − {b}": {a: 1.0, b: -1.0} for a, b in combinations(names, 2)}
+
+
+def direction(weights: Mapping[str, float]) -> frozenset[tuple[str, float]]:
+    """What contrasts share that are multiples of each other, or the negative of it."""
+    used = {name: weight for name, weight in weights.items() if weight}
+    return frozenset((name, round(weight / used[min(used)], 9)) for name, weight in used.items())
 
 
 def slope(points: Mapping[str, float], step: float = 1.0) -> dict[str, float]:

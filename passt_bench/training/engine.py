@@ -18,7 +18,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from passt_bench.errors import InputError
 from passt_bench.models.passt import Attention, Blocks, Mlp
-from passt_bench.spec.recipe import EngineSpec, Recipe
+from passt_bench.spec.engine import EngineSpec
+from passt_bench.spec.recipe import Recipe
+from passt_bench.training.fine_tuning import rate_groups
 
 Inputs = Mapping[str, Any]  # tensors, None, and what foreign models take
 Step = Callable[[dict[str, Any]], torch.Tensor]
@@ -226,23 +228,34 @@ class ModelStep:
         self.engine = engine or Engine(recipe.engine)
         training, graph = recipe.training, recipe.engine.graph
         self._loss, rate = training.loss, training.learning_rate
-        # Replays of a graph read the rate from the device, where it can change.
-        self._rate = torch.tensor(rate, device=self.engine.device) if graph else None
+        groups = rate_groups(net, training)
+        self._scales = [scale for scale, _ in groups]
+        # Replays of a graph read the rates from the device, where they can change.
+        device = self.engine.device
+        self._rates = [torch.tensor(rate * scale, device=device) for scale in self._scales if graph]
         self.optimizer = torch.optim.AdamW(
-            net.parameters(),
-            lr=rate if self._rate is None else self._rate,
+            [{"params": parameters} for _, parameters in groups],
+            lr=rate,
             weight_decay=training.weight_decay,
             fused=True,
             capturable=graph,
         )
+        self.set_learning_rate(rate)
         self.scaler = self.engine.make_scaler()
         self.call = self.engine.prepare(net)  # the model or its compiled form
 
     def set_learning_rate(self, rate: float) -> None:
         """Sets the learning rate of the next step."""
-        own = rate if self._rate is None else self._rate.fill_(rate)
-        for group in self.optimizer.param_groups:
-            group["lr"] = own  # a checkpoint puts a tensor of the CPU there, which graphs freeze
+        for n, (group, scale) in enumerate(
+            zip(self.optimizer.param_groups, self._scales, strict=True)
+        ):
+            # A checkpoint puts a tensor of the CPU there, which graphs freeze.
+            group["lr"] = self._rates[n].fill_(rate * scale) if self._rates else rate * scale
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the last step, before its multiples."""
+        return float(self.optimizer.param_groups[0]["lr"]) / self._scales[0]
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         """The loss of a batch of ``x``, ``targets`` and the random inputs of the step."""

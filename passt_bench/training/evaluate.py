@@ -138,49 +138,59 @@ def evaluate(
 
 
 def score_clips(
-    ensemble: Ensemble,
+    ensembles: Sequence[Ensemble],
     dataset: Dataset,
     clips: np.ndarray,
     engine: Engine,
     batch: int,
-    saved_at: Path,
+    saved_at: Sequence[Path],
     progress: Progress,
     begun: float = 0.0,
     part: float = 1.0,
-) -> tuple[np.ndarray, float]:
-    """Logits (n, classes) of the clips at these indices, float32, and the seconds per clip.
+) -> list[tuple[np.ndarray, float]]:
+    """Scores the clips at these indices by each model; a clip is read once for all.
 
     Logits are saved every half minute, so that an interrupted call can be resumed. Which patches
-    the ensemble drops depends on a clip's place in ``clips``. The seconds are those of the clips
-    that this call computed, 0 if all were saved before. They are a ``part`` of the progress, of
-    which a share is done when they are ``begun``.
+    a model drops depends on a clip's place in ``clips``. The clips are a ``part`` of the progress,
+    of which a share is done when they are ``begun``.
+
+    Returns:
+        For each model the logits (n, classes), float32, and the seconds per clip, front end
+        included and reading excluded, of the clips that this call computed; 0 if there are none.
     """
-    ensemble = ensemble.to(engine.device)
-    engine.configure(ensemble)
-    scores = np.zeros((len(clips), len(ensemble.classes)), dtype=np.float32)
-    done = first = since = _resume(scores, saved_at)
-    start = saved = time.monotonic()
+    models = [ensemble.to(engine.device) for ensemble in ensembles]
+    scores = [np.zeros((len(clips), len(model.classes)), dtype=np.float32) for model in models]
+    done = first = since = min(map(_resume, scores, saved_at))
+    seconds, saved = [0.0] * len(models), time.monotonic()
+    for model in models:
+        engine.configure(model)
+    order = list(enumerate(models))
     try:
         for waves in _batches(dataset, clips[done:], batch):
-            net = partial(ensemble, first=done)
-            logits = engine.infer(net, torch.from_numpy(waves)).cpu().numpy()
-            wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-            if len(wrong):
-                problem = "the model outputs NaN or infinity for this clip"
-                clip = dataset.ids[int(clips[done + wrong[0]])]
-                remedy = "Check whether its training diverged."
-                raise InputError(problem, source="model", field="clip", value=clip, remedy=remedy)
-            scores[done : done + len(logits)] = logits
-            done += len(logits)
+            order.reverse()  # the first of a batch is slower, because the next clips are read then
+            for number, model in order:
+                start = time.perf_counter()
+                net = partial(model, first=done)
+                logits = engine.infer(net, torch.from_numpy(waves)).cpu().numpy()
+                seconds[number] += time.perf_counter() - start
+                wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+                if len(wrong):
+                    problem = "the model outputs NaN or infinity for this clip"
+                    clip = dataset.ids[int(clips[done + wrong[0]])]
+                    remedy = "Check whether its training diverged."
+                    raise InputError(
+                        problem, source="model", field="clip", value=clip, remedy=remedy
+                    )
+                scores[number][done : done + len(logits)] = logits
+            done += len(waves)
             progress(begun + part * done / len(clips), f"{done} of {len(clips)} clips")
             if time.monotonic() - saved > SAVE_SECONDS:
-                _save(scores[:done], saved_at)
+                _save(scores, done, saved_at)
                 saved, since = time.monotonic(), done
-        seconds = time.monotonic() - start
     finally:
         if done > since:
-            _save(scores[:done], saved_at)
-    return scores, seconds / (done - first) if done > first else 0.0
+            _save(scores, done, saved_at)
+    return [(of, s / max(1, done - first)) for of, s in zip(scores, seconds, strict=True)]
 
 
 def _batches(dataset: Dataset, clips: np.ndarray, batch: int) -> Iterator[np.ndarray]:
@@ -197,10 +207,11 @@ def _batches(dataset: Dataset, clips: np.ndarray, batch: int) -> Iterator[np.nda
             yield np.stack(waves)
 
 
-def _save(scores: np.ndarray, path: Path) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, scores)
-    write_atomically(path, buffer.getvalue())
+def _save(scores: Sequence[np.ndarray], done: int, paths: Sequence[Path]) -> None:
+    for each, path in zip(scores, paths, strict=True):
+        buffer = io.BytesIO()
+        np.save(buffer, each[:done])
+        write_atomically(path, buffer.getvalue())
 
 
 def _resume(scores: np.ndarray, path: Path) -> int:

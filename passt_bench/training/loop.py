@@ -19,7 +19,8 @@ from passt_bench.errors import InputError
 from passt_bench.models.base import AudioModel
 from passt_bench.models.patchout import random_stream, scaled
 from passt_bench.registry import METRICS
-from passt_bench.spec.recipe import EngineSpec, Pair, Patchout, Recipe, TrainingSpec
+from passt_bench.spec.engine import EngineSpec
+from passt_bench.spec.recipe import Pair, Patchout, Recipe, TrainingSpec
 from passt_bench.training.batches import (
     Batches,
     LogMels,
@@ -31,6 +32,7 @@ from passt_bench.training.batches import (
 from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_chunks, check_engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import keep_on_device
+from passt_bench.training.fine_tuning import check_fine_tuning
 from passt_bench.training.metrics import score
 from passt_bench.training.state import Progress, Task, Training, snapshot_epochs
 
@@ -129,7 +131,7 @@ def train(
                 drawn = engine.send(_draw(net, task, number, source.size))
                 state.count_step(run_step({**(finish(batch) if late else batch), **drawn}))
                 engine.keep_pace()
-            state.end_epoch(float(step.optimizer.param_groups[0]["lr"]))
+            state.end_epoch(step.learning_rate)
             if task.validation is not None:
                 _validate(state, task.validation)
             on_epoch(progress)
@@ -177,6 +179,7 @@ def check_settings(recipe: Recipe, clips: int) -> None:
     """Raises InputError if the settings of a run do not fit each other or the training clips."""
     training, patchout = recipe.training, recipe.patchout
     check_engine(recipe.engine)
+    check_fine_tuning(recipe)
     if training.swa_start is not None and not snapshot_epochs(training):
         raise InputError(
             f"must be at most {training.epochs - 1}, because epochs count from 0",

@@ -21,7 +21,8 @@ import torch
 from passt_bench.errors import InputError, require, require_error
 from passt_bench.models import AudioModel, create_model
 from passt_bench.registry import METRICS
-from passt_bench.spec.recipe import EngineSpec, Recipe
+from passt_bench.spec.engine import EngineSpec
+from passt_bench.spec.recipe import Recipe
 from passt_bench.training.clip_bootstrap import ScoredClips, clip_intervals
 from passt_bench.training.engine import Engine, ModelStep
 from passt_bench.training.metrics import Metric, score

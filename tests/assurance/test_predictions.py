@@ -78,7 +78,7 @@ def compare(runs: Path) -> Iterator[tuple[str, float, float, float, float]]:
     result = run_session(
         [Arm(name, TrainingOnly(recipe), recipe.engine) for name, recipe in RECIPES.items()],
         next(iter(RECIPES)),
-        MeasurementSpec(warmup_steps=1, rounds=6, most_rounds=6, steps=1),
+        MeasurementSpec(warmup_steps=1, restarts=1, rounds=6, most_rounds=6, steps=1),
     )
     for name, recipe in RECIPES.items():
         arm, found = result.arms[name], Predictor(runs).predict(recipe, CLASSES)

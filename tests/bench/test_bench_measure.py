@@ -13,7 +13,7 @@ def test_bench_clock(benchmark: BenchmarkFixture) -> None:
 
 
 def test_bench_ratio_intervals(benchmark: BenchmarkFixture) -> None:
-    """One arm's ratio over sixty rounds of three steps, which the coordinator wants each round."""
+    """One arm's ratio over five restarts of twelve rounds of three steps."""
     rounds = {"train_step": [[1.0 + i, 1.1 + i, 1.2 + i] for i in range(60)]}
-    ratio = benchmark(ratio_intervals, rounds, rounds)["train_step"]
+    ratio = benchmark(ratio_intervals, rounds, rounds, (12,) * 5)["train_step"]
     assert (ratio.low, ratio.high) == (1.0, 1.0)

@@ -130,7 +130,7 @@ class Fails:
 
 @dataclass(frozen=True)
 class LacksMemory:
-    """Has no memory in its n-th step (0: when it is built) in the first so many processes.
+    """Has no memory in its n-th step (0: when it is built) in so many processes after some.
 
     Each process adds a line to the file ``starts``.
     """
@@ -138,11 +138,13 @@ class LacksMemory:
     starts: Path
     step: int
     processes: int = 1
+    after: int = 0
 
     def __call__(self) -> Subject:
         with self.starts.open("a") as file:
             print(os.getpid(), file=file)
-        lacks, calls = len(self.starts.read_text().split()) <= self.processes, 0
+        number, calls = len(self.starts.read_text().split()), 0
+        lacks = self.after < number <= self.after + self.processes
         if lacks and not self.step:
             raise MemoryError
 

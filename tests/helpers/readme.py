@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 _STUDY = "trains a whole study for minutes or hours; the words after -- are planned instead"
+_WEIGHTS = "needs a download of 330 MB"
 # Command, without its comment, and why it takes more than 30 seconds or cannot be run here.
 NOT_RUN = {
     "pip install nox && nox -s ablate": "installs 2 GB and trains the quick study for six minutes",
@@ -19,6 +20,12 @@ NOT_RUN = {
     "nox -s ablate -- patchout_type --name esc10-patchout-type --data esc50=DIR": _STUDY,
     "nox -s ablate -- patchout_type --set data.name=manifest --data manifest=DIR": _STUDY,
     "nox -s ablate -- paper_table3_esc50 --data esc50=DIR": _STUDY,
+    "nox -s ablate -- stride.py": _STUDY,
+    "nox -s ablate -- quick --device cuda": "needs a GPU",
+    "passt-bench weights get passt_s_swa_p16_128_ap476": _WEIGHTS,
+    "passt-bench train --data manifest=DIR --from passt_s_swa_p16_128_ap476 --patchout "
+    "structured:.5": _WEIGHTS,
+    "passt-bench evaluate --checkpoint passt_s_swa_p16_128_ap476 --data audioset=DIR": _WEIGHTS,
     "nox -s search": "searches for four minutes; tests/drills/test_current_folder.py runs a search",
     "nox -s ui": "serves until it is stopped; tests/drills/test_current_folder.py opens the page",
     "passt-bench compare passt_s passt_s:stride=16 cnn14": "measures large models for minutes; "

@@ -29,7 +29,8 @@ STUDY = Study(
 '''
 QUICK = """
     "data.train_clips": 64, "data.test_clips": 120, "training.epochs": 2, "measurement.rounds": 6,
-    "measurement.most_rounds": 6, "measurement.steps": 1, "measurement.seconds": 20.0,
+    "measurement.restarts": 1, "measurement.most_rounds": 6, "measurement.steps": 1,
+    "measurement.seconds": 20.0,
 """
 SMALL = (
     QUICK

@@ -24,7 +24,7 @@ STUDY = Study(
         data=DataSpec("tones", seconds=0.5),
         training=TrainingSpec(epochs=2, batch_size=20),
         metrics=("top_two", "wrong_labels", "mAP"),
-        measurement=MeasurementSpec(rounds=6, most_rounds=6, steps=1, seconds=5.0),
+        measurement=MeasurementSpec(restarts=1, rounds=6, most_rounds=6, steps=1, seconds=5.0),
     ),
     metric="top_two",
     baseline="lily",

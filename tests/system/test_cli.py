@@ -80,7 +80,8 @@ def test_one_variant_is_run_and_the_others_are_left(
     status, said = cli("run", study_file, *named)
     assert status == 0, said
     assert "2 of 3 variants x 1 seed = 2 runs, none done yet" in said
-    assert "Trained models are not kept; use --keep-models" in said
+    assert "Trained models: 2 of 2 runs will be kept" in said
+    assert "tiny:time:0" in said
     store = Store(Path("runs"))
     (session,) = store.sessions()
     assert len(session.arms) == 2
@@ -97,7 +98,6 @@ def test_one_variant_is_run_and_the_others_are_left(
     assert status == 1, said  # it diverges
     assert "1 of 3 variants x 1 seed = 1 run, none done yet" in said
     assert "Costs are not measured: they are ratios to the baseline" in said
-    assert "models are not kept" not in said
     assert len(store.sessions()) == 1
     assert store.study("tiny") == study  # with the command that made more of it
     assert "variants of the study. Not run yet" not in page.read_text()
@@ -105,7 +105,7 @@ def test_one_variant_is_run_and_the_others_are_left(
     _, said = cli("status", study_file, "--variant", "time", "--seeds", "1")
     assert "2 of 3 variants x 1 seed = 2 runs, all done" in said
     assert "diverges" not in said
-    assert "models are not kept" not in cli("run", study_file, *named)[1]  # nothing left to train
+    assert "will be kept" not in cli("run", study_file, *named)[1]  # nothing left to train
     _, said = cli("report", "tiny", "--variant", "time")
     assert said.startswith("runs/reports/tiny/variants/time-")
     assert "diverges" in page.read_text()

@@ -19,7 +19,7 @@ SMALL = Recipe(
     ModelSpec("passt_s"),
     data=DataSpec(seconds=0.5),
     training=TrainingSpec(batch_size=2),
-    measurement=MeasurementSpec(warmup_steps=1, rounds=6, most_rounds=6, steps=1),
+    measurement=MeasurementSpec(warmup_steps=1, restarts=1, rounds=6, most_rounds=6, steps=1),
 )
 
 
@@ -76,6 +76,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compared")
     words = "compare passt_micro passt_micro:patchout.kind=time,patchout.rate=0.5 panns_micro"
     words += " --batch 2 --seconds 0.5 --set data.name=esc50 --session-limit 1 --steps 1"
+    words += " --set measurement.restarts=2"
     words += " --published --published-batch 3 --published-steps 2 --profile --name mine"
     words += f" --runs {folder / 'runs'} --reports {folder / 'rep'}"
     result = give(words.split())
@@ -95,17 +96,25 @@ def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared: Path
     (session,) = store.sessions()
     assert [arm.status for arm in session.arms] == ["ok"] * 3
     assert session.published_protocol == {"batch": 3, "warmup": 10, "steps": 2}
+    assert len(session.restarts) == 2 and sum(session.restarts) == session.rounds
     samples = unpack_json((store.folder(session.key) / "samples.json.gz").read_bytes())
     for arm in session.arms:
         assert arm.published and arm.published > 0
-        assert phase_intervals(samples[arm.key]) == arm.phases
-        assert ratio_intervals(samples[arm.key], samples[session.baseline]) == arm.ratios
+        own, base = samples[arm.key], samples[session.baseline]
+        assert phase_intervals(own, session.restarts) == arm.phases
+        assert ratio_intervals(own, base, session.restarts) == arm.ratios
 
 
 def test_the_page_and_its_files(compared: Path, tmp_path: Path) -> None:
     folder = compared / "rep" / "mine"
     page = (folder / "index.html").read_bytes()
-    for text in (b"The published speed test", b"panns_micro", b"Tokens and arithmetic"):
+    for text in (
+        b"The published speed test",
+        b"panns_micro",
+        b"Tokens and arithmetic",
+        b"2 processes per variant, one after the other",
+        b"95 % intervals that cover differences between processes",
+    ):
         assert text in page
     kept = {path.name for path in (folder / "tables").iterdir()}
     wanted = {"speed", "cost", "memory", "ratios", "arithmetic", "published"}

@@ -33,7 +33,7 @@ HALF = Patchout(kind="unstructured", rate=0.5)
 BASE = replace(
     RECIPE,
     measurement=MeasurementSpec(
-        warmup_steps=2, rounds=6, most_rounds=6, steps=2, half_width=9, turn_seconds=60
+        warmup_steps=2, restarts=1, rounds=6, most_rounds=6, steps=2, half_width=9, turn_seconds=60
     ),
 )
 RECIPES = {

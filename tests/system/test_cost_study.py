@@ -40,7 +40,7 @@ SMALL = Recipe(
     frontend=passt_frontend(jitter=False),
     data=DataSpec("audioset", seconds=1.0),
     measurement=MeasurementSpec(
-        batch_size=2, warmup_steps=1, rounds=6, most_rounds=6, steps=1, seconds=0.1
+        batch_size=2, warmup_steps=1, restarts=1, rounds=6, most_rounds=6, steps=1, seconds=0.1
     ),
 )
 STUDY = Study(
@@ -184,8 +184,18 @@ def test_gains_are_ratios_round_by_round_and_their_ratios(tmp_path: Path) -> Non
         "“new, half” trains 2.00× [2.00, 2.00] as fast as “new, all”, while "
         "“old, half” trains 4.00× [4.00, 4.00] as fast as “old, all”."
     )
-    page = build_study("costs", tmp_path, tmp_path / "reports")
-    assert "as fast as “old, all”, on 2 cores of Imaginary 3000." in page.read_text()
+    page = build_study("costs", tmp_path, tmp_path / "reports").read_text()
+    assert "as fast as “old, all”, on 2 cores of Imaginary 3000." in page
+    assert "one process per variant" in page
+    assert "95 % intervals, without differences between processes" in page
+    # The second process of “new, half” is slower.
+    old, new = (samples[v.arm] for v in plan.record.variants[2:])
+    new["train_step"][3:] = [[1.6 * s] for s in slow[3:]]
+    store.write(replace(session, restarts=(3, 3)), samples=samples)
+    speedup = gains(study_view(load_results("costs", [store])))[1].speedup
+    known = ratio_intervals(old, new, (3, 3))["train_step"]
+    found = (speedup.value, speedup.low, speedup.high)
+    assert found == pytest.approx((known.median, known.low, known.high))
 
 
 @pytest.mark.parametrize("failed", ["all", "half"])

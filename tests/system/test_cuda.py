@@ -236,7 +236,7 @@ def test_a_cost_session_measures_every_engine(tmp_path: Path) -> None:
         Arm(name, RecipeFactory(replace(recipe, engine=engine), 10), engine)
         for name, engine in engines.items()
     ]
-    spec = MeasurementSpec(rounds=6, most_rounds=6, half_width=9.0, turn_seconds=120.0)
+    spec = MeasurementSpec(restarts=2, rounds=6, most_rounds=6, half_width=9.0, turn_seconds=120.0)
     result = run_session(arms, "eager", spec)
     for name, arm in result.arms.items():
         assert (arm.status, arm.message) == ("ok", None), name

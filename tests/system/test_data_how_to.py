@@ -4,11 +4,14 @@ import csv
 import json
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from fixtures import Cli
 from sounds import sound, write_sound
+
+from passt_bench.records.store import Store
 
 DOCS = Path(__file__).parents[2] / "docs"
 # One seed and no costs: what is proven is that the commands fit together.
@@ -45,16 +48,22 @@ def test_every_command_of_the_how_to_works(marsh: Path, cli: Cli) -> None:
     for line in "".join(blocks("bash")).splitlines():
         first, *words = shlex.split(line)
         assert first == "passt-bench"
-        keys = [path.parent.name for path in marsh.glob("runs/records/*/model.safetensors")]
-        words = [word.replace("KEY", keys[0]) if "KEY" in word else word for word in words]
-        code, told = cli(*words, *(BRIEF if words[0] == "run" else ()))
+        code, told = cli(*words, *{"run": BRIEF, "train": BRIEF[3:]}.get(words[0], ()))
         assert code == 0, f"{line}\n{told}"
         said.append(told)
-    check, _, plan, _, evaluated, predicted, prepared, of_prepared, _ = said
+    check, _, trained, of_dusk, tuned, plan, _, evaluated, predicted, *others = said
+    prepared, of_prepared, _ = others
     assert "No problems found" in check
     assert "12 of 12 clips" in check
     assert json.loads((marsh / "marsh-check.json").read_text())["clean"]
     assert "frequency" in plan
+    assert "accuracy" in trained  # one label per clip
+    assert ("heron" in of_dusk, "tuned:passt_micro:0" in tuned) == (True, True)
+    for name in ("train-passt_micro-manifest", "tuned"):
+        recipe = Store(marsh / "runs").study(name).variants[0].recipe
+        chosen = recipe.training.loss, recipe.training.checkpoint_selection
+        assert chosen == ("ce", "best_on_validation")
+    assert (recipe.init.source, recipe.training.learning_rate) == ("checkpoint", 1e-4)
     assert "3 clips of manifest, test" in evaluated
     assert "heron" in predicted
     assert "12 clips" in prepared
@@ -63,6 +72,6 @@ def test_every_command_of_the_how_to_works(marsh: Path, cli: Cli) -> None:
     texts = [path.read_text() for path in marsh.glob("runs/records/*/record.json")]
     assert str(marsh) not in "".join(texts)
     trained = [found for found in map(json.loads, texts) if "recipe" in found]
-    assert [found["status"] for found in trained] == ["ok"] * 6
-    digests = [found["fingerprint"]["digest"] for found in trained]
-    assert [digests.count(digest) for digest in digests] == [3] * 6  # recordings, prepared clips
+    assert [found["status"] for found in trained] == ["ok"] * 8
+    digests = Counter(found["fingerprint"]["digest"] for found in trained)
+    assert sorted(digests.values()) == [3, 5]  # prepared clips, recordings

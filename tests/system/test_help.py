@@ -1,5 +1,6 @@
 """The options of all commands: their help and one meaning for each."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,18 @@ def help_texts() -> str:
 def test_the_help_of_every_command() -> None:
     """After a change: look at it, then `python tests/system/test_help.py` writes it anew."""
     assert help_texts() == HELP.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name and " " not in name])
+def test_every_command_has_an_example_that_it_understands(name: str) -> None:
+    command = COMMANDS[name]
+    if hasattr(command, "commands"):  # a group shows its commands
+        return
+    first, given, *words = shlex.split(command.epilog.removeprefix("Example: "))
+    assert (first, given) == ("passt-bench", name)
+    command.make_context(name, words, resilient_parsing=True)
+    known = {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
+    assert {word for word in words if word.startswith("--")} <= known
 
 
 def test_every_option_has_one_meaning() -> None:

@@ -49,7 +49,7 @@ def plan(recipe: Recipe, runs: Path, **data: Path) -> tuple[PlannedCell, Paths]:
 
 
 def run(cell: PlannedCell, paths: Paths) -> RunRecord:
-    run_cell(cell, paths, RunConfig(keep_models=True))
+    run_cell(replace(cell, keeps_model=True), paths, RunConfig())
     record = Store(paths.runs).run(cell.key)
     assert record.status == "ok", record.message
     return record

@@ -13,6 +13,7 @@ from passt_bench.report.figures import (
     classes,
     curves,
     forest,
+    interaction,
     patches,
     rates,
     scaling,
@@ -22,8 +23,10 @@ from passt_bench.report.figures.costs import costs
 from passt_bench.report.theme import Drawing, figure_style, freeze_layout, placeholder
 from passt_bench.report.view import StudyView
 
-_PARTS = (budgets, rates, scaling, classes, curves, patches)
-_OWN = (tradeoff.NAME, forest.NAME, forest.CONTRASTS, *(part.NAME for part in _PARTS))
+_OWN = (
+    *(tradeoff.NAME, forest.NAME, forest.CONTRASTS, interaction.NAME, budgets.NAME, rates.NAME),
+    *(scaling.NAME, classes.NAME, curves.NAME, curves.VALIDATION, patches.NAME),
+)
 
 
 def figure_names() -> list[str]:
@@ -39,6 +42,8 @@ def draw_all(view: StudyView) -> list[Drawing]:
         if len({v.record.recipe.measurement.batch_size for v in view.variants}) > 1:
             names = [name for name in names if name != scaling.NAME]  # whole steps, not clips
         absent = set() if view.results.declared else {forest.CONTRASTS}
+        absent |= set() if curves.validation_curve(view) else {curves.VALIDATION}
+        absent |= {interaction.NAME} if interaction.interaction_data(view).empty else set()
         if budgets.budgets_data(view).empty:
             absent.add(budgets.NAME)
         elif view.study.shared != "epochs":

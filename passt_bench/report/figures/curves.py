@@ -1,4 +1,4 @@
-"""Draws the training loss by epoch, one panel per variant."""
+"""Draws the training loss and the metric on a validation split by epoch, a panel per variant."""
 
 from __future__ import annotations
 
@@ -21,27 +21,29 @@ from passt_bench.report.theme import (
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "learning_curves", "Learning curves"
+VALIDATION, VALIDATION_TITLE = "validation_curves", "Quality on the validation split by epoch"
 CURVE = "train_loss"
+_VALIDATED = "inner/"  # and the metric, in records with an epoch chosen on a validation split
 
 
-def curves_data(view: StudyView) -> pd.DataFrame:
-    """One row per variant and epoch: mean, minimum and maximum loss over its runs.
+def curves_data(view: StudyView, curve: str = CURVE) -> pd.DataFrame:
+    """One row per variant and epoch: mean, minimum and maximum of a curve over its runs.
 
     Each failed run has separate rows, with ``runs`` 1 and its status.
     """
     columns = ["variant", "kind", "status", "cell", "epoch", "mean", "low", "high", "runs"]
     rows = []
     for v in view.variants:
-        series = [("ok", "", [run.curves[CURVE] for run in v.ok_runs if CURVE in run.curves])]
+        series = [("ok", "", [run.curves[curve] for run in v.ok_runs if curve in run.curves])]
         series += [
-            (run.status, cell_name(run.seed, run.fold).replace(",", ""), [run.curves[CURVE]])
+            (run.status, cell_name(run.seed, run.fold).replace(",", ""), [run.curves[curve]])
             for run in v.runs
-            if run.status != "ok" and run.curves.get(CURVE)
+            if run.status != "ok" and run.curves.get(curve)
         ]
         for status, cell, curves in series:
-            for epoch, losses in enumerate(zip(*curves, strict=False), 1):
-                mean, number = sum(losses) / len(losses), len(losses)
-                ends = (min(losses), max(losses))
+            for epoch, values in enumerate(zip(*curves, strict=False), 1):
+                mean, number = sum(values) / len(values), len(values)
+                ends = (min(values), max(values))
                 rows.append((v.name, v.kind, status, cell, epoch, mean, *ends, number))
     return pd.DataFrame(rows, columns=columns)
 
@@ -49,21 +51,40 @@ def curves_data(view: StudyView) -> pd.DataFrame:
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def curves(view: StudyView) -> Drawing:
     """Learning curves, one panel per variant: x is the epoch, y the training loss."""
-    data = curves_data(view)
+    note = "With patches dropped the loss is that of a harder task: compare shapes, not heights."
+    return _drawing(view, (NAME, TITLE), CURVE, "training loss", note)
+
+
+@FIGURES.register(VALIDATION, version=1, summary=VALIDATION_TITLE)
+def validation(view: StudyView) -> Drawing:
+    """As `curves`, of the metric on the validation split by which the epoch is chosen."""
+    curve = validation_curve(view)
+    label = f"{curve.removeprefix(_VALIDATED)} on the validation split"
+    note = "The weights of a run's best epoch are tested, so the top of a curve is not a result."
+    return _drawing(view, (VALIDATION, VALIDATION_TITLE), curve, label, note)
+
+
+def validation_curve(view: StudyView) -> str:
+    """The name of the curve on the validation split; empty if no record holds one."""
+    names = {name for v in view.variants for run in v.runs for name in run.curves}
+    return min((name for name in names if name.startswith(_VALIDATED)), default="")
+
+
+def _drawing(view: StudyView, named: tuple[str, str], curve: str, label: str, note: str) -> Drawing:
+    data = curves_data(view, curve)
     if data.empty:
-        return placeholder(NAME, TITLE, "no record holds a curve of the training loss yet.")
+        return placeholder(*named, "no record holds such a curve.")
     caption = (
-        "Training loss by epoch: the line is the mean over seeds and folds, the band from the "
+        f"The {label} by epoch: the line is the mean over seeds and folds, the band from the "
         "minimum to the maximum. The gray line in every panel is the baseline "
-        f"({quoted(view.baseline.name)}). With patches dropped the loss is that of a harder task: "
-        "compare shapes, not heights."
+        f"({quoted(view.baseline.name)}). {note}"
     )
     if (data["status"] != "ok").any():
         caption += " A thin dashed line that ends in a cross is a run that failed."
-    return Drawing(NAME, TITLE, caption, data, draw_curves(data, view.baseline.name))
+    return Drawing(*named, caption, data, draw_curves(data, view.baseline.name, label))
 
 
-def draw_curves(data: pd.DataFrame, baseline: str) -> Figure:
+def draw_curves(data: pd.DataFrame, baseline: str, label: str) -> Figure:
     """Draws `curves_data`."""
     variants = list(dict.fromkeys(data["variant"]))
     columns = balanced_columns(len(variants))
@@ -80,7 +101,7 @@ def draw_curves(data: pd.DataFrame, baseline: str) -> Figure:
         panels[0].set_ylim(0, whole["high"].max() * 1.08)
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("epoch", fontsize=9)
-    figure.supylabel("training loss", fontsize=9)
+    figure.supylabel(label, fontsize=9)
     return figure
 
 

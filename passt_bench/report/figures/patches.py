@@ -1,6 +1,8 @@
-"""Shows the patches that training kept, on a log-mel of each variant."""
+"""Shows the patches that training kept, on a log-mel of each distinct choice of them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,20 +39,26 @@ def pictures(view: StudyView) -> dict[str, Picture]:
 
 
 def patches_data(view: StudyView) -> pd.DataFrame:
-    """One row per drawn variant: its grid and the flat indices (frequency-major) that were kept."""
+    """One row per panel: its grid and the flat indices (frequency-major) that were kept.
+
+    Variants that kept the same patches of the same grid, e.g. because they differ only in budget,
+    share a panel: it is drawn on the picture of the first, ``alike`` names the ``more`` others.
+    """
     kinds = {v.name: v.kind for v in view.variants}
+    same: dict[tuple[Any, ...], list[str]] = {}
+    for name, p in pictures(view).items():
+        same.setdefault((kinds[name], p.grid, p.kept, p.patch, p.stride), []).append(name)
     rows = []
-    for name, picture in pictures(view).items():
-        kept, patches = len(picture.kept), picture.grid[0] * picture.grid[1]
-        indices = " ".join(map(str, picture.kept))
-        rows.append((name, kinds[name], *picture.grid, kept, patches, indices))
+    for (kind, grid, kept, *_), (name, *others) in same.items():
+        indices, number = " ".join(map(str, kept)), (len(kept), grid[0] * grid[1])
+        rows.append((name, kind, *grid, *number, indices, len(others), "; ".join(others)))
     columns = ["variant", "kind", "grid_frequency", "grid_time", "kept", "of", "indices"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=[*columns, "more", "alike"])
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def patches(view: StudyView) -> Drawing:
-    """Log-mels, one panel per variant: x is time, y mel frequency, dropped patches are pale."""
+    """Log-mels, one panel per choice: x is time, y mel frequency, dropped patches are pale."""
     data = patches_data(view)
     if data.empty:
         return placeholder(NAME, TITLE, "no record holds a picture of its input.")
@@ -59,6 +67,8 @@ def patches(view: StudyView) -> Drawing:
         "patches were dropped in this step; the next step draws again. Where patches overlap, a "
         "point is pale only if every patch there was dropped."
     )
+    if data["more"].any():
+        caption += " Variants that kept the same patches share a panel; the data name all of them."
     return Drawing(NAME, TITLE, caption, data, draw_patches(data, pictures(view)))
 
 
@@ -71,8 +81,9 @@ def draw_patches(data: pd.DataFrame, pictures: dict[str, Picture]) -> Figure:
     styles = kind_styles(data["kind"])
     for axes, row in zip(panels, data.to_dict("records"), strict=True):
         _draw_panel(axes, pictures[row["variant"]], styles[row["kind"]].color)
-        title = wrapped(row["variant"], 120 // columns - 2, 3)
-        axes.set_title(f"{title}\n{row['kept']} of {row['of']} patches", fontsize=8)
+        more = f"\nand {row['more']} more" if row["more"] else ""
+        title = wrapped(row["variant"], 120 // columns - 2, 2 if more else 3)
+        axes.set_title(f"{title}{more}\n{row['kept']} of {row['of']} patches", fontsize=8)
     return figure
 
 

@@ -131,7 +131,8 @@ def test_a_difference_has_one_interval_unless_it_is_the_primary_question() -> No
     }  # fmt: skip
     of = replace(study(tuple(values), seeds=range(5), margin=0.02), contrasts=contrasts)
     cells = cells_with(of, values)
-    main = next(c for c in compare(of, cells) if c.variant == "v4")
+    others = compare(of, cells)
+    main = next(c for c in others if c.variant == "v4")
     found = declared_comparisons(of, cells)
     same, turned, other = found["some"]
     assert replace(same, variant="v4", baseline="none", value=main.value) == main
@@ -140,9 +141,18 @@ def test_a_difference_has_one_interval_unless_it_is_the_primary_question() -> No
     assert turned.blocks_needed is not None and "over 3" in other.method
     (primary,) = found["primary"]
     assert primary.difference == main.difference and primary.high < main.high
-    # What is not declared is not primary.
-    derived = declared_comparisons(of, cells, families={"at equal time": {"one": pair}})
-    assert derived["at equal time"] == [same]
+    # What is not declared is not primary, and what is declared as well is judged once.
+    third = {"three": {"v3": 1.0, "none": -1.0, "v5": 0.0}}
+    derived = declared_comparisons(of, cells, families={"at equal time": third | {"one": pair}})
+    (three,) = derived["at equal time"]
+    assert (three.low, three.high) == next((c.low, c.high) for c in others if c.variant == "v3")
+    # The declared order only decides what comes first.
+    order = (("primary", "one"), ("some", "turned"), ("some", "other"), ("some", "one"))
+    ordered = declared_comparisons(
+        replace(of, contrast_order=order), cells, families={"at equal time": third}
+    )
+    assert list(ordered) == ["primary", "some", "at equal time"]
+    assert ordered["some"] == [turned, other, same] and ordered["primary"] == [primary]
     # Where only one of a family has begun, it is still not primary.
     part = replace(of, variants=tuple(v for v in of.variants if v.name != "v5"))
     (turned,) = declared_comparisons(part, cells)["some"]

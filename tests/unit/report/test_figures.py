@@ -13,23 +13,28 @@ from matplotlib.figure import Figure
 from study_on_disk import GROUPS, QUICK, Arm, fingerprint, write_study
 
 from passt_bench.analysis.budgets import series_names
+from passt_bench.analysis.compare import declared_comparisons
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import ContractError
 from passt_bench.records.run import Picture
+from passt_bench.records.store import Store
 from passt_bench.registry import FIGURES
 from passt_bench.report import figures
 from passt_bench.report.figures import Drawing, draw_all
 from passt_bench.report.figures.budgets import budgets, budgets_data
-from passt_bench.report.figures.classes import classes_data
-from passt_bench.report.figures.curves import curves_data
+from passt_bench.report.figures.classes import classes_data, draw_classes
+from passt_bench.report.figures.curves import curves_data, validation
+from passt_bench.report.figures.interaction import interaction, interaction_data
 from passt_bench.report.figures.patches import covered, patches_data
 from passt_bench.report.figures.rates import rates_data
 from passt_bench.report.figures.scaling import scaling_data
 from passt_bench.report.figures.tradeoff import areas, tradeoff_data
 from passt_bench.report.testing import FigureContract
-from passt_bench.report.theme import drawn_text, figure_style, overlaps
+from passt_bench.report.text import quoted
+from passt_bench.report.theme import drawn_text, figure_style, overlaps, placeholder, to_svg
 from passt_bench.report.view import StudyView, VariantView, study_view
-from passt_bench.spec import override
+from passt_bench.spec import effects, factorial, override
+from passt_bench.vocabulary import built_in
 
 KINDS = ("unstructured", "time", "frequency", "structured", "block")
 NAMES = figures.figure_names()
@@ -113,12 +118,13 @@ def test_no_text_collides_or_leaves_the_canvas(tmp_path: Path) -> None:
         drawn(tmp_path / "one seed", (*QUICK[:3], lost), seeds=(0,), folds=(1, 2),
               metric="accuracy", data=fingerprint(60)),
     ):  # fmt: skip
-        assert list(drawings) == [name for name in NAMES if name != "quality_against_cost"]
+        absent = {"quality_against_cost", "interaction", "validation_curves"}
+        assert list(drawings) == [name for name in NAMES if name not in absent]
         with figure_style():
             for name, drawing in drawings.items():
                 assert drawing.figure is not None
                 assert overlaps(drawing.figure) == [], name
-    assert "40 of 60 classes" in drawings["quality_by_class"].caption
+    assert "50 of 60 classes" in drawings["quality_by_class"].caption
     figure = drawings["quality_against_speed"].figure
     assert figure is not None
     with figure_style():
@@ -209,14 +215,96 @@ def test_curves_have_mean_and_range_and_show_failed_runs(quick_view: StudyView) 
     assert list(broken["epoch"]) == [1, 2, 3] and set(broken["cell"]) == {"seed 1"}
 
 
-def test_groups_are_means_over_their_classes_and_runs(quick_view: StudyView) -> None:
-    data = classes_data(quick_view).set_index(["variant", "group"])
-    runs = quick_view.baseline.ok_runs
-    expected = np.mean([[run.per_class["mAP"][c] for c in GROUPS["time"]] for run in runs])
-    assert data.loc[("none", "time"), "value"] == pytest.approx(expected)
-    assert data.loc[("none", "time"), "difference"] == 0
-    assert data.loc[("frequency .75", "frequency"), "difference"] < -0.3  # as it was written
-    assert ("stride 2", "time") not in data.index
+def names_drawn(view: StudyView, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(figures, "_draw", lambda name, view: placeholder(name, name, "a test."))
+    return [drawing.name for drawing in draw_all(view)]
+
+
+def test_the_validation_split_has_curves_of_its_own(
+    quick_view: StudyView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "validation_curves" not in names_drawn(quick_view, monkeypatch)
+    first, second, *others = quick_view.variants
+    curves = {"train_loss": (0.5,) * 3, "inner/mAP": (0.1, 0.4, 0.3)}
+    broken = replace(second.runs[0], status="timeout", curves={"inner/mAP": (0.2,)})
+    runs = (*(replace(run, curves=curves) for run in first.runs[:4]), broken)
+    view = replace(quick_view, variants=(replace(first, runs=runs), second, *others))
+    assert "validation_curves" in names_drawn(view, monkeypatch)
+    with figure_style():
+        drawing = validation(view)
+        assert drawing.figure is not None and overlaps(drawing.figure) == []
+    data = drawing.data[drawing.data["status"] == "ok"]
+    assert list(data["mean"]) == pytest.approx([0.1, 0.4, 0.3]) and set(data["runs"]) == {4}
+    assert list(drawing.data["status"]) == 3 * ["ok"] + ["timeout"]
+    assert drawing.caption.startswith("The mAP on the") and "failed" in drawing.caption
+
+
+def test_classes_are_compared_by_seed_and_each_by_itself(quick_view: StudyView) -> None:
+    data = classes_data(quick_view).set_index(["compared", "group"])
+    scores = [[run.per_class["mAP"] for run in v.ok_runs] for v in quick_view.variants[:2]]
+    base, other = (np.mean([[s[c] for c in GROUPS["time"]] for s in own]) for own in scores)
+    row = data.loc[(quick_view.variants[1].name, "time")]
+    assert row["difference"] == pytest.approx(other - base)
+    assert row["low"] < row["difference"] < row["high"] and row["blocks"] == 5
+    assert data.loc[("frequency .75", "frequency"), "high"] < -0.3  # as it was written
+    assert "none" not in data.index and "stride 2" not in data.index
+
+
+def test_a_class_has_the_interval_of_a_contrast_by_itself(quick_view: StudyView) -> None:
+    def alike(v: VariantView) -> VariantView:
+        runs = (replace(run, per_class={"mAP": {"one": run.metrics["mAP"]}}) for run in v.ok_runs)
+        return replace(v, runs=tuple(runs))
+
+    study = replace(quick_view.study, fingerprint=fingerprint(1))
+    view = replace(quick_view, study=study, variants=tuple(map(alike, quick_view.variants)))
+    alone = replace(study, contrasts={"alone": {"one": {"time .5": 1.0, "none": -1.0}}})
+    wanted = declared_comparisons(alone, quick_view.results.cells)["alone"][0]
+    row = classes_data(view).set_index("compared").loc["time .5"]
+    assert tuple(row[["low", "high"]]) == pytest.approx((wanted.low, wanted.high))
+
+
+def test_fifty_classes_are_legible_in_a_small_file() -> None:
+    middle, half = np.random.default_rng(0).random((2, 200)) / 10
+    data = pd.DataFrame({"compared": np.repeat(KINDS[:4], 50), "group": 4 * built_in("esc50")})
+    data = data.assign(difference=middle, low=middle - half)
+    with figure_style():
+        figure = draw_classes(data.assign(high=middle + half), of_groups=False, metric="mAP")
+        assert overlaps(figure) == []
+        assert len(to_svg(figure, "classes")) < 150_000
+
+
+def test_the_map_has_the_intervals_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crossed = factorial({"stride": {"eight": {}, "six": {}}, "patchout": {"all": {}, "half": {}}})
+    made = [Arm(v.name, effect=-0.05 * ("half" in v.name)) for v in crossed]
+    made.append(Arm("eight, quarter", "time", 0.25))  # a column that the other row lacks
+    write_study(tmp_path, made, session=False, rich=False)
+    store = Store(tmp_path)
+    study = store.study("quick")
+    half = {"half": {"six, half": 1.0, "eight, half": -1.0}}
+    families = effects(("eight", "six"), ("all", "half"))
+    store.write_study(replace(study, contrasts={**families, "stride": half}))
+    view = study_view(load_results("quick", [store]))
+    data = interaction_data(view).set_index("variant")
+    assert list(data.index) == ["eight, all", "eight, half", "six, all", "six, half"]
+    assert list(data["reference"]) == 2 * ["eight, all", "eight, half"]
+    own = view.results.declared["stride"][0]
+    assert (data.loc["six, half", "low"], data.loc["six, half", "high"]) == (own.low, own.high)
+    other = next(v for v in view.variants if v.name == "six, all").difference
+    assert tuple(data.loc["six, all", ["difference", "low", "high"]]) == tuple(vars(other).values())
+    assert data["low"][:2].isna().all() and (data["difference"][:2] == 0).all()
+    with figure_style():
+        drawing = interaction(view)
+        assert drawing.figure is not None and overlaps(drawing.figure) == []
+    both, (main, _) = (view.results.declared[name] for name in ("interactions", "main effects"))
+    assert (
+        quoted(both[0].variant) in drawing.caption and quoted(main.variant) not in drawing.caption
+    )
+    undeclared = replace(view, study=replace(view.study, contrasts={}))
+    assert interaction_data(undeclared).empty
+    assert "interaction" in names_drawn(view, monkeypatch)
+    assert "interaction" not in names_drawn(undeclared, monkeypatch)
 
 
 def test_pictures_show_what_was_kept(quick_view: StudyView) -> None:
@@ -224,6 +312,10 @@ def test_pictures_show_what_was_kept(quick_view: StudyView) -> None:
     assert (data.loc["time .75", "kept"], data.loc["time .75", "of"]) == (16, 64)
     assert len({int(i) % 8 for i in data.loc["time .75", "indices"].split()}) == 2  # columns
     assert "CNN" not in data.index
+    longer = replace(quick_view.variants[0], record=replace(quick_view.baseline.record, name="2x"))
+    same = patches_data(replace(quick_view, variants=(*quick_view.variants, longer)))
+    assert len(same) == len(data)
+    assert dict(zip(same["variant"], same["alike"], strict=True))["none"] == "2x"
     blank = tuple(tuple(0 for _ in range(10)) for _ in range(8))
     picture = Picture(blank, kept=(4,), grid=(2, 3), patch=(4, 4), stride=(4, 3))
     mask = covered(picture)  # patch (1, 1) of the grid

@@ -16,7 +16,7 @@ from passt_bench.runner.prediction import Predictor
 from passt_bench.spec import EngineSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, override
 
 CLASSES = 3
-SPEC = MeasurementSpec(warmup_steps=5, rounds=15, most_rounds=60, steps=3, seconds=50)
+SPEC = MeasurementSpec(warmup_steps=5, restarts=1, rounds=15, most_rounds=60, steps=3, seconds=50)
 HERE = Predictor(Path("none"))
 
 
@@ -40,6 +40,15 @@ def test_a_session_by_hand() -> None:
     limited = expected(RECIPE, spec=replace(SPEC, most_rounds=10**9))
     assert limited.most == pytest.approx(apart + 50)
     assert expected(RECIPE, spec=replace(SPEC, seconds=1e-9)).most == pytest.approx(found.least)
+    # Each restart starts a process and warms up; peaks are found once, and rounds are divided.
+    start = 2 + facts.parameters / 15e6 + 9 * step + 3 * inference
+    several = expected(RECIPE, spec=replace(SPEC, restarts=4))
+    assert several.least - found.least == pytest.approx(3 * start)
+    assert several.most - found.most == pytest.approx(3 * start)
+    by_default = expected(RECIPE, spec=replace(SPEC, restarts=None))
+    assert by_default.least - found.least == pytest.approx(4 * start)
+    many = expected(RECIPE, spec=replace(SPEC, restarts=9))  # a round in each, at least
+    assert many.least - found.least == pytest.approx(8 * start + 3 * turn)
 
 
 def test_models_and_batches_that_cannot_be_taken_in_chunks_are_refused() -> None:

@@ -119,6 +119,15 @@ def test_contrasts_that_change_after_the_first_run_are_named(file: StudyFile, ru
     assert facts()["Contrasts"].endswith(", when runs were on record already")
 
 
+def test_contrasts_keep_their_declared_order(file: StudyFile, runs: Path) -> None:
+    turned = {"z": {"time": 1.0, "none": -1.0}, "y": {"time": -1.0, "none": 1.0}}
+    for contrasts in ({"last": turned}, {}):
+        begin(changed(file, contrasts=contrasts), runs)
+        declared = load_results("tiny", [Store(runs)]).declared
+        assert [c.variant for c in declared.get("last", ())] == ["z", "y"][: 2 * len(contrasts)]
+    assert "contrast_order" not in (runs / "studies" / "tiny.json").read_text()
+
+
 def cells(study: StudyRecord) -> set[tuple[str, int]]:
     return {(variant.name, cell.seed) for variant in study.variants for cell in variant.cells}
 

@@ -180,7 +180,7 @@ def test_a_study_gives_validated_recipes() -> None:
     ("field", "given", "value"),
     [
         ("baseline", "c", "c"),
-        ("variants", (Variant("a"),), ["a"]),
+        ("variants", (), []),
         ("variants", (Variant("a"), Variant("a")), "a"),
         ("seeds", (1, 1), (1, 1)),
         ("margin", -1.0, -1.0),
@@ -203,6 +203,15 @@ def test_the_weights_of_a_contrast_add_up_to_zero(weights: dict[str, float]) -> 
     with pytest.raises(InputError) as caught:
         _study(contrasts={"family": {"one": {"a": 1, "c": -1}}})
     assert caught.value.value == "c"
+
+
+def test_a_contrast_is_in_one_family() -> None:
+    pair = {"a": 1.0, "b": -1.0}
+    _study(contrasts={"first": {"one": pair, "again": pair}})
+    for other in (pair, {"b": 1.0, "a": -1.0}, {"a": 0.1, "b": -0.1}):
+        with pytest.raises(InputError) as caught:
+            _study(contrasts={"first": {"one": pair}, "second": {"two": other}})
+        assert (caught.value.field, caught.value.value) == ("contrasts.second.two", "first")
 
 
 def test_contrasts_by_hand() -> None:

@@ -1,0 +1,167 @@
+"""Shows the result of a study in a terminal, or as JSON: its answer, its tables, and its page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from passt_bench.records.search import SearchRecord
+from passt_bench.report.budget_tables import NAME as REACHED
+from passt_bench.report.budget_tables import reached_table
+from passt_bench.report.cost_tables import cost_tables
+from passt_bench.report.provenance import answer
+from passt_bench.report.search import search_headline, settings
+from passt_bench.report.sentences import finding, has_budgets
+from passt_bench.report.study_tables import all_tables, name_column, quality, runs, tokens_column
+from passt_bench.report.tables import Column, Table, table_of, to_rows
+from passt_bench.report.text import Span, interval, significant, times
+from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView
+
+# Minimum width of the column of names, maximum width of columns of numbers in a narrow terminal,
+# and the width from which a terminal is wide.
+_NAME_WIDTH, _CELL_WIDTH, _WIDE = 14, 8, 110
+_TRIALS = 10  # of a search, the best first
+_COSTS = "time of a training step, and what it saves for its backward pass per clip, / baseline"
+
+
+def print_result(
+    console: Console, view: StudyView | None, search: SearchRecord | None = None
+) -> None:
+    """Prints what a study or search found: tables that fit into 80 columns, then the answer."""
+    if view is not None:
+        _print_tables(console, view)
+    if search is not None:
+        if view is None:
+            found = settings(search)
+            best = Table(found.name, "", found.columns, found.rows[:_TRIALS])
+            print_table(console, best, without=("rate", "seconds", "key"))
+        confirmed = {v.name: v.value for v in view.variants} if view else {}
+        console.print(search_headline(search, confirmed), soft_wrap=False)
+    if view is not None:
+        console.print(f"\n{answer(view)}", soft_wrap=False)
+
+
+def _print_tables(console: Console, view: StudyView) -> None:
+    """With budgets, contrasts alone answer the question."""
+    budgets = has_budgets(view) and view.results.declared
+    show = partial(print_table, console, packed=True)
+    if not view.others and view.study.seeds:
+        show(quality(view), caption="", without=("variant", "tokens", "dropped"))
+    elif not budgets:
+        show(_verdicts(view) if view.study.seeds else _costs(view))
+    for family, found in view.results.declared.items():
+        columns = (
+            Column("contrast", "contrast", get=lambda c: c.variant),
+            Column("difference", f"difference in {view.metric}", partial(interval, sign=True),
+                   get=lambda c: Span(c.difference, c.low, c.high)),
+            Column("verdict", "verdict", get=finding),
+        )  # fmt: skip
+        show(table_of(found, "contrasts", family, columns))
+    if budgets and (reached := reached_table(view)).rows:
+        show(reached, caption="the cost of equal quality, divided by the baseline's")
+    if failed := all_tables(view).get("failures"):
+        status = [column.name for column in failed.columns].index("status")
+        rows = tuple(row for row in failed.rows if row[status] != "missing")
+        show(replace(failed, rows=rows)) if rows else None
+
+
+def result_json(
+    view: StudyView | None, search: SearchRecord | None, page: Path | None
+) -> dict[str, Any]:
+    """The result as JSON: question, answer, page, and the tables of the page as lists of rows.
+
+    Fields of a row are the columns of the table's CSV file; None where there is no value.
+    """
+    tables: dict[str, Table] = {}
+    record = view.study if view else search
+    assert record is not None
+    if search is not None:
+        tables["settings"] = settings(search)
+    if view is not None:
+        tables |= all_tables(view) | cost_tables(view) | {REACHED: reached_table(view)}
+    confirmed = {v.name: v.value for v in view.variants} if view else {}
+    return {
+        "study": record.name,
+        "question": record.question,
+        "answer": answer(view) if view else "",
+        "search": search_headline(search, confirmed) if search else "",
+        "metric": record.metric,
+        "baseline": record.baseline,
+        "page": str(page) if page else None,
+        "tables": {name: to_rows(found) for name, found in tables.items() if found.rows},
+    }
+
+
+def _verdicts(view: StudyView) -> Table:
+    """Quality and cost of each variant; full intervals of costs are on the page."""
+
+    def saved(v: VariantView) -> float:
+        return v.saved_per_clip / view.baseline.saved_per_clip
+
+    columns = (
+        name_column("variant"),
+        Column("value", view.metric, significant,
+               get=lambda v: v.value.value if v.value.known else runs(v)),
+        Column("difference", "difference", partial(interval, sign=True),
+               get=lambda v: v.difference),
+        Column("verdict", "verdict", get=lambda v: v.verdict),
+        Column("step", "step", times, get=lambda v: v.cost(TRAIN_STEP).ratio.value),
+        Column("memory", "memory", times, get=saved),
+    )  # fmt: skip
+    caption = f"{view.metric}, differences with 95 % intervals"
+    caption += f"; {_COSTS}" if view.results.sessions else ""
+    return table_of(view.variants, "verdicts", caption, columns)
+
+
+def _costs(view: StudyView) -> Table:
+    columns = (
+        name_column("variant"),
+        tokens_column("tokens"),
+        Column("speed", "clips/s", significant, get=lambda v: v.speed.value),
+        Column("step", "step / baseline", times, get=lambda v: v.cost(TRAIN_STEP).ratio),
+        Column("memory", "memory", times,
+               get=lambda v: v.saved_per_clip / view.baseline.saved_per_clip),
+    )  # fmt: skip
+    return table_of(view.variants, "speed", _COSTS, columns)
+
+
+def print_table(
+    console: Console,
+    made: Table,
+    *,
+    caption: str | None = None,
+    without: Sequence[str] = (),
+    packed: bool = False,
+) -> None:
+    """Prints a table of a page, possibly with another caption and without some columns.
+
+    Text too long for its column is wrapped, so that names stay whole; in a narrow terminal, cells
+    of numbers as well, unless they are ``packed`` into 80 columns by themselves.
+    """
+    if title := made.caption if caption is None else caption:
+        console.print(Text(title), soft_wrap=False)
+    shown = Grid(box=SIMPLE, padding=(0, 1, 0, 0) if packed else 0, show_edge=False)
+    wanted = [number for number, item in enumerate(made.columns) if item.name not in without]
+    texts, narrow = made.texts(), console.width < _WIDE and not packed
+    for number in wanted:
+        column = made.columns[number]
+        words = [word for row in texts for word in row[number].split()]
+        shown.add_column(
+            Text(column.heading),
+            justify="right" if column.numeric else "left",
+            overflow="fold",
+            min_width=min(max(map(len, words), default=0), _NAME_WIDTH) if number == 0 else None,
+            max_width=_CELL_WIDTH if column.numeric and narrow else None,
+            no_wrap=packed and (column.numeric or any("[" in row[number] for row in texts)),
+        )
+    for row in texts:
+        shown.add_row(*(Text(row[number]) for number in wanted))
+    console.print(shown, soft_wrap=not packed)

@@ -1,0 +1,101 @@
+"""Chooses which trained models a study keeps, and finds them by study, variant, seed and fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from passt_bench.errors import InputError, check_known
+from passt_bench.records.run import CellRecord, StudyRecord, count_of
+from passt_bench.records.store import Store
+from passt_bench.runner.planned_cell import MODEL, PlannedCell
+
+MODEL_BYTES = 10**9  # that the models of one run of each variant may take together
+
+
+def with_kept_models(cells: Sequence[PlannedCell], keep: bool | None) -> list[PlannedCell]:
+    """Decides which trained models are kept.
+
+    All, none, or (None) that of one run of each variant, the first ones that together take at most
+    `MODEL_BYTES`.
+    """
+    kept, taken = [], 0
+    for cell in cells:
+        fits = cell.pictured and taken + cell.model_bytes <= MODEL_BYTES
+        keeps = fits if keep is None else keep
+        taken += cell.model_bytes * keeps
+        kept.append(replace(cell, keeps_model=keeps))
+    return kept
+
+
+def describe_models(todo: Sequence[PlannedCell]) -> str:
+    """A sentence on the trained models that will be kept."""
+    kept = [cell for cell in todo if cell.keeps_model]
+    size = f"{sum(cell.model_bytes for cell in kept) / 1e6:.1f} MB"
+    text = f"Trained models: {len(kept)} of {count_of(len(todo), 'run')} will be kept ({size})"
+    if len(kept) == len(todo):
+        return f"{text}."
+    if len(kept) < sum(cell.pictured for cell in todo) and kept:
+        text += f", because one of each variant would take more than {MODEL_BYTES / 1e9:g} GB"
+    return f"{text}; --keep-models keeps all, also those of runs that are finished."
+
+
+def kept_models(study: StudyRecord, store: Store) -> list[str]:
+    """The names of the models that were kept, as `find_model` takes them."""
+    kept = _names(study).items()
+    return [name for name, key in kept if (store.folder(key) / MODEL).is_file()]
+
+
+def name_of(key: str, store: Store) -> str | None:
+    """The name of the model of a run, in the first study that has it."""
+    studies = map(store.study, sorted(store.studies()))
+    runs = (item for study in studies for item in _names(study).items())
+    return next((name for name, own in runs if own == key), None)
+
+
+def _names(study: StudyRecord) -> dict[str, str]:
+    """Name → key of every run of a study."""
+
+    def place(cell: CellRecord) -> list[str]:
+        return [str(cell.seed), *([] if cell.fold is None else [str(cell.fold)])]
+
+    return {
+        ":".join((study.name, variant.name, *place(cell))): cell.key
+        for variant in study.variants
+        for cell in variant.cells
+    }
+
+
+def find_model(name: str, runs: Path) -> str:
+    """The path of a model file: of a record's folder, or of ``STUDY:VARIANT[:SEED[:FOLD]]``.
+
+    Without a seed or fold, the first that was kept. Any other text is returned as it is.
+
+    Raises:
+        InputError: a study on record has no such variant or run, or did not keep its model.
+    """
+    if (Path(name) / MODEL).is_file():
+        return str(Path(name) / MODEL)
+    study, _, rest = name.partition(":")
+    if Path(name).exists() or not rest or study not in Store(runs).studies():
+        return name
+    store = Store(runs)
+    record = store.study(study)
+    fitting = [key for known, key in _names(record).items() if f"{known}:".startswith(f"{name}:")]
+    paths = [store.folder(key) / MODEL for key in fitting]
+    if found := [path for path in paths if path.is_file()]:
+        return str(found[0])
+    variants = [variant.name for variant in record.variants]
+    if not any(f"{rest}:".startswith(f"{variant}:") for variant in variants):
+        check_known(rest, variants, "no such variant", field="--checkpoint", source=study)
+    remedy = f"Kept: {', '.join(kept)}. " if (kept := kept_models(record, store)) else ""
+    if fitting:
+        again = record.command + " --keep-models" * ("--keep-models" not in record.command)
+        remedy += f"It can be trained again, with the same result: {again}"
+    raise InputError(
+        "the model of this run was not kept" if fitting else "the study has no such run",
+        field="--checkpoint",
+        value=name,
+        remedy=remedy or f"Known seeds: {', '.join(map(str, record.seeds))}.",
+    )

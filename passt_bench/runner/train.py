@@ -1,0 +1,105 @@
+"""Makes the study of one model that `passt-bench train` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from passt_bench.data import layouts
+from passt_bench.data.dataset import Dataset
+from passt_bench.errors import InputError
+from passt_bench.models.weights import read_model
+from passt_bench.published_weights import locate
+from passt_bench.runner.compare import typed_recipe
+from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.request import Paths
+from passt_bench.spec.recipe import DataSpec, InitSpec, Patchout, Recipe, TrainingSpec
+from passt_bench.spec.study import Study, Variant, override
+from passt_bench.training.metrics import DataKind, default_metrics
+
+_CLIPS = 1 << 16  # whose labels are looked at together
+FINE_TUNING_RATE = 1e-4  # by default; from scratch it is the recipe's
+
+
+def train_study(
+    name: str,
+    model: str | None,
+    data: str,
+    paths: Paths,
+    *,
+    checkpoint: str | None = None,
+    patchout: Patchout | None = None,
+    overrides: Mapping[str, object] | None = None,
+    seconds: float,
+    epochs: int,
+    seeds: int = 1,
+) -> Study:
+    """A study with one variant: a model on a data set, with the loss and metrics of its labels.
+
+    The epoch is chosen on the data's validation split, if there is one.
+
+    Args:
+        name: of the study.
+        model: as `compare.subjects` takes it; None is that of the checkpoint, or passt_micro.
+        data: name of the data set.
+        paths: folders.
+        checkpoint: path or published name of the weights to start from; None: from scratch.
+        patchout: what is dropped in training; None: nothing.
+        overrides: further changes of the recipe, ``a.b`` → value.
+        seconds: clip length.
+        epochs: passes over the training clips.
+        seeds: number of runs.
+
+    Raises:
+        InputError: the model, the file or the data are not valid, or there are no test clips.
+    """
+    start = Recipe(
+        data=DataSpec(data, seconds=seconds), training=TrainingSpec(epochs=epochs, batch_size=16)
+    )
+    recipe = typed_recipe(model or "passt_micro", start, {})
+    if checkpoint is not None:
+        recipe = replace(
+            recipe,
+            init=InitSpec("checkpoint", checkpoint),
+            training=replace(recipe.training, learning_rate=FINE_TUNING_RATE),
+        )
+    if checkpoint is not None and model is None:
+        theirs = read_model(locate(checkpoint)).recipe
+        recipe = replace(recipe, model=theirs.model, frontend=theirs.frontend)
+    recipe = override(replace(recipe, patchout=patchout or Patchout()), overrides or {})
+    dataset = Datasets(paths).get(recipe)
+    recipe = override(_fit(recipe, dataset), overrides or {})  # what is given is not guessed
+    label, how = recipe.model.name, " when fine-tuned" if checkpoint is not None else ""
+    return Study(
+        name,
+        f"What does {label} reach on {data}{how}?",
+        recipe,
+        (Variant(label),),
+        label,
+        metric=recipe.metrics[0],
+        seeds=tuple(range(seeds)),
+    )
+
+
+def _fit(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """The recipe with the loss, the metrics and the choice of the epoch that suit the data."""
+    data = dataset.fingerprint
+    kind: DataKind = "multi_label" if data.multi_label else "one_class"
+    blocks = np.array_split(np.arange(len(dataset.ids)), len(dataset.ids) // _CLIPS + 1)
+    if any(np.isnan(dataset.targets[block]).any() for block in blocks):
+        kind = "partly_labelled"
+    layout = layouts().get(data.dataset)
+    metrics = (layout.default_metrics if layout else ()) or default_metrics(kind)
+    loss = {"multi_label": "bce", "one_class": "ce", "partly_labelled": "masked_bce"}[kind]
+    select = "last" if dataset.validation() is None else "best_on_validation"
+    changes = {"training.loss": loss, "training.checkpoint_selection": select, "metrics": metrics}
+    if not dataset.folds and not len(dataset.split(None)[1]):
+        raise InputError(
+            "there are no test clips to evaluate the model on",
+            source=data.dataset,
+            field="split",
+            remedy="Give some clips the split test in the manifest.",
+        )
+    return override(recipe, changes)

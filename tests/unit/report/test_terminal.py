@@ -1,0 +1,75 @@
+import json
+import re
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from fixtures import Cli
+from rich.console import Console
+
+from passt_bench.report.build import load
+from passt_bench.report.terminal import print_result, result_json
+from passt_bench.report.view import StudyView, study_view
+
+REPORTS = Path(__file__).parents[3] / "reports"
+STUDIES = sorted(path.parent.name for path in REPORTS.glob("*/studies"))
+
+
+def shown(view: StudyView | None, width: int = 80, **more: object) -> str:
+    out = StringIO()
+    console = Console(file=out, width=width, markup=False, highlight=False, soft_wrap=True)
+    print_result(console, view, **more)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_committed_result_fits_into_80_columns_with_whole_intervals(name: str) -> None:
+    results, search = load(name, REPORTS / name, REPORTS)
+    assert results is not None
+    view = study_view(results)
+    tables = shown(view, search=search).rsplit("\nAgainst “", 1)[0].splitlines()
+    assert max(map(len, tables)) <= 80
+    assert not any("…" in line for line in tables)
+    for line in tables:  # no interval is cut in two
+        assert line.count("[") == line.count("]")
+
+
+def test_the_result_of_a_study_is_its_table_and_then_its_answer(quick_view: StudyView) -> None:
+    text = shown(quick_view)
+    table, answer = text.split("Against “")
+    assert all(v.verdict in table for v in quick_view.variants)
+    assert "time of a training step" in table
+    assert "on “" in answer  # its conditions
+
+
+def test_show_prints_a_result_again_and_as_json(cli: Cli) -> None:
+    code, text = cli("show", "quick", "--runs", REPORTS / "quick", "--reports", REPORTS)
+    assert code == 0
+    assert text.rstrip().endswith(str(REPORTS / "quick" / "index.html"))
+    code, text = cli("show", "quick", "--json", "--runs", REPORTS / "quick", "--reports", REPORTS)
+    found = json.loads(text)
+    assert (code, found["study"], found["baseline"]) == (0, "quick", "none")
+    by_name = {row["variant"]: row for row in found["tables"]["verdicts"]}
+    half = by_name["unstructured .5"]
+    assert half["difference_low"] < half["difference"] < half["difference_high"]
+    assert half["verdict"] == "better"
+    assert by_name["none"]["difference"] is None
+    assert (
+        found["answer"] in json.loads((REPORTS / "quick" / "summary.json").read_text())["headline"]
+    )
+
+
+def test_what_is_slower_is_called_slower() -> None:
+    results, _ = load("engine", REPORTS / "engine", REPORTS)
+    assert results is not None
+    text = " ".join(shown(study_view(results)).split())
+    assert re.search(r"“2021” trains 1\.[89]\d?× \[[\d., ]+\] slower with 1\.\d+× the memory", text)
+
+
+def test_a_search_without_a_confirmation_shows_its_best_trials() -> None:
+    _, search = load("search-quick", REPORTS / "search-quick", REPORTS)
+    assert search is not None
+    text = shown(None, search=search)
+    assert "19 configurations were tried" in text
+    assert "The best is" in " ".join(text.split())
+    assert result_json(None, search, None)["search"].startswith("19 configurations")
