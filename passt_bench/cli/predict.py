@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -21,6 +21,7 @@ from passt_bench.cli.options import (
     check_new_file,
     console,
     error_console,
+    flag,
     listed,
     number,
     one_of,
@@ -51,6 +52,17 @@ def predict(
         option(
             "SECONDS", "Hop between windows; by default no overlap.", callback=number("seconds")
         ),
+    ] = None,
+    windows: Annotated[
+        bool, flag("--windows", "Predict each window of a file, with its start and end.")
+    ] = False,
+    pool: Annotated[
+        str,
+        option("NAME", "mean or max over a file's windows.", callback=one_of("mean", "max")),
+    ] = "mean",
+    embeddings: Annotated[
+        Path | None,
+        option("FILE", "Also write what the classifier gets of each window, as NumPy's .npz."),
     ] = None,
     device: Device = "cpu",
     labels: Labels = None,
@@ -87,9 +99,13 @@ def predict(
     if labels is None and are_numbers(ensemble.classes):
         errors.print(_NAMELESS)
     with stage(errors, f"Predicting {count_of(len(paths), 'file')}") as update:
-        results = runner.predict_files(ensemble.to(device), paths, hop, engine, update)
+        given = ensemble.to(device), paths, hop, engine, cast(runner.Pool, pool)
+        results = runner.predict_files(*given, update)
     write = {"text": runner.as_text, "csv": runner.as_csv, "json": runner.as_json}
-    text = write[form](results, top or (_SHOWN if form == "text" else None))
+    text = write[form](results, top or (_SHOWN if form == "text" else None), windows)
+    if embeddings is not None:
+        write_atomically(embeddings, runner.as_npz(results))
+        errors.print(str(embeddings))
     if output is None:
         typer.echo(text, nl=False)
     else:

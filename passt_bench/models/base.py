@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
@@ -115,6 +116,16 @@ class AudioModel(nn.Module, ABC):
             ValueError: ``kept`` is given to a model without patches.
         """
 
+    def embedding(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Log-mel (B, 1, mels, frames) → what the classifier gets, (B, D), see `capture_features`.
+
+        ``kept`` is as in `forward`. That of a PaSST is what its reference code returns beside the
+        logits, as ``features`` (``hear21passt/models/passt.py``, ``forward``).
+        """
+        with capture_features(self) as found:
+            self(x) if kept is None else self(x, kept=kept)
+        return found[0]
+
     def step_inputs(
         self, setting: Patchout, frames: int, seed: int, step: int, batch: int
     ) -> dict[str, Any]:
@@ -200,3 +211,24 @@ class Cnn(AudioModel):
 def channels_last(net: nn.Module) -> None:
     """Lays out filters with channels last: faster on a CPU, and in half precision on a GPU."""
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@contextmanager
+def capture_features(*nets: AudioModel) -> Iterator[list[torch.Tensor]]:
+    """Yields a list to which each forward pass of a model appends what its classifier gets, (B, D).
+
+    The classifier is the module, or sequence of modules, that ``classifiers`` names first; maps
+    (B, D, …) are averaged over their axes behind D.
+    """
+    found: list[torch.Tensor] = []
+
+    def keep(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        found.append(given[0].flatten(2).mean(dim=2) if given[0].ndim > 2 else given[0])
+
+    modules = [net.get_submodule(net.classifiers[0].rstrip(".")) for net in nets]
+    handles = [module.register_forward_pre_hook(keep) for module in modules]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

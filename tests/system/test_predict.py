@@ -82,7 +82,7 @@ def test_one_window_is_the_models_own_answer(ensemble: Ensemble, tmp_path: Path)
         x = make_frontend(member.recipe.frontend).eval()(padded)
         wanted = dict(zip(CLASSES, member.net(x).sigmoid()[0].tolist(), strict=True))
     got = predict_file(ensemble, tmp_path / "a.wav")
-    assert (got.windows, got.seconds) == (1, pytest.approx(0.6))
+    assert (len(got.windows), got.seconds) == (1, pytest.approx(0.6))
     assert dict(got.probabilities) == pytest.approx(wanted)
     assert [name for name, _ in got.probabilities] == sorted(wanted, key=wanted.__getitem__)[::-1]
 
@@ -92,11 +92,33 @@ def test_long_audio_is_the_mean_over_windows(ensemble: Ensemble, tmp_path: Path)
     for name, start in (("1", 0), ("2", 16000), ("3", 24000)):
         soundfile.write(tmp_path / f"{name}.wav", wave[start : start + 16000], 16000, "FLOAT")
     whole = predict_file(ensemble, tmp_path / "long.wav")
-    assert whole.windows == 3
+    assert len(whole.windows) == 3
     parts = [dict(predict_file(ensemble, tmp_path / f"{n}.wav").probabilities) for n in "123"]
     for name, p in whole.probabilities:
         assert p == pytest.approx(np.mean([part[name] for part in parts]), abs=1e-6)
-    assert predict_file(ensemble, tmp_path / "long.wav", hop=0.25).windows == 7
+    by_window = [dict(part.probabilities) for part in whole.windows]
+    assert by_window == [pytest.approx(part) for part in parts]
+    assert [(part.start, part.end) for part in whole.windows] == [(0, 1), (1, 2), (1.5, 2.5)]
+    loudest = dict(predict_file(ensemble, tmp_path / "long.wav", pool="max").probabilities)
+    assert loudest == pytest.approx({n: max(p[n] for p in parts) for n in CLASSES}, abs=1e-6)
+    assert len(predict_file(ensemble, tmp_path / "long.wav", hop=0.25).windows) == 7
+
+
+def test_windows_and_embeddings_are_written(tmp_path: Path, predict: Predict) -> None:
+    audio, out = tmp_path / "long.wav", tmp_path / "found.npz"
+    _wave(audio, 2.5)
+    words = (audio, "--checkpoint", write_model(tmp_path / "m", CLASSES), "--windows", "--top", 1)
+    status, text, _ = predict(*words, "--format", "csv", "--embeddings", out)
+    assert status == 0
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [(row["start"], row["end"]) for row in rows] == [("0", "1"), ("1", "2"), ("1.5", "2.5")]
+    with np.load(out) as arrays:
+        assert arrays["embedding"].shape == (3, 16)
+        assert arrays["start"].tolist() == [0, 1, 1.5]
+        assert set(arrays["file"]) == {str(audio)}
+    assert " 1.50 to 2.50 s" in predict(*words)[1].splitlines()
+    (parts,) = json.loads(predict(*words, "--format", "json")[1])
+    assert [part["end"] for part in parts["by_window"]] == [1, 2, 2.5]
 
 
 def test_any_rate_and_length_and_one_class_or_several(ensemble: Ensemble, tmp_path: Path) -> None:
@@ -178,7 +200,7 @@ def test_the_command_writes_text_csv_json(model: Path, tmp_path: Path, predict: 
     status, out, err = predict(*words, "--top", 2)
     lines = out.splitlines()
     assert (status, lines[0], len(lines)) == (0, f"{audio} (1.50 s, 2 windows)", 3)
-    assert "Predicting 1 files" in err
+    assert "Predicting 1 file" in err
     rows = list(csv.DictReader(io.StringIO(predict(*words, "--top", 2, "--format", "csv")[1])))
     assert [row["rank"] for row in rows] == ["1", "2"]
     assert predict(*words, "--format", "json", "--output", output)[0] == 0

@@ -59,6 +59,20 @@ def test_every_model_names_its_classifier(name: str) -> None:
     assert all(own.startswith(few.classifiers) for own in differ)
 
 
+@pytest.mark.parametrize("name", ["passt_micro", "ast", "panns_micro", "cp_resnet", "mobilenetv3"])
+@torch.no_grad()
+def test_the_classifier_makes_the_logits_of_the_embedding(name: str) -> None:
+    options = {"depth": 1, "width": 64, "heads": 2} if name == "ast" else {}
+    net = create_model(name, num_classes=5, seed=0, **options).eval()
+    x = torch.randn(2, 1, net.mels, 64)
+    found = net.embedding(x)
+    assert found.ndim == 2
+    inputs = found[..., None, None] if name == "cp_resnet" else found  # that of a map of one place
+    logits = net.get_submodule(net.classifiers[0].rstrip("."))(inputs).flatten(1)
+    assert torch.allclose(logits, net(x), atol=1e-5)
+    assert not net._forward_pre_hooks
+
+
 def test_layer_wise_decay_needs_blocks() -> None:
     recipe = override(Recipe(ModelSpec("cnn6")), {"training.layer_decay": 0.75})
     for check in (check_fine_tuning, lambda recipe: check_settings(recipe, 100)):
