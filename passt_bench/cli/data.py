@@ -1,4 +1,4 @@
-"""Commands about data sets: check, prepare."""
+"""Commands about data sets: split, check, prepare."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from passt_bench.cli.options import (
     number,
     option,
 )
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, check_known
 
 if TYPE_CHECKING:
     from passt_bench.console import Progress
@@ -37,7 +37,7 @@ _NAMED = 5  # maximum number of names per finding in the text; the JSON has all
 _CLASSES, _RAREST = 50, 10  # with more classes, the text lists only the rarest
 
 
-data = typer.Typer(no_args_is_help=True, help="Check and prepare data sets.")
+data = typer.Typer(no_args_is_help=True, help="Split, check and prepare data sets.")
 app.add_typer(data, name="data")
 
 DataSet = Annotated[str, argument("NAME=DIR", "A data set and its folder.")]
@@ -49,6 +49,34 @@ def _folder_of(data_set: str) -> tuple[str, Path]:
     name, folder = name_and_folder(data_set, "NAME=DIR")
     check_exists(folder, name, "Give the folder of the data set.")
     return name, folder
+
+
+@data.command()
+def split(
+    data_set: DataSet,
+    test: Annotated[float, option("SHARE", "Share of the clips in test.", min=0.01, max=0.9)] = 0.2,
+    validation: Annotated[
+        float, option("SHARE", "Share of the clips in validation; 0 for none.", min=0, max=0.9)
+    ] = 0.1,
+    folds: Annotated[
+        int | None, option("N", "Divide into folds instead.", "--into-folds", min=2, max=100)
+    ] = None,
+    seed: Annotated[int, option("N", "Seed of the division.", min=0)] = 0,
+) -> None:
+    """Divide a manifest, or a folder with one folder per class, into splits or folds."""
+    from passt_bench.runner.split_data import split_manifest
+
+    name, root = _folder_of(data_set)
+    check_known(name, ("manifest",), "has published splits", field="NAME=DIR")
+    if test + validation >= 1:
+        problem, remedy = "nothing is left to train on", "Give smaller shares."
+        raise InputError(problem, field="--test", value=test + validation, remedy=remedy)
+    counts = split_manifest(root, test=test, validation=validation, folds=folds, seed=seed)
+    table = Table("class", *counts.columns)
+    for row in counts.itertuples():
+        table.add_row(str(row[0]), *map(str, row[1:]))
+    console.print(table)
+    console.print(f"Written to the manifest. To train: passt-bench train --data manifest={root}")
 
 
 @data.command()

@@ -1,0 +1,131 @@
+"""Divides the clips of a manifest into splits or folds, balanced by class and grouped by source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from passt_bench.data.manifest import MANIFEST
+from passt_bench.data.scan import audio_below
+from passt_bench.data.splits import validation_split
+from passt_bench.errors import InputError
+from passt_bench.records.files import write_atomically
+
+
+def split_manifest(
+    root: Path,
+    *,
+    test: float = 0.2,
+    validation: float = 0.1,
+    folds: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Adds a column ``split``, or ``fold``, to a manifest, and writes it.
+
+    Without a manifest one is made of the folders in ``root``: each is a class, with the audio files
+    below it. Clips of one ``source`` (by default one file) stay together.
+
+    Args:
+        root: folder of the manifest, or the CSV file.
+        test: share of the clips in the split test.
+        validation: share of the clips in the split validation; 0 for none.
+        folds: number of folds, instead of splits; their numbers begin with 1.
+        seed: of the order in which sources are drawn.
+
+    Returns:
+        Numbers of clips, classes by splits or folds.
+
+    Raises:
+        InputError: there is nothing to divide, a split is given already, or too few clips.
+    """
+    file = root / MANIFEST if root.is_dir() else root
+    table = _read(file) if file.is_file() else _list(root)
+    labels = next((name for name in ("labels", "label") if name in table), None)
+    if labels is None or "path" not in table:
+        raise InputError(
+            "missing columns",
+            source=file,
+            field="path, labels",
+            value=",".join(table.columns),
+            remedy="Begin with a line that names them, as path,labels.",
+        )
+    if given := [name for name in ("split", "fold") if name in table]:
+        raise InputError(
+            "the clips are divided already",
+            source=file,
+            field=given[0],
+            remedy="Remove this column to divide them anew.",
+        )
+    words = [[word.strip() for word in text.split(";") if word.strip()] for text in table[labels]]
+    classes = sorted({word for row in words for word in row})
+    targets = np.array([[float(name in row) for name in classes] for row in words])
+    sources = list(table["source"]) if "source" in table else [""] * len(table)
+    sources = [source or path for source, path in zip(sources, table["path"], strict=True)]
+    if folds is None:
+        shares = {"test": test, "validation": validation}
+        parts = _divide(file, sources, targets, shares, "train", seed)
+    else:
+        shares = {str(number): 1 / folds for number in range(1, folds)}
+        parts = _divide(file, sources, targets, shares, str(folds), seed)
+    column = "split" if folds is None else "fold"
+    table.insert(len(table.columns), column, parts)
+    write_atomically(file, table.to_csv(index=False).encode())
+    counts = Counter((name, part) for row, part in zip(words, parts, strict=True) for name in row)
+    order: list[str] = [part for part in ("train", "validation", "test") if part in parts]
+    order = order or sorted(set(parts), key=int)
+    return pd.DataFrame(
+        [[counts[name, part] for part in order] for name in classes], classes, order
+    )
+
+
+def _read(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:
+        text = str(error).splitlines()[0]
+        remedy = "Give a CSV file in UTF-8 with the columns path and labels."
+        raise InputError(f"cannot be read ({text})", source=file, remedy=remedy) from None
+
+
+def _list(root: Path) -> pd.DataFrame:
+    """The audio files in the folders of a folder; the name of a folder is a class."""
+    rows = [
+        (f"{folder.name}/{path}", folder.name)
+        for folder in sorted(path for path in root.glob("*/") if not path.name.startswith("."))
+        for path in sorted(audio_below(folder, "", Counter[str]()))
+    ]
+    if not rows:
+        raise InputError(
+            f"neither {MANIFEST} nor folders with audio files",
+            source=root,
+            remedy="Give a folder that has one folder for each class, or a manifest.",
+        )
+    return pd.DataFrame(rows, columns=["path", "labels"])
+
+
+def _divide(
+    file: Path,
+    sources: Sequence[str],
+    targets: np.ndarray,
+    shares: dict[str, float],
+    rest: str,
+    seed: int,
+) -> list[str]:
+    """The part of every clip; ``rest`` is that of the clips that no other part has."""
+    parts = np.full(len(sources), rest, dtype=object)
+    left, remaining = np.arange(len(sources)), 1.0
+    for name, share in shares.items():
+        if share == 0:
+            continue
+        try:
+            left, taken = validation_split(left, sources, targets, share / remaining, seed)
+        except InputError as error:
+            remedy = "Give more clips, or another share or number of folds."
+            raise InputError(error.problem, source=file, field=name, remedy=remedy) from None
+        parts[taken] = name
+        remaining -= share
+    return list(parts)
