@@ -56,7 +56,19 @@ def test_its_table_says_what_the_page_of_the_quick_study_says() -> None:
         assert tokens.startswith(f"{of['tokens']} of ")
 
 
-def test_its_first_table_says_what_the_page_of_equal_cost_says() -> None:
+def test_its_first_table_says_what_the_page_of_esc50_patchout_says() -> None:
+    titles, *found = rows("esc50_patchout/tables/verdicts.md")
+    epochs = {row[0]: row[4] for row in rows("esc50_patchout/tables/quality.md")}
+    _, *lines = shown("ESC-50")
+    assert [line[0] for line in lines] == [row[0] for row in found]
+    for line, row in zip(lines, found, strict=True):
+        of = dict(zip(titles, row, strict=True))
+        assert float(line[1]) == float(epochs[line[0]])
+        assert line[2:5] == [of["mAP"], of["difference"], of["verdict"]]
+        assert line[5] == of["step / baseline"]
+
+
+def test_its_second_table_says_what_the_page_of_equal_cost_says() -> None:
     means = {row[0]: row[2] for row in rows("equal_cost/tables/verdicts.md")}
     contrasts = {(row[1], row[0]): row for row in rows("equal_cost/tables/contrasts.md")}
     half = "half of the patches dropped, at equal"
