@@ -96,7 +96,10 @@ def plan_cost(
         profiles: folder for a profile of each arm, named by its key.
     """
     keys = {name: arm_key(recipe, component_versions(recipe)) for name, recipe in recipes.items()}
-    first, machine, versions = keys[baseline], describe_machine(), _versions(recipes.values())
+    first, machine = keys[baseline], describe_machine()
+    wrapped = {n for recipe in recipes.values() for n in MODELS.get(recipe.model.name).packages}
+    installed = {name: installed_version(name) for name in sorted(wrapped)}
+    versions = library_versions() | {name: found for name, found in installed.items() if found}
     known: set[str] = set()
     for session in sessions:
         same = session.machine == machine and session.versions == versions
@@ -117,13 +120,6 @@ def plan_cost(
         published=published,
         profiles=profiles,
     )
-
-
-def _versions(recipes: Iterable[Recipe]) -> dict[str, str]:
-    """Versions of the libraries, and of the packages that the models wrap."""
-    wrapped = {name for recipe in recipes for name in MODELS.get(recipe.model.name).packages}
-    found = {name: installed_version(name) for name in sorted(wrapped)}
-    return library_versions() | {name: version for name, version in found.items() if version}
 
 
 @dataclass(frozen=True)
@@ -323,12 +319,6 @@ def _rounded(arm: ArmResult) -> dict[str, list[list[float]]]:
     }
 
 
-def _predicted(recipe: Recipe, classes: int, runs: Path) -> dict[str, float]:
-    """What is recorded beside a measurement; empty without a calibration or a data sheet."""
-    found = Predictor(runs).predict(recipe, classes)
-    return {STEP: found.seconds, "train_peak": found.bytes} if found else {}
-
-
 def _arm_record(
     key: str,
     plan: CostPlan,
@@ -341,7 +331,7 @@ def _arm_record(
     peak, fine = result.peaks.get(recipe.engine), arm.status == "ok"
     comparable = fine and result.arms[plan.baseline].status == "ok"
     phases = phase_intervals(samples[key], result.restarts) if fine else {}
-    base = samples[plan.baseline]
+    base, found = samples[plan.baseline], Predictor(runs).predict(recipe, plan.classes)
     return ArmRecord(
         key=key,
         status=arm.status,
@@ -364,5 +354,5 @@ def _arm_record(
         message=arm.message,
         compile_seconds=arm.compile_seconds,
         published=arm.published,
-        predicted=_predicted(recipe, plan.classes, runs),
+        predicted={STEP: found.seconds, "train_peak": found.bytes} if found else {},
     )

@@ -100,17 +100,6 @@ def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:
     return chosen
 
 
-def check_same_clips(first: Sequence[str], second: Sequence[str]) -> None:
-    """Refuses ids of clips that differ between two models (raises `InputError`)."""
-    if first != second:
-        raise InputError(
-            "the data have other clips at the sampling rate of this model",
-            field="--against",
-            value=f"{len(second)} clips, {len(first)} of the first model",
-            remedy="Prepare the data at the rates of both models, or give the unprepared folder.",
-        )
-
-
 def metrics_of(asked: Sequence[str], dataset: Dataset, clips: np.ndarray) -> Sequence[str]:
     """The requested metrics, or those of the data set; refuses metrics that do not fit."""
     fingerprint, targets = dataset.fingerprint, dataset.targets[clips]

@@ -118,39 +118,20 @@ def plan_request(
         problem = f"these weights, from which {name!r} starts, are not on this machine"
         get = f"passt-bench weights get {lacking[name]}"
         raise study.error(problem, "init.checkpoint", lacking[name], get)
-    only = able if lacking else None
-    plan = expand(
-        *(study, request, datasets, file.notebook, only),
-        avoid_taken_name=avoid_taken_name,
-        ratios=ratios,
-    )
-    if study.shared == "seconds" and not plan.record.step_ratios:
-        notes.append("Seconds of a step are not measured yet; FLOPs are shared instead until then.")
-    return replace(plan, notes=(*plan.notes, *notes))
-
-
-def expand(
-    study: Study,
-    request: StudyRequest,
-    datasets: Datasets,
-    notebook: str,
-    only: Collection[str] | None = None,
-    *,
-    avoid_taken_name: bool = True,
-    ratios: Mapping[str, float] | None = None,
-) -> StudyPlan:
-    """Expands a study for the requested variants; see `plan_study` and `plan_request`."""
 
     def expanded(study: Study, seeds: int | None = None, folds: int | None = None) -> StudyPlan:
-        given = (study, datasets, seeds, folds, notebook, typed_command())
-        return plan_study(*given, only=only, ratios=ratios)
+        given = (study, datasets, seeds, folds, file.notebook, typed_command())
+        return plan_study(*given, only=able if lacking else None, ratios=ratios)
 
-    store, plan = Store(datasets.paths.runs), expanded(study, request.seeds, request.folds)
+    store, plan = Store(paths.runs), expanded(study, request.seeds, request.folds)
     if study.shared == "seconds" and not ratios and (ratios := known_ratios(plan.record, store)):
         plan = expanded(study, request.seeds, request.folds)
     if avoid_taken_name:
         plan = join_record(plan, store, lambda study: expanded(study).record)
-    return choose_variants(plan, request.variants, request.with_baseline)
+    plan = choose_variants(plan, request.variants, request.with_baseline)
+    if study.shared == "seconds" and not plan.record.step_ratios:
+        notes.append("Seconds of a step are not measured yet; FLOPs are shared instead until then.")
+    return replace(plan, notes=(*plan.notes, *notes))
 
 
 def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> StudyPlan:

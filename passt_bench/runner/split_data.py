@@ -12,6 +12,7 @@ import pandas as pd
 from passt_bench.data.manifest import MANIFEST
 from passt_bench.data.scan import audio_below
 from passt_bench.data.splits import validation_split
+from passt_bench.data.tables import columns_of, read_rows
 from passt_bench.errors import InputError
 from passt_bench.records.files import write_atomically
 
@@ -44,15 +45,6 @@ def split_manifest(
     """
     file = root / MANIFEST if root.is_dir() else root
     table = _read(file) if file.is_file() else _list(root)
-    labels = next((name for name in ("labels", "label") if name in table), None)
-    if labels is None or "path" not in table:
-        raise InputError(
-            "missing columns",
-            source=file,
-            field="path, labels",
-            value=",".join(table.columns),
-            remedy="Begin with a line that names them, as path,labels.",
-        )
     if given := [name for name in ("split", "fold") if name in table]:
         raise InputError(
             "the clips are divided already",
@@ -60,7 +52,8 @@ def split_manifest(
             field=given[0],
             remedy="Remove this column to divide them anew.",
         )
-    words = [[word.strip() for word in text.split(";") if word.strip()] for text in table[labels]]
+    labels = table["labels" if "labels" in table else "label"]
+    words = [[word.strip() for word in text.split(";") if word.strip()] for text in labels]
     classes = sorted({word for row in words for word in row})
     targets = np.array([[float(name in row) for name in classes] for row in words])
     sources = list(table["source"]) if "source" in table else [""] * len(table)
@@ -83,12 +76,8 @@ def split_manifest(
 
 
 def _read(file: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:
-        text = str(error).splitlines()[0]
-        remedy = "Give a CSV file in UTF-8 with the columns path and labels."
-        raise InputError(f"cannot be read ({text})", source=file, remedy=remedy) from None
+    labels = "label" if "label" in columns_of(file) else "labels"
+    return pd.DataFrame({**row.values, **row.written} for row in read_rows(file, ("path", labels)))
 
 
 def _list(root: Path) -> pd.DataFrame:
