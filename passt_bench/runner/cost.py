@@ -84,14 +84,13 @@ def plan_cost(
     """Finds out which arms are to be measured.
 
     Variants that differ in nothing that costs (see `spec.key.arm_key`) are one arm. An arm that was
-    measured beside this baseline on this machine with these library versions is not measured again.
+    measured beside this baseline on this machine with these library versions, according to the
+    ``sessions`` on record, is not measured again, unless it ended with a status in ``retry``.
 
     Args:
         recipes: variant → recipe; the baseline's ``measurement`` rules the session.
         baseline: variant that ratios are taken to.
         classes: number of the models' outputs.
-        sessions: the sessions on record.
-        retry: statuses of arms that are to be tried again.
         published: sizes of the reference code's speed test, which then follows the rounds.
         profiles: folder for a profile of each arm, named by its key.
     """
@@ -176,17 +175,9 @@ def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> CostTime:
 def measure_cost(
     plan: CostPlan, store: Store, progress: Progress = lambda share, text: None
 ) -> list[SessionRecord]:
-    """Measures arms and writes a record and raw samples of each session.
+    """Measures arms and writes a record and raw samples of each session; returns the new sessions.
 
-    There are several sessions if the arms do not fit into the memory together.
-
-    Args:
-        plan: what to measure.
-        store: where sessions are written.
-        progress: called with the share that is done, 1 once all is written, and a few words.
-
-    Returns:
-        The new sessions, none if everything is known.
+    There are several if the arms do not fit into the memory together, none if all is known.
 
     Raises:
         InputError: a recipe that cannot be built, see `runner.estimates.summarize_model`.

@@ -40,11 +40,7 @@ def data_spec(recipes: Sequence[DataSpec], name: str, clip: float) -> tuple[Data
 
 
 def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """The logits' columns in the order of a data set's classes, and a note if that is assumed.
-
-    Args:
-        ours: classes of the model.
-        theirs: classes of the data set.
+    """The model's columns in the order of the data set's classes, and a note if that is assumed.
 
     Raises:
         InputError: the classes differ.

@@ -28,14 +28,11 @@ def split_manifest(
     """Adds a column ``split``, or ``fold``, to a manifest, and writes it.
 
     Without a manifest one is made of the folders in ``root``: each is a class, with the audio files
-    below it. Clips of one ``source`` (by default one file) stay together.
+    below it. Clips of one ``source`` (by default one file) stay together; they are drawn in an
+    order that follows from the seed.
 
-    Args:
-        root: folder of the manifest, or the CSV file.
-        test: share of the clips in the split test.
-        validation: share of the clips in the split validation; 0 for none.
-        folds: number of folds, instead of splits; their numbers begin with 1.
-        seed: of the order in which sources are drawn.
+    ``root`` is the folder of the manifest, or the CSV file; ``test`` and ``validation`` are shares
+    of the clips, or ``folds`` is the number of folds, which count from 1.
 
     Returns:
         Numbers of clips, classes by splits or folds.

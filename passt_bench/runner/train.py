@@ -41,15 +41,12 @@ def train_study(
     The epoch is chosen on the data's validation split, if there is one.
 
     Args:
-        name: of the study.
         model: as `compare.subjects` takes it; None is that of the checkpoint, or passt_micro.
         data: name of the data set.
-        paths: folders.
         checkpoint: path or published name of the weights to start from; None: from scratch.
         patchout: what is dropped in training; None: nothing.
         overrides: further changes of the recipe, ``a.b`` → value.
         seconds: clip length.
-        epochs: passes over the training clips.
         seeds: number of runs.
 
     Raises:
