@@ -106,6 +106,9 @@ def open_hdf5(
     """Opens a data set whose clips are in HDF5 files.
 
     Args:
+        spec: clip length; numbers of clips of each split.
+        sampling_rate: Hz, to which all clips are resampled.
+        name: name of the data set.
         files: split (``train``, ``valid``, ``test``; or ``fold1``, …) → its files, in order.
         classes: names in the order of the targets' bits.
         masked: whether the targets are likelihoods and a mask (OpenMIC).

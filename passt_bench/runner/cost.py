@@ -87,12 +87,9 @@ def plan_cost(
     measured beside this baseline on this machine with these library versions, according to the
     ``sessions`` on record, is not measured again, unless it ended with a status in ``retry``.
 
-    Args:
-        recipes: variant → recipe; the baseline's ``measurement`` rules the session.
-        baseline: variant that ratios are taken to.
-        classes: number of the models' outputs.
-        published: sizes of the reference code's speed test, which then follows the rounds.
-        profiles: folder for a profile of each arm, named by its key.
+    ``recipes`` are those of the variants, for models of so many classes; the ``measurement`` of the
+    baseline's rules the session. ``published`` has the sizes of the reference code's speed test,
+    which then follows the rounds; ``profiles`` is a folder for a profile of each arm.
     """
     keys = {name: arm_key(recipe, component_versions(recipe)) for name, recipe in recipes.items()}
     first, machine = keys[baseline], describe_machine()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from passt_bench.data import Dataset, layouts
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, check_known
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
 from passt_bench.records.evaluation import SPLITS, EvaluationRecord, PublishedResult
 from passt_bench.registry import METRICS
@@ -74,10 +74,7 @@ def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarra
 
 def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:
     """Indices of the clips to score."""
-    if split not in SPLITS:
-        raise InputError(
-            "unknown split", field="--split", value=split, remedy=f"Known: {', '.join(SPLITS)}."
-        )
+    check_known(split, SPLITS, "unknown split", field="--split")
     if dataset.folds and fold is None:
         raise InputError(
             "needed, because these data have folds",
