@@ -113,8 +113,9 @@ def check(
 
     name, folder = _folder_of(data_set)
     index = read_index(folder) if (folder / INDEX).is_file() else None
-    length, sampling_rate = _length_and_rate(folder, index, seconds, rate)
-    spec = DataSpec(name=name, seconds=length)
+    cut = index.seconds if index is not None and index.cut else None
+    spec = DataSpec(name=name, seconds=seconds or cut or SECONDS)
+    sampling_rate = rate or (RATE if index is None else index.sampling_rate)
     errors = error_console()
     with stage(errors, f"Checking {name}") as update:
         update(0.0, "reading lists and headers")
@@ -149,32 +150,6 @@ def check(
         raise typer.Exit(1)
 
 
-def _length_and_rate(
-    folder: Path, index: Index | None, seconds: float | None, rate: int | None
-) -> tuple[float, int]:
-    """Clip length and sampling rate as given, or by default those of the prepared clips."""
-    if index is None:
-        return seconds or SECONDS, rate or RATE
-    cut = index.seconds if index.cut else None
-    if index.form == "int16" and rate not in (None, index.sampling_rate):
-        raise InputError(
-            f"the clips in this folder were prepared at {index.sampling_rate} Hz",
-            source=folder,
-            field="--rate",
-            value=rate,
-            remedy=f"Leave --rate out, or give --rate {index.sampling_rate}.",
-        )
-    if cut is not None and seconds is not None and seconds > cut:
-        raise InputError(
-            f"{index.cut} of the clips in this folder were cut to {cut:.10g} s",
-            source=folder,
-            field="--seconds",
-            value=seconds,
-            remedy=f"Leave --seconds out, or give --seconds {cut:.10g} or less.",
-        )
-    return seconds or cut or SECONDS, rate or index.sampling_rate
-
-
 def _open(spec: DataSpec, rate: int, folder: Path, prepared: bool) -> tuple[Dataset, str]:
     """The data set, or its usable clips and why studies on it are refused."""
     from passt_bench.data import open_dataset
@@ -187,6 +162,10 @@ def _open(spec: DataSpec, rate: int, folder: Path, prepared: bool) -> tuple[Data
         return read(spec, rate, folder), ""
     except Incomplete as error:
         return error.dataset, str(error)
+    except InputError as error:  # prepared clips of another rate, or shorter ones
+        options = {"frontend.sampling_rate": "--rate", "data.seconds": "--seconds"}
+        error.field = options.get(error.field or "", error.field)
+        raise
 
 
 def _next(data_set: str, clean: bool, decoded: bool, index: Index | None) -> str:

@@ -209,8 +209,8 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     )
     state = train(net, task, lambda done: _note_epoch(folder, task.epochs, done))
     done = state.progress
-    clock.seconds["train"] = done.seconds
-    clock.start()
+    clock.lap("train")
+    clock.seconds["train"] = done.seconds  # with those before an interruption
     result = _evaluate(state, dataset, test_clips)
     clock.lap("evaluate")
     if cell.keeps_model:
@@ -262,10 +262,6 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.start()
-
-    def start(self) -> None:
-        """Starts a lap."""
         self._since = time.perf_counter()
 
     def lap(self, name: str) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from passt_bench.console import Progress
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
-from passt_bench.measure.peaks import Size, data_sheet
+from passt_bench.measure.peaks import Size
 from passt_bench.measure.session import MIN_ROUNDS, Arm, ArmResult, SessionResult, run_session
 from passt_bench.measure.target import (
     GPU_SECONDS,
@@ -64,11 +64,6 @@ class CostPlan:
     versions: dict[str, str]
     published: PublishedProtocol | None
     profiles: Path | None
-
-    @property
-    def gpu(self) -> str | None:
-        """The driver's name of the first GPU."""
-        return next(iter(self.machine.get("gpus", ())), None)  # type: ignore[call-overload]
 
 
 def plan_cost(
@@ -250,9 +245,7 @@ def _measure(
         profiles=plan.profiles,
         progress=progress,
     )
-    cuda = recipe.engine.device == "cuda" and plan.gpu is not None
-    sheet = data_sheet(plan.gpu or "") if cuda else None
-    peak = sheet.tflops.get(recipe.engine.precision) if sheet else None
+    sheet = Predictor(store.root).sheet(recipe.engine)
     samples = {key: _rounded(arm) for key, arm in result.arms.items()}
     record = SessionRecord(
         key="",
@@ -260,11 +253,11 @@ def _measure(
         arms=tuple(_arm_record(key, plan, result, samples, store.root) for key in group),
         rounds=sum(result.restarts),
         restarts=result.restarts,
-        steps=GPU_STEPS if cuda else recipe.measurement.steps,
+        steps=GPU_STEPS if recipe.engine.device == "cuda" else recipe.measurement.steps,
         published_protocol=asdict(plan.published) if plan.published else {},
         matmul_flops=result.peaks.get(recipe.engine),
-        stated_flops=1e12 * peak if sheet and peak else None,
-        stated_source=sheet.source if sheet and peak else "",
+        stated_flops=1e12 * sheet.tflops[recipe.engine.precision] if sheet else None,
+        stated_source=sheet.source if sheet else "",
         machine=plan.machine,
         disturbance=result.disturbance,
         versions=plan.versions,
