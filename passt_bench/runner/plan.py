@@ -120,7 +120,7 @@ def plan_request(
         raise study.error(problem, "init.checkpoint", lacking[name], get)
 
     def expanded(study: Study, seeds: int | None = None, folds: int | None = None) -> StudyPlan:
-        given = (study, datasets, seeds, folds, file.notebook, typed_command())
+        given = (study, datasets, seeds, folds, file.notebook)
         return plan_study(*given, only=able if lacking else None, ratios=ratios)
 
     store, plan = Store(paths.runs), expanded(study, request.seeds, request.folds)
@@ -151,7 +151,6 @@ def plan_study(
     seeds: int | None = None,
     folds: int | None = None,
     notebook: str = "",
-    command: str = "",
     *,
     only: Collection[str] | None = None,
     absent: Corpus | None = None,
@@ -159,10 +158,10 @@ def plan_study(
 ) -> StudyPlan:
     """Expands a study.
 
-    Seeds and folds are numbers: see `with_seeds`; the first folds are used. ``command`` is the
-    command as typed. ``only`` names the variants that can be planned here, None all of them;
-    without the study's baseline, the first of them is the baseline. On a data set that is
-    ``absent`` no cells are planned. ``ratios`` are those of `with_budget`.
+    Seeds and folds are numbers: see `with_seeds`; the first folds are used. ``only`` names the
+    variants that can be planned here, None all of them; without the study's baseline, the first of
+    them is the baseline. On a data set that is ``absent`` no cells are planned. ``ratios`` are
+    those of `with_budget`.
 
     Raises:
         InputError: the study or the data are not valid.
@@ -227,7 +226,7 @@ def plan_study(
         tried=tuple(tried),
         better=METRICS.get(study.metric).build.better,
         notebook=notebook,
-        command=command,
+        command=typed_command(),
     )
     unique: dict[str, PlannedCell] = {}
     for cell in cells:  # variants may share one
