@@ -18,7 +18,7 @@ from passt_bench.console import Stopwatch, duration, stage
 from passt_bench.errors import InputError
 from passt_bench.paper import Corpus
 from passt_bench.records.files import to_json
-from passt_bench.records.run import Fingerprint, count_of
+from passt_bench.records.run import STATUSES, Fingerprint, count_of
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.budget import step_ratios
@@ -280,7 +280,7 @@ def _cost_plan(
     costs = plan_cost(
         *(recipes, plan.record.baseline, classes),
         sessions=sessions,
-        retry=config.remeasured,
+        retry=STATUSES if config.remeasure else config.retry,
         published=config.published,
         profiles=config.profiles,
     )

@@ -25,8 +25,8 @@ from passt_bench.cli.options import (
 from passt_bench.errors import InputError, check_known
 
 if TYPE_CHECKING:
-    from passt_bench.console import Progress
-    from passt_bench.data.check import Checked, CheckOptions
+    from passt_bench.data import Dataset
+    from passt_bench.data.check import Checked
     from passt_bench.data.prepared import Index
     from passt_bench.spec.recipe import DataSpec
 
@@ -105,21 +105,30 @@ def check(
 ) -> None:
     """Report missing, broken and duplicate clips, and leaks between splits."""
     from passt_bench.console import stage
-    from passt_bench.data.check import CheckOptions
-    from passt_bench.data.prepared import INDEX, find_prepared, read_index
+    from passt_bench.data.check import check as examine
+    from passt_bench.data.prepared import INDEX, broken, checksum_of, find_prepared, read_index
     from passt_bench.records.files import write_atomically
     from passt_bench.spec.codec import to_plain
     from passt_bench.spec.recipe import DataSpec
 
     name, folder = _folder_of(data_set)
     index = read_index(folder) if (folder / INDEX).is_file() else None
-    length, sampling_rate = _length_and_rate(folder, index, seconds, rate)
-    spec = DataSpec(name=name, seconds=length)
-    threads = workers or min(8, CORES)
-    options = CheckOptions(fold, duplicates, decode, threads)
+    cut = index.seconds if index is not None and index.cut else None
+    spec = DataSpec(name=name, seconds=seconds or cut or SECONDS)
+    sampling_rate = rate or (RATE if index is None else index.sampling_rate)
     errors = error_console()
     with stage(errors, f"Checking {name}") as update:
-        checked = _check(spec, sampling_rate, folder, index, options, update)
+        update(0.0, "reading lists and headers")
+        dataset, refusal = _open(spec, sampling_rate, folder, prepared=index is not None)
+        if decode and index is not None and index.form == "int16":
+            checksum = checksum_of(folder, lambda done: update(done, "comparing with the checksum"))
+            if checksum != index.checksum:
+                raise broken(folder, "the checksum differs: the samples were changed")
+        threads = workers or min(8, CORES)
+        checked = examine(
+            dataset, update, fold=fold, compare=duplicates, decode=decode, threads=threads
+        )
+        checked = replace(checked, refusal=refusal)
     text = json.dumps({"clean": checked.clean, **to_plain(checked)}, indent=1) + "\n"
     if as_json:
         typer.echo(text, nl=False)
@@ -141,58 +150,22 @@ def check(
         raise typer.Exit(1)
 
 
-def _length_and_rate(
-    folder: Path, index: Index | None, seconds: float | None, rate: int | None
-) -> tuple[float, int]:
-    """Clip length and sampling rate as given, or by default those of the prepared clips."""
-    if index is None:
-        return seconds or SECONDS, rate or RATE
-    cut = index.seconds if index.cut else None
-    if index.form == "int16" and rate not in (None, index.sampling_rate):
-        raise InputError(
-            f"the clips in this folder were prepared at {index.sampling_rate} Hz",
-            source=folder,
-            field="--rate",
-            value=rate,
-            remedy=f"Leave --rate out, or give --rate {index.sampling_rate}.",
-        )
-    if cut is not None and seconds is not None and seconds > cut:
-        raise InputError(
-            f"{index.cut} of the clips in this folder were cut to {cut:.10g} s",
-            source=folder,
-            field="--seconds",
-            value=seconds,
-            remedy=f"Leave --seconds out, or give --seconds {cut:.10g} or less.",
-        )
-    return seconds or cut or SECONDS, rate or index.sampling_rate
-
-
-def _check(
-    spec: DataSpec,
-    rate: int,
-    folder: Path,
-    index: Index | None,
-    options: CheckOptions,
-    update: Progress,
-) -> Checked:
+def _open(spec: DataSpec, rate: int, folder: Path, prepared: bool) -> tuple[Dataset, str]:
+    """The data set, or its usable clips and why studies on it are refused."""
     from passt_bench.data import open_dataset
-    from passt_bench.data.check import check
     from passt_bench.data.dataset import Incomplete
-    from passt_bench.data.prepared import broken, checksum_of
     from passt_bench.registry import DATASETS
 
-    update(0.0, "reading lists and headers")
     # `open_dataset` would read the prepared clips inside the folder instead of the folder itself.
-    read, refusal = DATASETS.get(spec.name).build if index is None else open_dataset, ""
+    read = open_dataset if prepared else DATASETS.get(spec.name).build
     try:
-        dataset = read(spec, rate, folder)
+        return read(spec, rate, folder), ""
     except Incomplete as error:
-        dataset, refusal = error.dataset, str(error)
-    if options.decode and index is not None and index.form == "int16":
-        checksum = checksum_of(folder, lambda share: update(share, "comparing with the checksum"))
-        if checksum != index.checksum:
-            raise broken(folder, "the checksum differs: the samples were changed")
-    return replace(check(dataset, options, update), refusal=refusal)
+        return error.dataset, str(error)
+    except InputError as error:  # prepared clips of another rate, or shorter ones
+        options = {"frontend.sampling_rate": "--rate", "data.seconds": "--seconds"}
+        error.field = options.get(error.field or "", error.field)
+        raise
 
 
 def _next(data_set: str, clean: bool, decoded: bool, index: Index | None) -> str:

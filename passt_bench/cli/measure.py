@@ -146,9 +146,12 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Examine this machine: what disturbs measurements, what is missing for which command."""
-    from passt_bench.runner.doctor import examine
+    import torch
 
-    findings, readings = list(examine(runs)), _readings(device) if instruments else []
+    from passt_bench.runner.doctor import check_instruments, examine
+
+    findings = examine(runs)
+    readings = check_instruments(torch.device(device)) if instruments else []
     if json:
         checks = [asdict(item) | {"passed": item.passed} for item in readings]
         print_json({"machine": [asdict(item) for item in findings], "instruments": checks})
@@ -161,14 +164,6 @@ def doctor(
         _print_readings(readings)
     if not all(item.passed for item in readings):
         raise typer.Exit(1)
-
-
-def _readings(device: str) -> list[Check]:
-    import torch
-
-    from passt_bench.runner.doctor import check_instruments
-
-    return check_instruments(torch.device(device))
 
 
 def _print_readings(readings: list[Check]) -> None:

@@ -40,7 +40,7 @@ def list_(
 ) -> None:
     """List the available studies, models, data sets and other components."""
     from passt_bench import registry
-    from passt_bench.runner.studies import study_names, summary
+    from passt_bench.runner.studies import load_study, study_names
 
     kinds = ("models", "frontends", "datasets", "patchout", "metrics", "figures")
     tables = dict(zip(kinds, registry.ALL, strict=True))
@@ -51,7 +51,9 @@ def list_(
         rows = []
         for name in study_names():
             try:
-                rows.append((name, summary(name)))
+                study = load_study(name).study
+                minutes = f" (about {study.minutes:g} min)" if study.minutes else ""
+                rows.append((name, study.question + minutes))
             except InputError as error:  # a broken file of the user does not hide the others
                 rows.append((name, f"cannot be loaded: {error}"))
     if json:

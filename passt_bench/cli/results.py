@@ -48,11 +48,7 @@ def paper_status(runs: Path, reports: Path, data: Mapping[str, Path]) -> PaperSt
 def _check_adoption(name: str, runs: Path, reports: Path) -> str | None:
     """Refuses to replace the study in a report's folder by one that lacks something of it.
 
-    Returns:
-        A sentence about what rendering replaces, or None if no such study is there.
-
-    Raises:
-        InputError: the new study has other settings or lacks runs, or there is none.
+    Returns a sentence about what rendering replaces, or None if no such study is there.
     """
     from passt_bench.analysis.frame import find_runs
     from passt_bench.records.run import cell_name

@@ -192,7 +192,7 @@ def search(
     from passt_bench.report.view import study_view
     from passt_bench.runner.executor import fork_server
     from passt_bench.runner.plan import plan_request
-    from passt_bench.runner.request import RunConfig, typed_command
+    from passt_bench.runner.request import RunConfig
     from passt_bench.runner.search import search as explore
     from passt_bench.runner.tracking import regular_sync, updating_mlflow
 
@@ -204,7 +204,7 @@ def search(
     config = RunConfig(workers=workers, per_gpu=per_gpu, search_minutes=search_minutes)
     fork_server()  # before the one of the syncs, which would lack what runs import
     with regular_sync(paths.runs) if track else nullcontext():
-        record, failed = explore(study, trials, config, paths, console, command=typed_command())
+        record, failed = explore(study, trials, config, paths, console)
     with updating_mlflow(paths.runs, clock, console) if track else nullcontext():
         page = build_study(record.name, paths.runs, paths.reports)
     results, found = load(record.name, paths.runs, paths.reports)

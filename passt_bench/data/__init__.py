@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
-from passt_bench.data import audioset, dcase20, esc50, fsd50k, manifest, openmic, synthetic
 from passt_bench.data.dataset import Dataset, Incomplete
 from passt_bench.data.layout import DatasetLayout, layouts
 from passt_bench.data.prepared import INDEX, find_prepared, open_prepared, read_index
@@ -13,21 +13,10 @@ from passt_bench.records.run import Fingerprint
 from passt_bench.registry import DATASETS
 from passt_bench.spec.recipe import DataSpec
 
-__all__ = [
-    "Dataset",
-    "DatasetLayout",
-    "Fingerprint",
-    "audioset",
-    "dcase20",
-    "esc50",
-    "find_folders",
-    "fsd50k",
-    "layouts",
-    "manifest",
-    "open_dataset",
-    "openmic",
-    "synthetic",
-]
+__all__ = ["Dataset", "DatasetLayout", "Fingerprint", "find_folders", "layouts", "open_dataset"]
+
+for _name in ("audioset", "dcase20", "esc50", "fsd50k", "manifest", "openmic", "synthetic"):
+    import_module(f"passt_bench.data.{_name}")  # registers it
 
 
 def open_dataset(spec: DataSpec, sampling_rate: int, root: Path | None) -> Dataset:

@@ -33,25 +33,16 @@ def ratio_of(rate: int, sampling_rate: int) -> Fraction:
     return exact.limit_denominator(_MAX_PHASES // max(Fraction(1), exact))
 
 
-def read_whole(sound: AudioFile, sampling_rate: int) -> np.ndarray:
-    """Mono float32 samples at the given rate, all of them.
-
-    Raises:
-        InputError: the file cannot be read, is empty, is cut off, or holds NaN.
-    """
-    return _read_mono(sound, sampling_rate, None)
-
-
 def read_waveform(
     sound: AudioFile,
     sampling_rate: int,
-    samples: int,
+    samples: int | None = None,
     start: int = 0,
     part: tuple[float, float | None] = (0.0, None),
 ) -> np.ndarray:
-    """Mono float32 samples at the given rate, cut or zero-padded at the end to a length.
+    """Mono float32 samples at the given rate: all, or cut or zero-padded at the end to a length.
 
-    Only the part of the file that the result needs is read.
+    Of a length, only the part of the file that the result needs is read.
 
     The clip is a ``part`` of the file, from begin to end in seconds (None is the file's end), of
     which ``start`` samples at ``sampling_rate`` are skipped.
@@ -60,20 +51,6 @@ def read_waveform(
         InputError: the file cannot be read, is empty, is cut off, holds NaN, or ends before the
             clip begins.
     """
-    wave = _read_mono(sound, sampling_rate, samples, start, part)
-    fitted = np.zeros(samples, dtype=np.float32)
-    fitted[: len(wave)] = wave[:samples]
-    return fitted
-
-
-def _read_mono(
-    sound: AudioFile,
-    sampling_rate: int,
-    samples: int | None,
-    start: int = 0,
-    part: tuple[float, float | None] = (0.0, None),
-) -> np.ndarray:
-    """At least ``samples`` from ``start`` on, or all for None."""
     with opened(sound, thorough=samples is None) as file:
         rate, total = int(file.samplerate), int(file.frames)
         # Reading begins where input and output samples align, and before the first sample that the
@@ -95,7 +72,8 @@ def _read_mono(
         wave = _read(file, sound, first, max(first, end))
         if rate != sampling_rate and len(wave):
             wave = _resampled(wave, step, spacing)
-    return wave[start - skipped * spacing :]
+    wave = wave[start - skipped * spacing :][:samples]
+    return wave if samples is None else np.pad(wave, (0, samples - len(wave)))
 
 
 def _resampled(wave: np.ndarray, step: int, spacing: int) -> np.ndarray:

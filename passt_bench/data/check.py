@@ -56,16 +56,6 @@ _DECODING = 0.8  # share of the time, if files are both decoded and compared
 
 
 @dataclass(frozen=True)
-class CheckOptions:
-    """How thoroughly to check."""
-
-    fold: int | None = None  # fold to hold out; None treats each fold as a split
-    compare: bool = True  # whether to search for identical files
-    decode: bool = False  # decode every file: finds NaN, truncated files, silence, identical audio
-    threads: int = 1
-
-
-@dataclass(frozen=True)
 class Finding:
     """All findings of one kind: how many and which clips, groups of clips, sources or classes."""
 
@@ -144,15 +134,26 @@ class Checked:
         return not self.refusal and all(item.kind in NOTES for item in self.findings)
 
 
-def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
+def check(
+    dataset: Dataset,
+    update: Progress,
+    *,
+    fold: int | None = None,
+    compare: bool = True,
+    decode: bool = False,
+    threads: int = 1,
+) -> Checked:
     """Checks an open data set; ``update`` is called with the share done and the activity.
+
+    Without a ``fold`` to hold out, each fold is a split; ``compare`` searches for identical files,
+    and ``decode`` every file for NaN, a cut end, silence and identical sound.
 
     Raises:
         InputError: procedural data, which have nothing to check, or no such fold.
     """
-    fingerprint, table = dataset.fingerprint, _table_of(dataset, options.fold)
-    clips = _read(dataset, table, options, update)
-    if options.decode:
+    fingerprint, table = dataset.fingerprint, _table_of(dataset, fold)
+    clips = _read(dataset, table, compare, decode, threads, update)
+    if decode:
         measured = ["seconds", "rate", "channels"]
         if "start" in table.clips:  # a whole file's seconds are not those of its parts
             measured.remove("seconds")
@@ -164,7 +165,7 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
     heard = {
         kind: [named(table, clip) for clip in np.flatnonzero(clips[column]).tolist()]
         for kind, column in kinds.items()
-        if options.decode
+        if decode
     }
     names: dict[str, Sequence[str]] = {
         "missing": missing,
@@ -188,9 +189,9 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
         digest=fingerprint.digest,
         expected=fingerprint.expected,
         found=fingerprint.found,
-        fold=options.fold,
-        compared=options.compare,
-        decoded=options.decode,
+        fold=fold,
+        compared=compare,
+        decoded=decode,
         splits=splits,
         classes=classes,
         seconds=spread_of(table.clips["seconds"].to_numpy(np.float32)),
@@ -234,7 +235,7 @@ def _table_of(dataset: Dataset, fold: int | None) -> ClipTable:
 
 
 def _read(
-    dataset: Dataset, table: ClipTable, options: CheckOptions, update: Progress
+    dataset: Dataset, table: ClipTable, compare: bool, decode: bool, threads: int, update: Progress
 ) -> pd.DataFrame:
     """What the files say of each clip.
 
@@ -251,20 +252,20 @@ def _read(
 
     files = pd.DataFrame({"same": np.full(len(first), -1), "problem": ""})
     share = 0.0
-    if options.decode:
-        share = _DECODING if options.compare else 1.0
+    if decode:
+        share = _DECODING if compare else 1.0
         decoded = in_threads(
             lambda number: decode_file(sound(number)),
             range(len(first)),
-            options.threads,
+            threads,
             lambda done: update(share * done, "decoding"),
         )
         files = files.assign(**pd.DataFrame(decoded, columns=Decoded._fields))
-    if options.compare:
+    if compare:
         files["same"], unreadable = identical(
             table.clips.get("bytes", table.clips["split"] * 0).to_numpy()[first],
             sound,
-            options.threads,
+            threads,
             lambda done: update(share + (1 - share) * done, "comparing"),
             pieces="file" in table.clips,
         )

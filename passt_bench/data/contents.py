@@ -58,29 +58,25 @@ def identical(
     for whole in (False, True) if pieces else (True,):
         candidates = candidates[candidates.duplicated(keep=False)]
 
-        def digest(number: int, whole: bool = whole) -> bytes | InputError:
+        def digest(number: int, whole: bool = whole) -> bytes | str:
             return _digest(sound_of(number), whole)
 
         def advance(share: float, whole: bool = whole) -> None:
             update(whole / 2 + share / 2)
 
         numbers: list[int] = candidates.index.tolist()
-        digests = list(in_threads(digest, numbers, threads, advance))
-        found = pd.Series(digests, index=candidates.index, dtype=object)
-        failed = {
-            n: each
-            for n, each in zip(numbers, digests, strict=True)
-            if isinstance(each, InputError)
-        }
-        problems |= {number: error.problem for number, error in failed.items()}
-        candidates = candidates.assign(**{str(whole): found}).drop(index=list(failed))
+        found = dict(zip(numbers, in_threads(digest, numbers, threads, advance), strict=True))
+        failed = {number: each for number, each in found.items() if isinstance(each, str)}
+        problems |= failed
+        candidates = candidates.assign(**{str(whole): pd.Series(found, dtype=object)})
+        candidates = candidates.drop(index=list(failed))
     candidates = candidates[candidates.duplicated(keep=False)]
     groups = np.full(len(sizes), -1, dtype=np.int64)
     groups[candidates.index] = candidates.groupby(list(candidates), sort=False).ngroup()
     return groups, problems
 
 
-def _digest(sound: AudioFile, whole: bool) -> bytes | InputError:
+def _digest(sound: AudioFile, whole: bool) -> bytes | str:
     """Hash of a file or of its middle; or why it cannot be read."""
     try:
         with sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound.data) as file:
@@ -88,7 +84,7 @@ def _digest(sound: AudioFile, whole: bool) -> bytes | InputError:
                 return piece_of(file).to_bytes(8, "little")
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
     except OSError as error:
-        return InputError(f"cannot be read ({error.strerror or error})")
+        return f"cannot be read ({error.strerror or error})"
 
 
 class Decoded(NamedTuple):

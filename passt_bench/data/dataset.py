@@ -101,15 +101,12 @@ class Dataset(ABC):
 
     def whole(self, index: int) -> np.ndarray:
         """Mono float32 samples of the whole clip, or `waveform` if `length` is None."""
-        wave = self.waveform(index)
-        length = self.length(index)
+        wave, length = self.waveform(index), self.length(index)
         if length is None:
             return wave
-        parts = [
-            wave,
-            *(self.excerpt(index, start) for start in range(len(wave), length, len(wave))),
-        ]
-        return np.concatenate(parts)[:length]
+        starts = range(len(wave), length, len(wave))
+        parts = (self.excerpt(index, start) for start in starts)
+        return np.concatenate([wave, *parts])[:length]
 
 
 @dataclass(frozen=True, eq=False)

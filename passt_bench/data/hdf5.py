@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from passt_bench.data.audio import length_at, read_waveform, read_whole
+from passt_bench.data.audio import length_at, read_waveform
 from passt_bench.data.clip_table import ClipTable, Names, skipped_clips, stem
 from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
@@ -74,7 +74,7 @@ class Hdf5Dataset(StoredDataset):
 
     def whole(self, index: int) -> np.ndarray:
         """Mono float32 samples of the whole clip."""
-        return read_whole(self.sound(index), self.sampling_rate)
+        return read_waveform(self.sound(index), self.sampling_rate)
 
 
 @dataclass(frozen=True)

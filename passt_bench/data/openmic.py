@@ -28,10 +28,7 @@ from passt_bench.vocabulary import built_in
 
 LABELS = "openmic-2018.npz"
 _LIKELY = 0.5
-_UNREADABLE = (
-    *(OSError, KeyError, ValueError, EOFError),
-    *(zipfile.BadZipFile, pickle.PickleError),
-)
+_UNREADABLE = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, pickle.PickleError)
 _PICKLED = {  # what an array of text is pickled with
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),

@@ -23,6 +23,7 @@ import pandas as pd
 import pooch
 
 from passt_bench.console import late_stage
+from passt_bench.data.clip_table import stem
 from passt_bench.data.fingerprint import hash_of, piece_of
 from passt_bench.data.opening import SUFFIXES, read_header
 from passt_bench.errors import InputError, StorageError
@@ -46,16 +47,11 @@ _ROW = np.dtype(
 )
 
 
-def stems(name: str) -> tuple[str, ...]:
-    """The name of a file's clip: the file name without suffix."""
-    return (PurePosixPath(name).stem,)
-
-
 def find_audio(
     root: Path,
     below: Sequence[str],
     wanted: Container[str],
-    called: Callable[[str], Iterable[str]] = stems,
+    called: Callable[[str], Iterable[str]] = lambda name: (stem(name),),
 ) -> dict[str, str]:
     """Finds the audio files of clips: name of a clip → path relative to ``root``.
 

@@ -21,15 +21,8 @@ def validation_split(
     split if the numbers of clips per class then are closer to their share, so that classes stay
     balanced. The share of a class with two clips or more is at least one clip.
 
-    Args:
-        train: indices of the training clips.
-        sources: source of every clip of the data set.
-        targets: (N, C), targets of every clip.
-        share: share of the training clips to validate on.
-        seed: seed of the order.
-
-    Returns:
-        Indices to train on, and indices to validate on; both ascending.
+    ``train`` and both results are ascending indices of clips; ``sources`` and ``targets`` (N, C)
+    are those of every clip of the data set.
 
     Raises:
         InputError: no source fits the share.

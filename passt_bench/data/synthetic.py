@@ -54,6 +54,7 @@ TRAIN_CLIPS, TEST_CLIPS = 1500, 400
 _MIN_SAMPLES = 1000
 
 Envelope = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Shape = Callable[[np.ndarray], np.ndarray]
 
 
 def _pulses(rate: int, time: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -84,9 +85,7 @@ _PATTERNS: dict[str, Envelope] = {
     "ramp up": partial(_ramp, True),
     "ramp down": partial(_ramp, False),
 }
-_GLIDES: dict[
-    str, Callable[[np.ndarray], np.ndarray]
-] = {  # share of the glide's time → share of its range
+_GLIDES: dict[str, Shape] = {  # share of the glide's time → share of its range
     "glide up": lambda share: share,
     "glide down": lambda share: 1 - share,
     "glide up and down": lambda share: 1 - np.abs(2 * share - 1),
@@ -148,9 +147,7 @@ def _noise(amplitude: np.ndarray, samples: int, random: np.random.Generator) -> 
     return noise.astype(np.float32)
 
 
-def _glide(
-    shape: Callable[[np.ndarray], np.ndarray], axes: _Axes, rate: int, random: np.random.Generator
-) -> np.ndarray:
+def _glide(shape: Shape, axes: _Axes, rate: int, random: np.random.Generator) -> np.ndarray:
     """Two parallel tones over most of the mel scale, each 0 dB over the background near it."""
     length = random.uniform(*_GLIDE_LENGTHS)
     onset = random.uniform(0, 1 - length)

@@ -12,7 +12,7 @@ from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.estimates import summarize_model
 from passt_bench.spec.recipe import Recipe
-from passt_bench.spec.study import Shared, Study, Variant, override
+from passt_bench.spec.study import Study, Variant, override
 from passt_bench.training.batches import epoch_steps, total_steps
 
 
@@ -39,7 +39,21 @@ def with_budget(
     Raises:
         InputError: the study shares tokens, and a model has none.
     """
-    recipe, shared = study.recipe(variant), variant.shares or study.shared
+    shared = variant.shares or study.shared
+
+    def price(of: Variant, recipe: Recipe) -> float:
+        """What a step costs, in the unit that is shared."""
+        if shared == "steps":
+            return 1.0
+        summary, batch = summarize_model(recipe, classes), recipe.training.batch_size
+        if shared == "tokens":
+            if not summary.tokens:
+                remedy = "Share 'flops' or 'seconds'."
+                raise study.error("a model without tokens shares none", "shared", "tokens", remedy)
+            return batch * summary.tokens
+        return batch * (ratios[of.name] if shared == "seconds" and ratios else summary.flops)
+
+    recipe = study.recipe(variant)
     if ratios and not {study.baseline, variant.name} <= {*ratios}:
         ratios = None  # both in the same unit
     own = total_steps(recipe.training, clips)
@@ -48,35 +62,12 @@ def with_budget(
     else:
         first = study.variant(study.baseline)
         base = study.recipe(first)
-        unit = _price(study, shared, first, base, classes, ratios)
-        price = _price(study, shared, variant, recipe, classes, ratios)
-        steps = round(variant.budget * total_steps(base.training, clips) * unit / price)
+        unit = variant.budget * total_steps(base.training, clips) * price(first, base)
+        steps = round(unit / price(variant, recipe))
     if steps == own:
         return recipe
     with located(study.place(variant.name)):
         return override(recipe, {"training.steps": steps})
-
-
-def _price(
-    study: Study,
-    shared: Shared,
-    variant: Variant,
-    recipe: Recipe,
-    classes: int,
-    ratios: Mapping[str, float] | None,
-) -> float:
-    """What a step of a variant costs, in the unit that is shared."""
-    if shared == "steps":
-        return 1.0
-    summary, batch = summarize_model(recipe, classes), recipe.training.batch_size
-    if shared == "tokens":
-        if not summary.tokens:
-            remedy = "Share 'flops' or 'seconds'."
-            raise study.error("a model without tokens shares none", "shared", "tokens", remedy)
-        return batch * summary.tokens
-    if shared == "seconds" and ratios and variant.name in ratios:
-        return batch * ratios[variant.name]
-    return batch * summary.flops
 
 
 def spent(recipe: Recipe, clips: int, classes: int) -> dict[str, float]:

@@ -41,7 +41,7 @@ from passt_bench.runner.run_status import PROGRESS, lock
 from passt_bench.training import checkpoint
 from passt_bench.training.engine import Diverged, Engine
 from passt_bench.training.evaluate import Evaluation, evaluate
-from passt_bench.training.features import Features, features_path, open_features
+from passt_bench.training.features import features_path, open_features
 from passt_bench.training.loop import set_up, train
 from passt_bench.training.state import Progress, Task, Training, add_clocks, temporarily_load
 
@@ -185,7 +185,8 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     set_up(recipe.engine)
     clock = Clock()
     dataset = cell.data.dataset
-    features = cell_features(cell, paths)
+    cached = features_path(paths.cache, recipe, cell.fingerprint.digest)
+    features = open_features(cached, recipe, cell.data)
     train_clips, validation_clips, test_clips = split_clips(cell, dataset)
     clock.lap("data")
     classes = dataset.fingerprint.classes
@@ -208,8 +209,8 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     )
     state = train(net, task, lambda done: _note_epoch(folder, task.epochs, done))
     done = state.progress
-    clock.seconds["train"] = done.seconds
-    clock.start()
+    clock.lap("train")
+    clock.seconds["train"] = done.seconds  # with those before an interruption
     result = _evaluate(state, dataset, test_clips)
     clock.lap("evaluate")
     if cell.keeps_model:
@@ -261,10 +262,6 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.start()
-
-    def start(self) -> None:
-        """Starts a lap."""
         self._since = time.perf_counter()
 
     def lap(self, name: str) -> None:
@@ -313,13 +310,6 @@ def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | Non
     )
 
 
-def cell_features(cell: PlannedCell, paths: Paths) -> Features:
-    """The cached features of a cell, or features computed from the data set."""
-    recipe = cell.recipe
-    path = features_path(paths.cache, recipe, cell.fingerprint.digest)
-    return open_features(path, recipe, cell.data)
-
-
 def split_clips(
     cell: PlannedCell, dataset: Dataset
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -329,26 +319,18 @@ def split_clips(
     clips. With ``checkpoint_selection: validation`` the test split is not used. ``training.clips``
     leaves a random part of the training clips, of which a smaller number leaves a part.
     """
-    train_clips, validation, test_clips = _split(cell, dataset)
-    if (wanted := cell.recipe.training.clips) is not None:
-        order = random_stream(_SUBSET, cell.seed).permutation(len(train_clips))
-        train_clips = np.sort(train_clips[order[:wanted]])
-    return train_clips, validation, test_clips
-
-
-def _split(cell: PlannedCell, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     train_clips, test_clips = dataset.split(cell.fold)
-    training = cell.recipe.training
-    if training.checkpoint_selection == "last":
-        return train_clips, None, test_clips
-    official = dataset.validation()
-    if official is not None:
-        best = training.checkpoint_selection == "best_on_validation"
-        return train_clips, official if best else None, test_clips if best else official
-    # One validation split, whatever the seed: trials of a search are compared on the same clips.
-    train_clips, validation = validation_split(
-        train_clips, dataset.sources, dataset.targets, training.validation_share, 0
-    )
-    if training.checkpoint_selection == "best_on_validation":
-        return train_clips, validation, test_clips
-    return train_clips, None, validation
+    training, validation = cell.recipe.training, None
+    if training.checkpoint_selection != "last":
+        validation = dataset.validation()
+        if validation is None:
+            # Whatever the seed, the same: trials of a search are compared on the same clips.
+            train_clips, validation = validation_split(
+                train_clips, dataset.sources, dataset.targets, training.validation_share, 0
+            )
+    if training.checkpoint_selection == "validation" and validation is not None:
+        test_clips, validation = validation, None
+    if training.clips is not None:
+        order = random_stream(_SUBSET, cell.seed).permutation(len(train_clips))
+        train_clips = np.sort(train_clips[order[: training.clips]])
+    return train_clips, validation, test_clips

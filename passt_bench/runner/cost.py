@@ -14,7 +14,7 @@ from torch import nn
 from passt_bench.console import Progress
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
-from passt_bench.measure.peaks import Size, data_sheet
+from passt_bench.measure.peaks import Size
 from passt_bench.measure.session import MIN_ROUNDS, Arm, ArmResult, SessionResult, run_session
 from passt_bench.measure.target import (
     GPU_SECONDS,
@@ -65,11 +65,6 @@ class CostPlan:
     published: PublishedProtocol | None
     profiles: Path | None
 
-    @property
-    def gpu(self) -> str | None:
-        """The driver's name of the first GPU."""
-        return next(iter(self.machine.get("gpus", ())), None)  # type: ignore[call-overload]
-
 
 def plan_cost(
     recipes: Mapping[str, Recipe],
@@ -84,19 +79,18 @@ def plan_cost(
     """Finds out which arms are to be measured.
 
     Variants that differ in nothing that costs (see `spec.key.arm_key`) are one arm. An arm that was
-    measured beside this baseline on this machine with these library versions is not measured again.
+    measured beside this baseline on this machine with these library versions, according to the
+    ``sessions`` on record, is not measured again, unless it ended with a status in ``retry``.
 
-    Args:
-        recipes: variant → recipe; the baseline's ``measurement`` rules the session.
-        baseline: variant that ratios are taken to.
-        classes: number of the models' outputs.
-        sessions: the sessions on record.
-        retry: statuses of arms that are to be tried again.
-        published: sizes of the reference code's speed test, which then follows the rounds.
-        profiles: folder for a profile of each arm, named by its key.
+    ``recipes`` are those of the variants, for models of so many classes; the ``measurement`` of the
+    baseline's rules the session. ``published`` has the sizes of the reference code's speed test,
+    which then follows the rounds; ``profiles`` is a folder for a profile of each arm.
     """
     keys = {name: arm_key(recipe, component_versions(recipe)) for name, recipe in recipes.items()}
-    first, machine, versions = keys[baseline], describe_machine(), _versions(recipes.values())
+    first, machine = keys[baseline], describe_machine()
+    wrapped = {n for recipe in recipes.values() for n in MODELS.get(recipe.model.name).packages}
+    installed = {name: installed_version(name) for name in sorted(wrapped)}
+    versions = library_versions() | {name: found for name, found in installed.items() if found}
     known: set[str] = set()
     for session in sessions:
         same = session.machine == machine and session.versions == versions
@@ -117,13 +111,6 @@ def plan_cost(
         published=published,
         profiles=profiles,
     )
-
-
-def _versions(recipes: Iterable[Recipe]) -> dict[str, str]:
-    """Versions of the libraries, and of the packages that the models wrap."""
-    wrapped = {name for recipe in recipes for name in MODELS.get(recipe.model.name).packages}
-    found = {name: installed_version(name) for name in sorted(wrapped)}
-    return library_versions() | {name: version for name, version in found.items() if version}
 
 
 @dataclass(frozen=True)
@@ -180,17 +167,9 @@ def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> CostTime:
 def measure_cost(
     plan: CostPlan, store: Store, progress: Progress = lambda share, text: None
 ) -> list[SessionRecord]:
-    """Measures arms and writes a record and raw samples of each session.
+    """Measures arms and writes a record and raw samples of each session; returns the new sessions.
 
-    There are several sessions if the arms do not fit into the memory together.
-
-    Args:
-        plan: what to measure.
-        store: where sessions are written.
-        progress: called with the share that is done, 1 once all is written, and a few words.
-
-    Returns:
-        The new sessions, none if everything is known.
+    There are several if the arms do not fit into the memory together, none if all is known.
 
     Raises:
         InputError: a recipe that cannot be built, see `runner.estimates.summarize_model`.
@@ -266,9 +245,7 @@ def _measure(
         profiles=plan.profiles,
         progress=progress,
     )
-    cuda = recipe.engine.device == "cuda" and plan.gpu is not None
-    sheet = data_sheet(plan.gpu or "") if cuda else None
-    peak = sheet.tflops.get(recipe.engine.precision) if sheet else None
+    sheet = Predictor(store.root).sheet(recipe.engine)
     samples = {key: _rounded(arm) for key, arm in result.arms.items()}
     record = SessionRecord(
         key="",
@@ -276,11 +253,11 @@ def _measure(
         arms=tuple(_arm_record(key, plan, result, samples, store.root) for key in group),
         rounds=sum(result.restarts),
         restarts=result.restarts,
-        steps=GPU_STEPS if cuda else recipe.measurement.steps,
+        steps=GPU_STEPS if recipe.engine.device == "cuda" else recipe.measurement.steps,
         published_protocol=asdict(plan.published) if plan.published else {},
         matmul_flops=result.peaks.get(recipe.engine),
-        stated_flops=1e12 * peak if sheet and peak else None,
-        stated_source=sheet.source if sheet and peak else "",
+        stated_flops=1e12 * sheet.tflops[recipe.engine.precision] if sheet else None,
+        stated_source=sheet.source if sheet else "",
         machine=plan.machine,
         disturbance=result.disturbance,
         versions=plan.versions,
@@ -323,12 +300,6 @@ def _rounded(arm: ArmResult) -> dict[str, list[list[float]]]:
     }
 
 
-def _predicted(recipe: Recipe, classes: int, runs: Path) -> dict[str, float]:
-    """What is recorded beside a measurement; empty without a calibration or a data sheet."""
-    found = Predictor(runs).predict(recipe, classes)
-    return {STEP: found.seconds, "train_peak": found.bytes} if found else {}
-
-
 def _arm_record(
     key: str,
     plan: CostPlan,
@@ -341,7 +312,7 @@ def _arm_record(
     peak, fine = result.peaks.get(recipe.engine), arm.status == "ok"
     comparable = fine and result.arms[plan.baseline].status == "ok"
     phases = phase_intervals(samples[key], result.restarts) if fine else {}
-    base = samples[plan.baseline]
+    base, found = samples[plan.baseline], Predictor(runs).predict(recipe, plan.classes)
     return ArmRecord(
         key=key,
         status=arm.status,
@@ -364,5 +335,5 @@ def _arm_record(
         message=arm.message,
         compile_seconds=arm.compile_seconds,
         published=arm.published,
-        predicted=_predicted(recipe, plan.classes, runs),
+        predicted={STEP: found.seconds, "train_peak": found.bytes} if found else {},
     )

@@ -123,11 +123,8 @@ def _gpu() -> Iterator[Finding]:
 def _storage(out: Path) -> Iterator[Finding]:
     nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     free, memory = shutil.disk_usage(nearest).free, psutil.virtual_memory().available
-    detail, remedy = (
-        f"{free / GIB:.0f} GiB free for {out}",
-        "Free some space: a long study writes much.",
-    )
-    yield _finding("disk", free > _LOW_DISK, detail, remedy)
+    remedy = "Free some space: a long study writes much."
+    yield _finding("disk", free > _LOW_DISK, f"{free / GIB:.0f} GiB free for {out}", remedy)
     writable = os.access(nearest, os.W_OK)
     detail = "can be written" if writable else f"{nearest} cannot be written"
     remedy = "Give a writable folder with --runs."

@@ -26,7 +26,6 @@ from passt_bench.records.store import Store
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
 from passt_bench.runner.cells import Clock
 from passt_bench.runner.evaluation_inputs import (
-    check_same_clips,
     clips_of,
     comparable_results,
     data_spec,
@@ -185,7 +184,11 @@ def _prepare(
     with located(title):
         columns, unnamed = match_classes(ensemble.classes, theirs)
         ids = [dataset.ids[int(clip)] for clip in clips]
-        check_same_clips(ids if first is None else first.ids, ids)
+        if first is not None and ids != first.ids:
+            problem = "the data have other clips at the sampling rate of this model"
+            numbers = f"{len(ids)} clips, {len(first.ids)} of the first model"
+            remedy = "Prepare the data at the rates of both models, or give the unprepared folder."
+            raise InputError(problem, field="--against", value=numbers, remedy=remedy)
     notes += unnamed
     metrics = metrics_of(asked, dataset, clips)
     kinds = [member.recipe.model.name for member in members]

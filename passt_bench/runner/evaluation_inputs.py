@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from passt_bench.data import Dataset, layouts
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, check_known
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
 from passt_bench.records.evaluation import SPLITS, EvaluationRecord, PublishedResult
 from passt_bench.registry import METRICS
@@ -40,11 +40,7 @@ def data_spec(recipes: Sequence[DataSpec], name: str, clip: float) -> tuple[Data
 
 
 def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """The logits' columns in the order of a data set's classes, and a note if that is assumed.
-
-    Args:
-        ours: classes of the model.
-        theirs: classes of the data set.
+    """The model's columns in the order of the data set's classes, and a note if that is assumed.
 
     Raises:
         InputError: the classes differ.
@@ -78,10 +74,7 @@ def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarra
 
 def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:
     """Indices of the clips to score."""
-    if split not in SPLITS:
-        raise InputError(
-            "unknown split", field="--split", value=split, remedy=f"Known: {', '.join(SPLITS)}."
-        )
+    check_known(split, SPLITS, "unknown split", field="--split")
     if dataset.folds and fold is None:
         raise InputError(
             "needed, because these data have folds",
@@ -98,17 +91,6 @@ def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:
             remedy="Use --split test.",
         )
     return chosen
-
-
-def check_same_clips(first: Sequence[str], second: Sequence[str]) -> None:
-    """Refuses ids of clips that differ between two models (raises `InputError`)."""
-    if first != second:
-        raise InputError(
-            "the data have other clips at the sampling rate of this model",
-            field="--against",
-            value=f"{len(second)} clips, {len(first)} of the first model",
-            remedy="Prepare the data at the rates of both models, or give the unprepared folder.",
-        )
 
 
 def metrics_of(asked: Sequence[str], dataset: Dataset, clips: np.ndarray) -> Sequence[str]:

@@ -66,12 +66,8 @@ def run_cells(
 ) -> dict[str, Outcome]:
     """Runs each cell until it has a final record; skips a cell that got one meanwhile.
 
-    Args:
-        cells: the cells.
-        paths: folders of their files.
-        config: number of processes, time and memory limits.
-        progress: called a few times per second with the fraction of the expected seconds that is
-            done, and the number of runs.
+    ``progress`` is called a few times per second with the fraction of the expected work that is
+    done, and the number of runs.
 
     Returns:
         Key → how the cell ended; without cells whose process was repeatedly killed from outside.
@@ -108,9 +104,7 @@ def fork_server() -> ForkServerContext:
 def visible_gpus(environment: Mapping[str, str], count: int) -> tuple[str, ...]:
     """The GPUs that this program may use, by the names that ``CUDA_VISIBLE_DEVICES`` takes.
 
-    Args:
-        environment: of this program; a scheduler may have chosen some of the GPUs there.
-        count: GPUs that CUDA finds.
+    Of the ``count`` that CUDA finds, a scheduler may have chosen some in the environment.
     """
     named = environment.get(VISIBLE_GPUS_VARIABLE)
     if named is None:
@@ -321,25 +315,22 @@ def disk_bytes(
     todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, datasets: Datasets
 ) -> float:
     """About what missing runs need on the disk: log-mels, checkpoints, models, records."""
-    logmels, states = dict[Path, int](), list[int]()
-    for cell in todo:
-        path = features_path(paths.cache, cell.recipe, cell.fingerprint.digest)
-        clips = len(datasets.get(cell.recipe).ids)
-        if path is not None and not path.is_file() and fits_cache(cell.recipe, clips, paths.cache):
-            logmels[path] = cache_bytes(cell.recipe, clips)
-        states.append(12 * cell.summary.parameters)  # weights and AdamW's two averages
+    logmels = (
+        cache_bytes(recipe, len(datasets.get(recipe).ids))
+        for recipe in _missing_features(todo, paths, datasets).values()
+    )
+    states = [12 * cell.summary.parameters for cell in todo]  # weights and AdamW's two averages
     # A run keeps two checkpoints while it writes the next.
     running = 3 * sum(sorted(states)[-parallel_runs(todo, config) :])
     kept = 2 * sum(states) * config.keep_checkpoints
     kept += sum(cell.model_bytes for cell in todo if cell.keeps_model)
-    return sum(logmels.values()) + max(running, kept) + _RUN_BYTES * len(todo)
+    return sum(logmels) + max(running, kept) + _RUN_BYTES * len(todo)
 
 
-def prepare(
-    todo: Sequence[PlannedCell], paths: Paths, datasets: Datasets, console: Console
-) -> None:
-    """Computes the features that cells need and that are not in the cache."""
-    torch.set_num_threads(1)  # features must not depend on the number of cores
+def _missing_features(
+    todo: Sequence[PlannedCell], paths: Paths, datasets: Datasets
+) -> dict[Path, Recipe]:
+    """The features that cells need, that are not in the cache and that fit into it, by path."""
     missing: dict[Path, Recipe] = {}
     for cell in todo:
         path = features_path(paths.cache, cell.recipe, cell.fingerprint.digest)
@@ -347,7 +338,15 @@ def prepare(
             continue
         if fits_cache(cell.recipe, len(datasets.get(cell.recipe).ids), paths.cache):
             missing.setdefault(path, cell.recipe)
-    for path, recipe in missing.items():
+    return missing
+
+
+def prepare(
+    todo: Sequence[PlannedCell], paths: Paths, datasets: Datasets, console: Console
+) -> None:
+    """Computes the features that cells need and that are not in the cache."""
+    torch.set_num_threads(1)  # features must not depend on the number of cores
+    for path, recipe in _missing_features(todo, paths, datasets).items():
         paths.cache.mkdir(parents=True, exist_ok=True)
         # If several commands use the folder, one computes and the others wait.
         with (

@@ -33,38 +33,28 @@ def resolve_init(recipe: Recipe, classes: Sequence[str]) -> tuple[Recipe, Path |
         InputError: the file is missing, not needed, or does not fit the model.
     """
     init = recipe.init
+
+    def wrong(name: str, problem: str, remedy: str) -> InputError:
+        value = getattr(init, name)
+        return InputError(problem, field=f"init.{name}", value=value, remedy=remedy)
+
     if init.source == "scratch":
         for name in ("checkpoint", "sha256"):
             if getattr(init, name) is not None:
-                raise InputError(
-                    "is set, but init.source is scratch",
-                    field=f"init.{name}",
-                    value=getattr(init, name),
-                    remedy="Set init.source=checkpoint, or omit this field.",
-                )
+                remedy = "Set init.source=checkpoint, or omit this field."
+                raise wrong(name, "is set, but init.source is scratch", remedy)
         return recipe, None
     if init.checkpoint is None:
-        raise InputError(
-            "no file given",
-            field="init.checkpoint",
-            remedy="Give a file or a name from `passt-bench weights list`, or init.source=scratch.",
-        )
+        remedy = "Give a file or a name from `passt-bench weights list`, or init.source=scratch."
+        raise wrong("checkpoint", "no file given", remedy)
     path = locate(init.checkpoint).resolve()
     if not path.is_file():
-        raise InputError(
-            "no such file",
-            field="init.checkpoint",
-            value=init.checkpoint,
-            remedy="Give a model file, or a name from `passt-bench weights list`.",
-        )
+        remedy = "Give a model file, or a name from `passt-bench weights list`."
+        raise wrong("checkpoint", "no such file", remedy)
     digest = sha256_of(path)
-    if init.sha256 is not None and init.sha256 != digest:
-        raise InputError(
-            f"the hash of {path.name} is {digest}",
-            field="init.sha256",
-            value=init.sha256,
-            remedy="Give the file with this hash, or omit the hash.",
-        )
+    if init.sha256 not in (None, digest):
+        remedy = "Give the file with this hash, or omit the hash."
+        raise wrong("sha256", f"the hash of {path.name} is {digest}", remedy)
     shape = Recipe(
         recipe.model, frontend=recipe.frontend, data=DataSpec(seconds=recipe.data.seconds)
     )

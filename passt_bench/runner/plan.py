@@ -118,39 +118,20 @@ def plan_request(
         problem = f"these weights, from which {name!r} starts, are not on this machine"
         get = f"passt-bench weights get {lacking[name]}"
         raise study.error(problem, "init.checkpoint", lacking[name], get)
-    only = able if lacking else None
-    plan = expand(
-        *(study, request, datasets, file.notebook, only),
-        avoid_taken_name=avoid_taken_name,
-        ratios=ratios,
-    )
-    if study.shared == "seconds" and not plan.record.step_ratios:
-        notes.append("Seconds of a step are not measured yet; FLOPs are shared instead until then.")
-    return replace(plan, notes=(*plan.notes, *notes))
-
-
-def expand(
-    study: Study,
-    request: StudyRequest,
-    datasets: Datasets,
-    notebook: str,
-    only: Collection[str] | None = None,
-    *,
-    avoid_taken_name: bool = True,
-    ratios: Mapping[str, float] | None = None,
-) -> StudyPlan:
-    """Expands a study for the requested variants; see `plan_study` and `plan_request`."""
 
     def expanded(study: Study, seeds: int | None = None, folds: int | None = None) -> StudyPlan:
-        given = (study, datasets, seeds, folds, notebook, typed_command())
-        return plan_study(*given, only=only, ratios=ratios)
+        given = (study, datasets, seeds, folds, file.notebook)
+        return plan_study(*given, only=able if lacking else None, ratios=ratios)
 
-    store, plan = Store(datasets.paths.runs), expanded(study, request.seeds, request.folds)
+    store, plan = Store(paths.runs), expanded(study, request.seeds, request.folds)
     if study.shared == "seconds" and not ratios and (ratios := known_ratios(plan.record, store)):
         plan = expanded(study, request.seeds, request.folds)
     if avoid_taken_name:
         plan = join_record(plan, store, lambda study: expanded(study).record)
-    return choose_variants(plan, request.variants, request.with_baseline)
+    plan = choose_variants(plan, request.variants, request.with_baseline)
+    if study.shared == "seconds" and not plan.record.step_ratios:
+        notes.append("Seconds of a step are not measured yet; FLOPs are shared instead until then.")
+    return replace(plan, notes=(*plan.notes, *notes))
 
 
 def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> StudyPlan:
@@ -170,7 +151,6 @@ def plan_study(
     seeds: int | None = None,
     folds: int | None = None,
     notebook: str = "",
-    command: str = "",
     *,
     only: Collection[str] | None = None,
     absent: Corpus | None = None,
@@ -178,10 +158,10 @@ def plan_study(
 ) -> StudyPlan:
     """Expands a study.
 
-    Seeds and folds are numbers: see `with_seeds`; the first folds are used. ``command`` is the
-    command as typed. ``only`` names the variants that can be planned here, None all of them;
-    without the study's baseline, the first of them is the baseline. On a data set that is
-    ``absent`` no cells are planned. ``ratios`` are those of `with_budget`.
+    Seeds and folds are numbers: see `with_seeds`; the first folds are used. ``only`` names the
+    variants that can be planned here, None all of them; without the study's baseline, the first of
+    them is the baseline. On a data set that is ``absent`` no cells are planned. ``ratios`` are
+    those of `with_budget`.
 
     Raises:
         InputError: the study or the data are not valid.
@@ -246,7 +226,7 @@ def plan_study(
         tried=tuple(tried),
         better=METRICS.get(study.metric).build.better,
         notebook=notebook,
-        command=command,
+        command=typed_command(),
     )
     unique: dict[str, PlannedCell] = {}
     for cell in cells:  # variants may share one

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from passt_bench.console import Progress
-from passt_bench.data.audio import read_whole
+from passt_bench.data.audio import read_waveform
 from passt_bench.data.opening import SUFFIXES
 from passt_bench.data.scan import audio_below
 from passt_bench.errors import InputError
@@ -116,7 +116,7 @@ def predict_file(
         InputError: the file cannot be read as audio.
     """
     rate = ensemble.sampling_rate
-    wave = read_whole(path, rate)
+    wave = read_waveform(path, rate)
     window = round(ensemble.window * rate)
     step = window if hop is None else max(1, round(hop * rate))
     length = max(round(ensemble.clip * rate), min(window, len(wave)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from passt_bench.errors import InputError, check_known
 from passt_bench.processes import default_workers
-from passt_bench.records.run import STATUSES, Status, StudyRecord
+from passt_bench.records.run import Status, StudyRecord
 from passt_bench.registry import DATASETS
 from passt_bench.spec.study import Study, override, parse_assignments
 
@@ -58,11 +58,6 @@ class RunConfig:
     track: bool = True  # whether the runs are logged to MLflow
     # Time limit of a search: a trial starts only if enough time remains to confirm.
     search_minutes: float | None = None
-
-    @property
-    def remeasured(self) -> tuple[Status, ...]:
-        """Statuses of cost measurements that are repeated."""
-        return STATUSES if self.remeasure else self.retry
 
 
 @dataclass(frozen=True)

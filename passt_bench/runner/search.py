@@ -29,7 +29,7 @@ from passt_bench.records.store import SEARCHES, Store, document_names, read_sear
 from passt_bench.runner.executor import check_device, prepare, run_cells, train
 from passt_bench.runner.plan import StudyPlan, missing_cells, plan_study
 from passt_bench.runner.planned_cell import PlannedCell
-from passt_bench.runner.request import Paths, RunConfig
+from passt_bench.runner.request import Paths, RunConfig, typed_command
 from passt_bench.runner.run_status import hold_studies_lock
 from passt_bench.runner.studies import (
     free_name,
@@ -59,7 +59,6 @@ def search(
     config: RunConfig,
     paths: Paths,
     console: Console,
-    command: str = "",
 ) -> tuple[SearchRecord, int]:
     """Searches over a study's baseline and confirms the best settings.
 
@@ -94,7 +93,7 @@ def search(
             remedy="Wait until it ends, or search in another folder (--runs).",
         ) from None
     with held:
-        work = _Search(name, space, plan, config, paths, command)
+        work = _Search(name, space, plan, config, paths)
         work.explore(trials, console)
         return work.confirm(console)
 
@@ -148,16 +147,10 @@ class _Search:
     """One search: its space, its trials and its remaining time."""
 
     def __init__(
-        self,
-        name: str,
-        space: Space,
-        plan: StudyPlan,
-        config: RunConfig,
-        paths: Paths,
-        command: str,
+        self, name: str, space: Space, plan: StudyPlan, config: RunConfig, paths: Paths
     ) -> None:
         self._name, self._space, self._plan = name, space, plan
-        self._config, self._paths, self._command = config, paths, command
+        self._config, self._paths = config, paths
         self._store = Store(paths.runs)
         self._cell = cache(lambda kind, rate: space.cell(kind, rate, plan.datasets))
         self._records: dict[str, RunRecord] = {}
@@ -274,7 +267,7 @@ class _Search:
             trials=tuple(self._history()),
             confirmed=confirmed,
             confirmation_seeds=study.seeds if confirmed else (),
-            command=self._command,
+            command=typed_command(),
         )
         return replace(record, importance=importance(record))
 
@@ -335,7 +328,7 @@ class _Search:
             "split cut from the training clips; here they are trained anew on all training clips, "
             f"with seeds that it did not use ({', '.join(map(str, source.seeds))}), and tested."
         )
-        return plan_study(study, self._plan.datasets, notebook=notebook, command=self._command)
+        return plan_study(study, self._plan.datasets, notebook=notebook)
 
 
 def _identity(space: Space, plan: StudyPlan) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from passt_bench.data.manifest import MANIFEST
 from passt_bench.data.scan import audio_below
 from passt_bench.data.splits import validation_split
+from passt_bench.data.tables import columns_of, read_rows
 from passt_bench.errors import InputError
 from passt_bench.records.files import write_atomically
 
@@ -27,14 +28,11 @@ def split_manifest(
     """Adds a column ``split``, or ``fold``, to a manifest, and writes it.
 
     Without a manifest one is made of the folders in ``root``: each is a class, with the audio files
-    below it. Clips of one ``source`` (by default one file) stay together.
+    below it. Clips of one ``source`` (by default one file) stay together; they are drawn in an
+    order that follows from the seed.
 
-    Args:
-        root: folder of the manifest, or the CSV file.
-        test: share of the clips in the split test.
-        validation: share of the clips in the split validation; 0 for none.
-        folds: number of folds, instead of splits; their numbers begin with 1.
-        seed: of the order in which sources are drawn.
+    ``root`` is the folder of the manifest, or the CSV file; ``test`` and ``validation`` are shares
+    of the clips, or ``folds`` is the number of folds, which count from 1.
 
     Returns:
         Numbers of clips, classes by splits or folds.
@@ -44,15 +42,6 @@ def split_manifest(
     """
     file = root / MANIFEST if root.is_dir() else root
     table = _read(file) if file.is_file() else _list(root)
-    labels = next((name for name in ("labels", "label") if name in table), None)
-    if labels is None or "path" not in table:
-        raise InputError(
-            "missing columns",
-            source=file,
-            field="path, labels",
-            value=",".join(table.columns),
-            remedy="Begin with a line that names them, as path,labels.",
-        )
     if given := [name for name in ("split", "fold") if name in table]:
         raise InputError(
             "the clips are divided already",
@@ -60,7 +49,8 @@ def split_manifest(
             field=given[0],
             remedy="Remove this column to divide them anew.",
         )
-    words = [[word.strip() for word in text.split(";") if word.strip()] for text in table[labels]]
+    labels = table["labels" if "labels" in table else "label"]
+    words = [[word.strip() for word in text.split(";") if word.strip()] for text in labels]
     classes = sorted({word for row in words for word in row})
     targets = np.array([[float(name in row) for name in classes] for row in words])
     sources = list(table["source"]) if "source" in table else [""] * len(table)
@@ -83,12 +73,8 @@ def split_manifest(
 
 
 def _read(file: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:
-        text = str(error).splitlines()[0]
-        remedy = "Give a CSV file in UTF-8 with the columns path and labels."
-        raise InputError(f"cannot be read ({text})", source=file, remedy=remedy) from None
+    labels = "label" if "label" in columns_of(file) else "labels"
+    return pd.DataFrame({**row.values, **row.written} for row in read_rows(file, ("path", labels)))
 
 
 def _list(root: Path) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -106,8 +106,8 @@ def load_study(name: str, store: Store | None = None) -> StudyFile:
     return StudyFile(study, notebook)
 
 
-def find_available(data: Collection[str], weights: Iterable[str] = ()) -> Available:
-    """The data and the weights, published ones and others, that this machine has, and its GPU."""
+def find_available(data: Collection[str]) -> Available:
+    """The data and the published weights that this machine has, and its GPU."""
     from passt_bench.paper import Available
 
     gpu = shutil.which("nvidia-smi") is not None
@@ -115,8 +115,7 @@ def find_available(data: Collection[str], weights: Iterable[str] = ()) -> Availa
         import torch  # slow, so only with a GPU driver
 
         gpu = torch.cuda.is_available()
-    available = frozenset(name for name in {*PUBLISHED, *weights} if _is_available(name))
-    return Available(frozenset(data), available, gpu)
+    return Available(frozenset(data), frozenset(filter(_is_available, PUBLISHED)), gpu)
 
 
 def without_weights(study: Study) -> dict[str, str]:
@@ -130,12 +129,6 @@ def _is_available(weights: str) -> bool:
         return locate(weights).is_file()
     except InputError:  # published, and not on this machine
         return False
-
-
-def summary(name: str) -> str:
-    """One line with the question and duration of a study."""
-    study = load_study(name).study
-    return study.question + (f" (about {study.minutes:g} min)" if study.minutes else "")
 
 
 def shipped_folder() -> Path:

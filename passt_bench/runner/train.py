@@ -38,19 +38,10 @@ def train_study(
 ) -> Study:
     """A study with one variant: a model on a data set, with the loss and metrics of its labels.
 
-    The epoch is chosen on the data's validation split, if there is one.
-
-    Args:
-        name: of the study.
-        model: as `compare.subjects` takes it; None is that of the checkpoint, or passt_micro.
-        data: name of the data set.
-        paths: folders.
-        checkpoint: path or published name of the weights to start from; None: from scratch.
-        patchout: what is dropped in training; None: nothing.
-        overrides: further changes of the recipe, ``a.b`` → value.
-        seconds: clip length.
-        epochs: passes over the training clips.
-        seeds: number of runs.
+    The epoch is chosen on the data's validation split, if there is one. The model is typed as in
+    `compare.subjects`; None is that of the ``checkpoint`` (path or published name of the weights to
+    start from), or passt_micro. ``overrides`` (``a.b`` → value) change what is chosen by the data.
+    ``seconds`` is the clip length, ``seeds`` the number of runs.
 
     Raises:
         InputError: the model, the file or the data are not valid, or there are no test clips.

@@ -86,13 +86,9 @@ def space_of(plan: StudyPlan) -> Space:
     baseline = baseline_of(plan)
     grid = baseline.grid
     if grid is None:
-        raise InputError(
-            "the baseline's model has no patches to drop",
-            source=plan.study.name,
-            field="model.name",
-            value=baseline.recipe.model.name,
-            remedy="Search over a study whose baseline is a PaSST.",
-        )
+        problem, name = "the baseline's model has no patches to drop", baseline.recipe.model.name
+        remedy = "Search over a study whose baseline is a PaSST."
+        raise plan.study.error(problem, "model.name", name, remedy)
 
     def leaves_patches(rate: float) -> bool:
         try:

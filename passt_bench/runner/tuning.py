@@ -77,13 +77,10 @@ def _choose(study: Study, tried: Sequence[TriedRecord]) -> list[TriedRecord]:
         InputError: nothing that was tried for some variants has a value.
     """
     sign = 1 if METRICS.get(study.metric).build.better == "greater" else -1
+    valued = [item for item in tried if item.value is not None]
     best: dict[tuple[str, ...], TriedRecord] = {}
-    for item in tried:
-        old = best.get(item.variants)
-        if item.value is not None and (
-            old is None or old.value is None or sign * item.value > sign * old.value
-        ):
-            best[item.variants] = item
+    for item in sorted(valued, key=lambda item: -sign * (item.value or 0.0)):
+        best.setdefault(item.variants, item)
     for item in tried:
         if item.variants not in best:
             problem = "all values that were tried for these variants failed"

@@ -20,14 +20,14 @@ OPEN = """
 import json, sys
 from pathlib import Path
 from passt_bench.data import open_dataset
-from passt_bench.data.check import CheckOptions, check
+from passt_bench.data.check import check
 from passt_bench.measure.memory import resident
 from passt_bench.spec.recipe import DataSpec
 
 data = open_dataset(DataSpec(name="manifest", seconds=0.5), 16000, Path(sys.argv[1]))
 splits = [*data.split(None), data.validation()]
 waves = [float(abs(data.waveform(int(clips[-1]))).max()) for clips in splits]
-told = check(data, CheckOptions(), lambda share, text: None)
+told = check(data, lambda share, text: None)
 print(json.dumps({
     "splits": [len(clips) for clips in splits],
     "waves": waves,

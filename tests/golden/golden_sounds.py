@@ -21,7 +21,7 @@ import known_weights
 import numpy as np
 import soundfile
 
-from passt_bench.data.audio import read_whole
+from passt_bench.data.audio import read_waveform
 from passt_bench.data.contents import decode_file
 from passt_bench.data.opening import Encoded, read_header
 from passt_bench.data.scan import scan_files
@@ -270,7 +270,7 @@ def verdict(name: str, path: Path) -> dict[str, Any]:
     if path.is_fifo():  # nobody would write into it
         return told
     try:
-        wave = read_whole(path, rate)
+        wave = read_waveform(path, rate)
         samples = b"" if lossy else np.rint(wave * 32768).astype("<i4").tobytes()
         told["sound"] = [length(len(wave)), hashlib.sha256(samples).hexdigest()[:8]]
     except InputError as error:

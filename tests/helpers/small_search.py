@@ -47,8 +47,8 @@ def run_search(
 ) -> tuple[SearchRecord, int]:
     paths = Paths(root, storage=storage)
     plan = plan_study(study, Datasets(paths))
-    config, command = RunConfig(workers=2, search_minutes=minutes), "passt-bench search tiny"
-    return search(plan, trials, config, paths, Console(quiet=True), command=command)
+    config = RunConfig(workers=2, search_minutes=minutes)
+    return search(plan, trials, config, paths, Console(quiet=True))
 
 
 def journal(root: Path, name: str = "search-tiny") -> optuna.Study:

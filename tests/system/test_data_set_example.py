@@ -9,7 +9,7 @@ from sounds import sound, write_sound
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 USE = """
 from passt_bench.data import find_folders, open_dataset
-from passt_bench.data.check import CheckOptions, check
+from passt_bench.data.check import check
 from passt_bench.spec.recipe import DataSpec
 
 root = TestMyData.root
@@ -17,7 +17,7 @@ data = open_dataset(DataSpec("my_data", seconds=0.5), 8000, root)
 assert find_folders(root.parent) == {"my_data": root}
 assert [list(part) for part in data.split(None)] == [[0, 1], [2]]
 assert data.fingerprint.classes == ("x", "y")
-assert check(data, CheckOptions(decode=True), lambda share, text: None).found == 3
+assert check(data, lambda share, text: None, decode=True).found == 3
 """
 
 

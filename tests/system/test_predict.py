@@ -179,12 +179,12 @@ def test_too_little_memory_fails_that_file_alone(
     paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
     for path in paths:
         _wave(path, 0.5)
-    real = runner.read_whole
+    real = runner.read_waveform
 
     def read(path: Path, rate: int) -> np.ndarray:
         return real(path, rate) if path == paths[1] else np.zeros(10**14)
 
-    monkeypatch.setattr(runner, "read_whole", read)
+    monkeypatch.setattr(runner, "read_waveform", read)
     found = predict_files(ensemble, paths)
     assert [result.error.partition(": ")[2] for result in found] == [
         "not enough memory for it.",

@@ -11,7 +11,7 @@ import soundfile
 from sounds import sound, write_sound
 
 from passt_bench.data import audio
-from passt_bench.data.audio import length_at, ratio_of, read_waveform, read_whole
+from passt_bench.data.audio import length_at, ratio_of, read_waveform
 from passt_bench.data.opening import blocks_of, read_header
 
 ENDINGS = ["wav", "flac", "ogg", "mp3"]
@@ -50,7 +50,7 @@ def test_a_part_is_that_of_the_whole_wherever_it_begins(
     kind: str, rate: int, wanted: int, tmp_path: Path
 ) -> None:
     path = write_sound(tmp_path / f"a.{kind}", sound(4, 3.0, rate, 2), rate)
-    whole = read_whole(path, wanted)
+    whole = read_waveform(path, wanted)
     assert len(whole) == length_at(read_header(path), wanted)
     anywhere = np.random.default_rng(0).integers(2, len(whole), 12).tolist()
     for start in (0, 1, len(whole) - 4000, len(whole) - 10, *anywhere):
@@ -63,9 +63,9 @@ def test_a_part_is_that_of_the_whole_wherever_it_begins(
 def test_long_sound_is_resampled_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for rate, wanted in ((44100, 32000), (8000, 16000), (11127, 32000)):
         path = write_sound(tmp_path / "a.wav", sound(4, 2.3, rate), rate)
-        whole = read_whole(path, wanted)
+        whole = read_waveform(path, wanted)
         monkeypatch.setattr(audio, "_PIECE", 5000)
-        np.testing.assert_allclose(read_whole(path, wanted), whole, atol=1e-6)
+        np.testing.assert_allclose(read_waveform(path, wanted), whole, atol=1e-6)
         monkeypatch.undo()
 
 

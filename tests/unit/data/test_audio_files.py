@@ -15,7 +15,7 @@ from layouts import write_hdf5
 from sounds import encoded, sound
 
 from passt_bench.data import open_dataset
-from passt_bench.data.audio import read_waveform, read_whole
+from passt_bench.data.audio import read_waveform
 from passt_bench.data.contents import decode_file
 from passt_bench.data.hdf5 import open_hdf5
 from passt_bench.data.opening import AudioFile, Encoded, read_header
@@ -55,7 +55,7 @@ def clip(data: bytes) -> Encoded:
 def check(found: AudioFile, expected: np.ndarray, rate: int) -> None:
     """Every way to read it gives these samples."""
     assert read_header(found, thorough=True).samples == len(expected)
-    wave = read_whole(found, rate)
+    wave = read_waveform(found, rate)
     np.testing.assert_allclose(wave[BEGINNING:], expected[BEGINNING:], atol=1e-6)
     for start in (0, len(wave) // 2 - 7, len(wave) - 500):
         part = read_waveform(found, rate, 1000, start)
@@ -71,9 +71,9 @@ def check(found: AudioFile, expected: np.ndarray, rate: int) -> None:
 @pytest.mark.parametrize("rate", [8000, 22050, 44100])
 def test_an_mp3_that_states_no_length(rate: int, mode: str, channels: int, tmp_path: Path) -> None:
     data = mp3(rate, mode=mode, channels=channels)
-    counted, plain = read_whole(clip(data), rate), bare(data)
+    counted, plain = read_waveform(clip(data), rate), bare(data)
     assert len(counted) == 2 * rate
-    expected = read_whole(clip(plain), rate)
+    expected = read_waveform(clip(plain), rate)
     assert (len(expected) + OWN) % (1152 if rate >= 32000 else 576) == 0
     np.testing.assert_allclose(
         expected[BEGINNING : DELAY + 2 * rate], counted[BEGINNING - DELAY :], atol=1e-6
@@ -91,15 +91,15 @@ def test_an_mp3_whose_header_states_bytes_alone_or_is_of_another_kind() -> None:
     vbri = data[:4] + bytes(32) + b"VBRI" + struct.pack(">HHHII", 1, 0, 50, len(data), 78)
     only_bytes = data[:at] + struct.pack(">II", 2, len(data)).ljust(end - at, b"\0")
     for head in (only_bytes, vbri.ljust(end, b"\0")):
-        check(clip(head + bare(data)), read_whole(clip(bare(data)), 44100), 44100)
+        check(clip(head + bare(data)), read_waveform(clip(bare(data)), 44100), 44100)
 
 
 def test_a_stream_that_begins_anywhere() -> None:
     """Its first frames build on bits that are not there, and must not become noise."""
     data = mp3(44100, 4.0)
-    whole = read_whole(clip(bare(data)), 44100)
+    whole = read_waveform(clip(bare(data)), 44100)
     for first in range(2, 100, 14):
-        wave = read_whole(clip(data[starts(data)[first] :]), 44100)
+        wave = read_waveform(clip(data[starts(data)[first] :]), 44100)
         left_out = (first - 1) * 1152
         assert (len(wave), np.abs(wave).max() < 1) == (len(whole) - left_out, True)
         there = slice(12 * 1152, None)  # 511 bytes at the lowest bit rate
@@ -111,7 +111,7 @@ def test_an_mp3_with_tags_of_two_parts_or_with_a_lost_byte() -> None:
     tagged = ID3 + data + b"APETAGEX" + bytes(9000) + ID3V1
     assert read_header(clip(tagged), thorough=True).samples == 88200
     joined = bare(data) + bare(data)
-    check(clip(bare(data) + ID3 + bare(data)), read_whole(clip(joined), 44100), 44100)
+    check(clip(bare(data) + ID3 + bare(data)), read_waveform(clip(joined), 44100), 44100)
     with pytest.raises(InputError, match="cut off: 88200 samples expected"):
         read_waveform(clip(data[: at[40]] + b"\0" + data[at[40] + 1 :]), 44100, 100000)
 
@@ -126,7 +126,7 @@ def test_ffmpeg_hears_the_same(rate: int) -> None:
         with av.open(io.BytesIO(content)) as container:
             parts = [frame.to_ndarray() for frame in container.decode(audio=0)]
         expected = np.concatenate(parts, axis=1).mean(axis=0)[delay:]
-        wave = read_whole(clip(content), rate)
+        wave = read_waveform(clip(content), rate)
         assert len(wave) == len(expected)
         np.testing.assert_allclose(wave[BEGINNING:], expected[BEGINNING:], atol=1e-5)
 
@@ -141,7 +141,7 @@ def test_an_ogg_with_other_bytes_or_without_a_page(subtype: str) -> None:
         read_waveform(clip(data[:at] + data[behind:]), RATE, 8 * RATE)
     for junk in (b"between", bytes(70_000)):
         for content in (data[:at] + junk + data[at:], data + junk):
-            check(clip(content), read_whole(clip(data), RATE), RATE)
+            check(clip(content), read_waveform(clip(data), RATE), RATE)
 
 
 @pytest.mark.parametrize("before", [b"", b"LIST\x04\0\0\0INFO"])
@@ -150,7 +150,7 @@ def test_a_wav_from_a_pipe_is_read_to_its_end(size: int, before: bytes) -> None:
     wave = sound(2, 0.5, 8000)
     plain = encoded(wave, 8000, "wav")
     head = plain[:36] + before + plain[36:40] + struct.pack("<I", size)
-    check(clip(head + plain[44:]), read_whole(clip(plain), 8000), 8000)
+    check(clip(head + plain[44:]), read_waveform(clip(plain), 8000), 8000)
     for silent in (bytes(8000), b"\0\0\1\0" * 2000, b"abcd" * 2000):
         assert read_header(clip(head + silent)).samples == len(wave)
 
@@ -164,7 +164,7 @@ def test_all_frames_of_an_mp3_are_heard_wherever_the_first_begins() -> None:
     for content in (ID3 + plain[200:], (ID3 + plain)[200:]):
         header = read_header(clip(content), thorough=True)
         assert 12.0 <= header.samples / 44100 < 12.1
-        assert len(read_whole(clip(content), 44100)) == header.samples
+        assert len(read_waveform(clip(content), 44100)) == header.samples
         assert decode_file(clip(content)).problem == ""
 
 
@@ -175,7 +175,7 @@ def sized(wave: np.ndarray, size: int, behind: bytes = b"") -> Encoded:
 
 def test_a_wav_that_is_longer_than_it_states_is_named() -> None:
     wave = sound(3, 2.0, 16000)
-    for read in (read_header, lambda found: read_whole(found, 16000)):
+    for read in (read_header, lambda found: read_waveform(found, 16000)):
         with pytest.raises(InputError, match=r"the header states 0\.25 s, but 1\.75 s follow it"):
             read(sized(wave, 8000))
     assert "1.75 s follow it" in decode_file(sized(wave, 8000)).problem
@@ -197,7 +197,7 @@ def test_other_files_with_sound_behind_their_end_are_named(kind: str) -> None:
 @pytest.mark.parametrize("size", [0x7FFFFFFF, 0x7FFFFFFF - 36, 0xFFFFFFFF - 36, 0x7FFFF000])
 def test_a_size_that_cannot_be_true_is_not_believed(size: int) -> None:
     wave = sound(3, 0.5, 16000)
-    check(sized(wave, size), read_whole(sized(wave, 16000), 16000), 16000)
+    check(sized(wave, size), read_waveform(sized(wave, 16000), 16000), 16000)
 
 
 def test_a_wav_whose_size_wrapped_at_4_gib_is_named(tmp_path: Path) -> None:
@@ -216,14 +216,14 @@ def test_a_wav_whose_size_wrapped_at_4_gib_is_named(tmp_path: Path) -> None:
 def test_files_in_which_soundfile_cannot_seek_are_whole(kind: str, subtype: str) -> None:
     file = io.BytesIO()
     soundfile.write(file, sound(3, 2.0, 8000), 8000, format=kind, subtype=subtype)
-    check(clip(file.getvalue()), read_whole(clip(file.getvalue()), 8000), 8000)
+    check(clip(file.getvalue()), read_waveform(clip(file.getvalue()), 8000), 8000)
 
 
 def test_a_flac_behind_a_tag_and_an_ogg_before_zeros_are_whole() -> None:
     wave = sound(3, 2.0, 16000)
     for kind, before, behind in (("flac", ID3, b""), ("ogg", b"", bytes(70_000))):
         data = encoded(wave, 16000, kind)
-        check(clip(before + data + behind), read_whole(clip(data), 16000), 16000)
+        check(clip(before + data + behind), read_waveform(clip(data), 16000), 16000)
 
 
 @pytest.mark.parametrize(("kind", "codec"), [("ipod", "aac"), ("webm", "libopus"), ("adts", "aac")])
@@ -238,13 +238,13 @@ def test_what_soundfile_does_not_know_is_read_by_pyav(kind: str, codec: str) -> 
         for packet in (*stream.encode(frame), *stream.encode(None)):
             container.mux(packet)
     found = clip(file.getvalue())
-    whole = read_whole(found, 48000)
+    whole = read_waveform(found, 48000)
     assert abs(len(whole) - 96000) < 2400
     check(found, whole, 48000)
     assert np.corrcoef(whole[9000:90000], read_waveform(found, 48000, 81000, 9000))[0, 1] > 0.999
     if kind == "ipod":  # the others do not state their length
         with pytest.raises(InputError, match="not readable"):
-            read_whole(clip(found.data[:-1000]), 48000)
+            read_waveform(clip(found.data[:-1000]), 48000)
 
 
 def test_a_sample_beyond_all_measure_is_named(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_sample_beyond_all_measure_is_named(tmp_path: Path) -> None:
     wave[100] = 1e29
     soundfile.write(tmp_path / "a.wav", wave, 16000, subtype="FLOAT")
     with pytest.raises(InputError, match=r"a sample of 1e\+29"):
-        read_whole(tmp_path / "a.wav", 16000)
+        read_waveform(tmp_path / "a.wav", 16000)
     assert "1e+29" in decode_file(tmp_path / "a.wav").problem
 
 
@@ -266,7 +266,7 @@ def test_a_file_that_states_far_too_much_costs_no_memory(kind: str, tmp_path: Pa
     path.write_bytes(many[kind])
     tracemalloc.start()
     try:
-        for read in (lambda: read_waveform(path, 8000, 16000), lambda: read_whole(path, 16000)):
+        for read in (lambda: read_waveform(path, 8000, 16000), lambda: read_waveform(path, 16000)):
             with pytest.raises(InputError) as error:
                 read()
             assert error.value.source == path and error.value.remedy
@@ -277,7 +277,7 @@ def test_a_file_that_states_far_too_much_costs_no_memory(kind: str, tmp_path: Pa
 
 def test_every_form_of_a_data_set_hears_all(tmp_path: Path) -> None:
     data, rate, root = bare(mp3(32000, 3.0)), 32000, tmp_path / "own"
-    expected = read_whole(clip(data), rate)
+    expected = read_waveform(clip(data), rate)
     root.mkdir()
     (root / "manifest.csv").write_text("path,labels,split\na.mp3,a,train\nb.mp3,b,test\n")
     for name in "ab":

@@ -15,7 +15,7 @@ from layouts import write_manifest, write_openmic_hdf5
 from sounds import sound, write_sound
 
 from passt_bench.data import find_folders, open_dataset
-from passt_bench.data.audio import read_whole
+from passt_bench.data.audio import read_waveform
 from passt_bench.data.prepared import (
     CLIPS,
     INDEX,
@@ -87,7 +87,7 @@ def test_excerpts_and_sound_are_parts_of_the_whole(made: Path) -> None:
             np.testing.assert_array_equal(
                 data.excerpt(clip, start), np.pad(rest, (0, 800 - len(rest)))
             )
-        np.testing.assert_array_equal(read_whole(data.sound(clip), RATE), whole)
+        np.testing.assert_array_equal(read_waveform(data.sound(clip), RATE), whole)
         assert data.stored_waveform(clip).dtype == np.int16
 
 

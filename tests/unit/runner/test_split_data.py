@@ -63,7 +63,7 @@ def test_a_folder_per_class_becomes_a_manifest_that_can_be_read(tmp_path: Path) 
     ("columns", "rows", "field"),
     [
         ("path,split,labels", [("a.wav", "train", "x")], "split"),
-        ("file,labels", [("a.wav", "x")], "path, labels"),
+        ("file,labels", [("a.wav", "x")], "path"),
         ("path,labels", [("a.wav", "x")], "test"),
     ],
 )

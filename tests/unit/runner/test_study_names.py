@@ -17,9 +17,9 @@ from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
 from passt_bench.report.provenance import study_facts
 from passt_bench.report.view import study_view
+from passt_bench.runner import plan as planning
 from passt_bench.runner.compare import as_study
-from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.plan import StudyPlan, expand, plan_request
+from passt_bench.runner.plan import StudyPlan, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import chosen, named_on_record
 from passt_bench.runner.studies import StudyFile, load_study
@@ -170,10 +170,13 @@ def test_folds_on_record_stay_and_other_data_are_another_study(
     assert begin(file, runs, data={"esc50": data["esc50"]}).study.name == "tiny-2"
 
 
-def test_a_row_that_cannot_run_for_now_stays_on_record(file: StudyFile, runs: Path) -> None:
+def test_a_row_that_cannot_run_for_now_stays_on_record(
+    file: StudyFile, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for only in (("time", "diverges"), ("none", "time"), ("time",)):
-        plan = expand(file.study, StudyRequest("tiny"), Datasets(Paths(runs)), "", only)
-        write_study(plan, Store(runs))
+        lacking = {v.name: "weights" for v in file.study.variants if v.name not in only}
+        monkeypatch.setattr(planning, "without_weights", lambda study, found=lacking: found)
+        plan = begin(file, runs)
         kept = Store(runs).study("tiny")
         assert {cell.variant for cell in plan.cells} == {*only}
         assert kept.baseline == ("time" if only == ("time", "diverges") else "none")
