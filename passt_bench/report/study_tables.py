@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter, itemgetter, methodcaller
+from operator import attrgetter, methodcaller
 from statistics import median
 from typing import Any
 
 from passt_bench.records.run import cell_name
 from passt_bench.report.figures.classes import class_values, group_values, score_name
-from passt_bench.report.tables import Column, Table, table, table_of
+from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import (
     NAN,
     Span,
@@ -24,7 +24,15 @@ from passt_bench.report.text import (
     times,
     unit_for,
 )
-from passt_bench.report.view import DEVICE_STEP, INSIDE, TRAIN_STEP, StudyView, VariantView, mean
+from passt_bench.report.view import (
+    DEVICE_STEP,
+    INSIDE,
+    TRAIN_STEP,
+    StudyView,
+    VariantView,
+    gap_of,
+    mean,
+)
 
 PHASES = {
     TRAIN_STEP: "training step",
@@ -124,9 +132,8 @@ def scaled(unit: Unit) -> Callable[[Span | float], str]:
     """A function that formats seconds, bytes or operations in a unit."""
 
     def show(value: Span | float) -> str:
-        if isinstance(value, Span):
-            return interval(Span(*(x / unit.size for x in (value.value, value.low, value.high))))
-        return significant(value / unit.size)
+        own = value / unit.size
+        return interval(own) if isinstance(own, Span) else significant(own)
 
     return show
 
@@ -139,20 +146,12 @@ def _grouped(number: float) -> str:
 PARAMETERS = Column("parameters", "parameters", _grouped, get=attrgetter("parameters"))
 
 
-def all_tables(view: StudyView) -> dict[str, Table]:
-    """Every table of a study that has rows, by name."""
-    costs = (cost, memory, failures)
-    of_quality = (verdicts, contrasts, quality, per_class, probes)
-    made = [build(view) for build in (*(of_quality if view.study.seeds else (speed,)), *costs)]
-    return {table.name: table for table in made if table.rows}
-
-
 def _of_variants(view: StudyView, name: str, caption: str, columns: Sequence[Column]) -> Table:
     """A table with a row per variant; costs have rows only if something was measured."""
     costs = name in ("speed", "cost", "memory")
     shown = view.variants if not costs or view.results.sessions else ()
     highlight = view.variants.index(view.baseline)
-    return table_of(shown, name, f"{view.study.name}: {caption}", columns, highlight)
+    return table(name, f"{view.study.name}: {caption}", columns, shown, highlight)
 
 
 def verdicts(view: StudyView) -> Table:
@@ -183,24 +182,26 @@ def verdicts(view: StudyView) -> Table:
 
 def contrasts(view: StudyView) -> Table:
     """The comparisons that the study declares besides those with the baseline."""
-    rows = [(family, c) for family, found in view.results.declared.items() for c in found]
     columns = [
-        Column("contrast", "contrast", get=lambda row: row[1].variant),
-        Column("family", "family", get=itemgetter(0)),
-        Column("difference", "difference", partial(interval, sign=True), span=True,
-               get=lambda row: Span(row[1].difference, row[1].low, row[1].high)),
-        Column("detectable", "detectable", partial(significant, digits=2),
-               get=lambda row: row[1].detectable),
-        Column("verdict", "verdict", get=lambda row: row[1].verdict),
-        Column("remark", "remark",
-               get=lambda row: INSIDE if row[1].verdict == "same" and row[1].real else ""),
+        Column("contrast", "contrast"),
+        Column("family", "family"),
+        Column("difference", "difference", partial(interval, sign=True), span=True),
+        Column("detectable", "detectable", partial(significant, digits=2)),
+        Column("verdict", "verdict"),
+        Column("remark", "remark"),
+    ]
+    rows = [
+        (c.variant, family, gap_of(c), c.detectable, c.verdict,
+         INSIDE if c.verdict == "same" and c.real else "")
+        for family, found in view.results.declared.items()
+        for c in found
     ]  # fmt: skip
     caption = (
         f"{view.study.name}: contrasts in {view.metric}; a family's intervals cover together with "
         f"{view.coverage}. A comparison with {quoted(view.baseline.name)} has the interval of the "
         "main table, unless it is alone in its family, as a primary question."
     )
-    return table_of(rows, "contrasts", caption, columns)
+    return table("contrasts", caption, columns, rows)
 
 
 def _step(v: VariantView) -> Span | str | None:
@@ -393,8 +394,8 @@ def failures(view: StudyView) -> Table:
         rows.append(("all variants", "cost session", "missing", "not measured yet", ""))
     else:
         for v in view.variants:
-            if v.cost_status != "ok" or (v.arm and v.arm.message):
-                why = "not measured yet" if v.cost_status == "missing" else v.message
+            message = v.arm.message if v.arm else "not measured yet"
+            if v.cost_status != "ok" or message:
                 status = "in part" if v.cost_status == "ok" else v.cost_status
-                rows.append((v.name, "cost session", status, why, ""))
+                rows.append((v.name, "cost session", status, message or "no message", ""))
     return table("failures", f"{view.study.name}: what failed or is missing.", columns, rows)

@@ -36,8 +36,7 @@ def budgets_data(view: StudyView) -> pd.DataFrame:
         seconds = mean(run.clocks.get("train") for run in v.ok_runs)
         spent, time = v.record.spent, times.get(v.name, float("nan"))
         cost = (spent["flops"], time, seconds, spent["epochs"])
-        value = (v.value.value, v.value.low, v.value.high)
-        rows.append((names[group_of(v.record)], v.kind, v.name, *cost, view.metric, *value))
+        rows.append((names[group_of(v.record)], v.kind, v.name, *cost, view.metric, *v.value))
     columns = ["series", "kind", "variant", "flops", "time", "seconds", "epochs", "metric"]
     data = pd.DataFrame(rows, columns=[*columns, "value", "value_low", "value_high"])
     several = data.groupby("series")["flops"].nunique().max() if len(data) else 0

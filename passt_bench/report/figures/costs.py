@@ -28,15 +28,13 @@ _WORDS = {
 
 def costs_data(arms: Sequence[VariantView]) -> pd.DataFrame:
     """One row per model and quantity: seconds or bytes per clip."""
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for v in arms:
         for phase in (*_STEP, TRAIN_STEP, *_INFERENCE):
             if phase not in v.costs:
                 continue
             clips = 1.0 if phase == "inference_1" else v.batch
-            seconds = v.costs[phase].seconds
-            values = [part / clips for part in (seconds.value, seconds.low, seconds.high)]
-            rows.append((v.name, phase, *values))
+            rows.append((v.name, phase, *(v.costs[phase].seconds / clips)))
         if isfinite(v.saved_per_clip):
             rows.append((v.name, "saved_for_backward", *[v.saved_per_clip] * 3))
     return pd.DataFrame(rows, columns=["variant", "quantity", "value", "low", "high"])

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import Span, fixed, interval, listed, quoted, wrapped
 from passt_bench.report.theme import WIDTH, Drawing, placeholder
-from passt_bench.report.view import StudyView, declared_pairs
+from passt_bench.report.view import StudyView, declared_pairs, gap_of
 
 NAME, TITLE = "interaction", "The effect of one factor at each level of the other"
 _MIN_RANGE = 0.02  # minimum end of the color scale, so that small differences stay pale
@@ -37,14 +37,14 @@ def interaction_data(view: StudyView) -> pd.DataFrame:
     crossed = {column for row, column in kept.values() if row != first}
     known = {(v.name, base): v.difference for v in view.others}
     for (variant, other), c in declared_pairs(view).items():
-        known[variant, other] = Span(c.difference, c.low, c.high)
+        known[variant, other] = gap_of(c)
         known[other, variant] = Span(-c.difference, -c.high, -c.low)
     rows, means = [], {v.name: v.value.value for v in view.variants}
     for name, (row, column) in kept.items():
         if column in crossed:
             reference = references[column]
             gap = known.get((name, reference), Span(means[name] - means[reference]))
-            rows.append((row, column, name, means[name], reference, gap.value, gap.low, gap.high))
+            rows.append((row, column, name, means[name], reference, *gap))
     columns = ["row", "column", "variant", "value", "reference", "difference", "low", "high"]
     data = pd.DataFrame(rows, columns=columns)
     declared = (w for family in view.study.contrasts.values() for w in family.values())
@@ -75,8 +75,7 @@ def _tests(view: StudyView, data: pd.DataFrame) -> str:
             own = data["variant"].map(weights).fillna(0.0)
             sums = [own.groupby(data[factor]).sum().abs().max() for factor in ("row", "column")]
             if weights and {*weights} <= {*data["variant"]} and max(sums) < 1e-9:
-                gap = interval(Span(item.difference, item.low, item.high), sign=True)
-                found.append(f"{quoted(item.variant)} {gap}")
+                found.append(f"{quoted(item.variant)} {interval(gap_of(item), sign=True)}")
     tests = f"declared contrasts test: {listed(found)}." if found else "no declared contrast tests."
     return f"Whether it does, {tests}"
 

@@ -56,8 +56,7 @@ def rates_data(view: StudyView) -> pd.DataFrame:
         group = f"{grid[0]} × {grid[1]} patches ({members[0].name})"
         for v in members:
             setting = (v.kind, _scope(v.record.recipe.patchout), v.rate, v.record.tokens)
-            value = (v.value.value, v.value.low, v.value.high)
-            rows.append((group, v.name, *setting, view.metric, *value))
+            rows.append((group, v.name, *setting, view.metric, *v.value))
     columns = ["group", "variant", "kind", "scope", "rate", "tokens", "metric"]
     return pd.DataFrame(rows, columns=[*columns, "value", "value_low", "value_high"])
 

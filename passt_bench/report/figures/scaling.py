@@ -44,9 +44,8 @@ def scaling_data(view: StudyView) -> pd.DataFrame:
         known |= {name: Span(value, value, value) for name, value in v.memory.items()}
         for quantity in _PANELS:
             if quantity in known:
-                span = known[quantity]
                 variant = (v.name, v.kind, v.record.tokens, v.batch)
-                rows.append((*variant, quantity, span.value, span.low, span.high))
+                rows.append((*variant, quantity, *known[quantity]))
     columns = ["variant", "kind", "tokens", "batch", "quantity", "value", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -122,9 +121,8 @@ def sweep_data(view: StudyView) -> pd.DataFrame:
     for v in view.variants:
         patchout = v.record.recipe.patchout.kind
         line = v.record.recipe.model.name + (f", {patchout}" if patchout != "none" else "")
-        seconds = v.cost(TRAIN_STEP).seconds
-        spans = [part / v.batch for part in (seconds.value, seconds.low, seconds.high)]
-        rows.append((v.name, line, setting_of(view)[1](v), *spans))
+        seconds = v.cost(TRAIN_STEP).seconds / v.batch
+        rows.append((v.name, line, setting_of(view)[1](v), *seconds))
     return pd.DataFrame(rows, columns=["variant", "line", "x", "value", "low", "high"])
 
 
