@@ -67,7 +67,6 @@ class Comparison:
     Attributes:
         variant: the variant, or the name of a declared contrast, which has no baseline.
         n: blocks that both have.
-        value: mean of the variant over its blocks; NaN if no run succeeded.
         difference: variant minus baseline, adjusted for blocks where cells are missing.
         low: lower end of the interval of the difference; the intervals of all variants of the study
             cover together with probability 0.95, at all looks. NaN below three blocks.
@@ -87,7 +86,6 @@ class Comparison:
     variant: str
     baseline: str
     n: int
-    value: float
     difference: float
     low: float
     high: float
@@ -232,7 +230,6 @@ class _Judged:
             variant=name,
             baseline=baseline,
             n=c.n,
-            value=own.value if own else NAN,
             difference=c.estimate,
             low=c.low,
             high=c.high,

@@ -18,6 +18,7 @@ from passt_bench.report.study_tables import (
     flops_columns,
     memory,
     name_column,
+    of_variants,
     per_class,
     probes,
     quality,
@@ -39,14 +40,10 @@ from passt_bench.report.text import (
 )
 from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, gains
 
-COST_TABLES = ("gains", "ratios", "arithmetic", "published", "reached")
-_CAPTIONS = {
-    "ratios": "time, memory and arithmetic as ratios to {base}; those of time are taken round by "
-    "round, with 95 % intervals.",
-    "arithmetic": "arithmetic; MFU is relative to the peak of matmuls measured in the same "
-    "session.",
-    "published": "training throughput by two protocols.",
-}
+TABLES = (
+    *("verdicts", "contrasts", "speed", "quality", "cost", "memory", "per_class", "probes"),
+    *("failures", "reached", "gains", "ratios", "arithmetic", "published"),
+)
 
 
 def page_tables(view: StudyView) -> dict[str, Table]:
@@ -56,17 +53,9 @@ def page_tables(view: StudyView) -> dict[str, Table]:
     made = [build(view) for build in (*own, cost, memory, failures, reached_table)]
     if not view.study.seeds and view.results.sessions:
         made.append(_gains(view))
-        columns = {
-            "ratios": _ratios(view),
-            "arithmetic": _arithmetic(view),
-            "published": _published(view),
-        }
-        highlight = view.variants.index(view.baseline)
-        for name, found in columns.items():
-            what = _CAPTIONS[name].format(base=quoted(view.baseline.name))
-            shown = view.variants if found else ()
-            named = [name_column("variant"), *found]
-            made.append(table(name, f"{view.study.name}: {what}", named, shown, highlight))
+        made += [_ratios(view), _arithmetic(view)]
+        if any(isfinite(v.measured("published")) for v in view.variants):
+            made.append(_published(view))
     return {table.name: table for table in made if table.rows}
 
 
@@ -135,10 +124,11 @@ def _memory(entry: str, v: VariantView) -> float | None:
     return v.memory.get(entry)
 
 
-def _ratios(view: StudyView) -> list[Column]:
+def _ratios(view: StudyView) -> Table:
     """Throughput, and every time and memory that was measured relative to the baseline."""
     base, arms = view.baseline, view.variants
-    return [
+    columns = [
+        name_column("variant"),
         _relative("tokens", "tokens", lambda v: v.record.tokens or None, base),
         *throughput_columns("relative"),
         *(ratio_column(phase, title) for phase, title in PHASES.items()
@@ -150,12 +140,18 @@ def _ratios(view: StudyView) -> list[Column]:
         _relative("flops_inference", "inference FLOPs",
                   methodcaller("measured", "flops_inference"), base),
     ]  # fmt: skip
+    caption = (
+        f"time, memory and arithmetic as ratios to {quoted(base.name)}; those of time are taken "
+        "round by round, with 95 % intervals."
+    )
+    return of_variants(view, "ratios", caption, columns)
 
 
-def _arithmetic(view: StudyView) -> list[Column]:
+def _arithmetic(view: StudyView) -> Table:
     """Tokens, parameters, FLOPs and model FLOPs utilization (MFU)."""
     arms = view.variants
-    return [
+    columns = [
+        name_column("variant"),
         tokens_column("tokens in training"),
         Column("tokens_full", "tokens at inference", str,
                get=lambda v: v.record.tokens_full or None),
@@ -167,14 +163,15 @@ def _arithmetic(view: StudyView) -> list[Column]:
         Column("compile_seconds", "compiling", partial(significant, digits=2), "s",
                get=methodcaller("measured", "compile_seconds")),
     ]  # fmt: skip
+    caption = "arithmetic; MFU is relative to the peak of matmuls measured in the same session."
+    return of_variants(view, "arithmetic", caption, columns)
 
 
-def _published(view: StudyView) -> list[Column]:
-    """Clips per second by this suite's protocol and by that of the reference code, if measured."""
+def _published(view: StudyView) -> Table:
+    """Clips per second by this suite's protocol and by that of the reference code."""
     first, published = view.baseline, methodcaller("measured", "published")
-    if not any(isfinite(published(v)) for v in view.variants):
-        return []
-    return [
+    columns = [
+        name_column("variant"),
         Column("clips_per_second", "this suite's protocol", interval, "clips/s", span=True,
                get=lambda v: v.speed),
         Column("published", "the published protocol", significant, "clips/s", get=published),
@@ -184,3 +181,4 @@ def _published(view: StudyView) -> list[Column]:
         Column("published_speedup", f"published vs. {first.name}", times,
                get=lambda v: published(v) / published(first)),
     ]  # fmt: skip
+    return of_variants(view, "published", "training throughput by two protocols.", columns)

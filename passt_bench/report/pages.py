@@ -13,7 +13,7 @@ from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.run import StudyRecord, cell_name
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.store import Store
-from passt_bench.report.cost_tables import COST_TABLES, page_tables
+from passt_bench.report.cost_tables import TABLES, page_tables
 from passt_bench.report.evaluations import (
     comparisons_table,
     data_of,
@@ -43,7 +43,6 @@ from passt_bench.report.sentences import (
     power_sentence,
     reached_sentence,
 )
-from passt_bench.report.study_tables import TABLES
 from passt_bench.report.tables import Table
 from passt_bench.report.text import counted, listed, quoted
 from passt_bench.report.theme import Drawing
@@ -56,7 +55,7 @@ EVALUATIONS, COMPARISONS = "evaluations", "comparisons"
 
 def written() -> frozenset[str]:
     """Relative paths of the files that a report may write, or that older versions wrote."""
-    tables = files_of("tables", (*TABLES, *COST_TABLES, "settings", EVALUATIONS, COMPARISONS))
+    tables = files_of("tables", (*TABLES, "settings", EVALUATIONS, COMPARISONS))
     figures = (*figure_names(), COSTS, SWEEP, *SEARCH_FIGURES)
     old = files_of("search", ("settings", "confirmed"), SEARCH_FIGURES) | {"search.html"}
     return tables | files_of("figures", (), figures) | old | {SUMMARY, PAGE}

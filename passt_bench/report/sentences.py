@@ -251,7 +251,8 @@ def _quality(view: StudyView, v: VariantView) -> str:
     if item is None or v.verdict == "missing":
         return "not run yet"
     if item.verdict == "failed":
-        return f"no result ({listed(f'{n} × {name}' for name, n in v.failures.items())})"
+        failures = (f"{n} × {name}" for name, n in v.statuses.items() if name != "ok")
+        return f"no result ({listed(failures)})"
     return _quality_of(view, item)
 
 

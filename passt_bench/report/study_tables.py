@@ -44,17 +44,6 @@ PHASES = {
     "inference_batch": "inference, training batch size",
     "frontend": "front end",
 }
-TABLES = (
-    "verdicts",
-    "contrasts",
-    "speed",
-    "quality",
-    "cost",
-    "memory",
-    "per_class",
-    "probes",
-    "failures",
-)
 MEMORY = {
     "train_peak": "peak in training",
     "train_rise": "rise per step",
@@ -96,6 +85,12 @@ def bytes_column(arms: Sequence[VariantView], entry: str) -> Column:
         f"{entry}_bytes", MEMORY[entry], scaled(unit), unit.name,
         get=lambda v: v.memory.get(entry),
     )  # fmt: skip
+
+
+def saved_column(view: StudyView, name: str, title: str) -> Column:
+    """Memory saved for backward per clip, divided by that of the baseline."""
+    base = view.baseline.saved_per_clip
+    return Column(name, title, times, get=lambda v: v.saved_per_clip / base)
 
 
 def predicted_columns(
@@ -146,10 +141,10 @@ def _grouped(number: float) -> str:
 PARAMETERS = Column("parameters", "parameters", _grouped, get=attrgetter("parameters"))
 
 
-def _of_variants(view: StudyView, name: str, caption: str, columns: Sequence[Column]) -> Table:
+def of_variants(view: StudyView, name: str, caption: str, columns: Sequence[Column]) -> Table:
     """A table with a row per variant; costs have rows only if something was measured."""
-    costs = name in ("speed", "cost", "memory")
-    shown = view.variants if not costs or view.results.sessions else ()
+    of_quality = name in ("verdicts", "quality")
+    shown = view.variants if of_quality or view.results.sessions else ()
     highlight = view.variants.index(view.baseline)
     return table(name, f"{view.study.name}: {caption}", columns, shown, highlight)
 
@@ -177,7 +172,7 @@ def verdicts(view: StudyView) -> Table:
         f"differences cover together with {view.coverage}; margin ±{view.margin:g}), and the cost "
         "of a training step."
     )
-    return _of_variants(view, "verdicts", caption, columns)
+    return of_variants(view, "verdicts", caption, columns)
 
 
 def contrasts(view: StudyView) -> Table:
@@ -235,7 +230,7 @@ def quality(view: StudyView) -> Table:
         "these seeds detect with probability 0.8, and the smallest margin within which they show "
         "equality as often."
     )
-    return _of_variants(view, "quality", caption, columns)
+    return of_variants(view, "quality", caption, columns)
 
 
 def _spent_columns(view: StudyView) -> list[Column]:
@@ -267,12 +262,11 @@ def speed(view: StudyView) -> Table:
         replace(bytes_column(arms, "train_peak"), title="peak memory"),
         Column("saved_per_clip", "saved for backward, per clip", scaled(unit), unit.name,
                get=attrgetter("saved_per_clip")),
-        Column("saved_ratio", "relative", times,
-               get=lambda v: v.saved_per_clip / base.saved_per_clip),
+        saved_column(view, "saved_ratio", "relative"),
     ]  # fmt: skip
     caption = f"training speed and memory, also relative to {quoted(base.name)}; "
     caption += f"{view.time_intervals}."
-    return _of_variants(view, "speed", caption, columns)
+    return of_variants(view, "speed", caption, columns)
 
 
 def throughput_columns(relative: str) -> tuple[Column, Column]:
@@ -298,7 +292,7 @@ def cost(view: StudyView) -> Table:
     ]
     caption = "time of one step, all variants measured together; medians with "
     caption += f"{view.time_intervals}."
-    return _of_variants(view, "cost", caption, columns)
+    return of_variants(view, "cost", caption, columns)
 
 
 def memory(view: StudyView) -> Table:
@@ -312,7 +306,7 @@ def memory(view: StudyView) -> Table:
         *predicted_columns(arms, "train_peak", lambda v: v.memory.get("train_peak", NAN)),
         *flops_columns(arms),
     ]
-    return _of_variants(view, "memory", "memory per step, and arithmetic per clip.", columns)
+    return of_variants(view, "memory", "memory per step, and arithmetic per clip.", columns)
 
 
 def runs(v: VariantView) -> str:

@@ -18,10 +18,17 @@ from passt_bench.report.cost_tables import page_tables, reached_table
 from passt_bench.report.provenance import answer
 from passt_bench.report.search import search_headline, settings
 from passt_bench.report.sentences import finding, has_budgets
-from passt_bench.report.study_tables import failures, name_column, quality, runs, tokens_column
+from passt_bench.report.study_tables import (
+    failures,
+    name_column,
+    quality,
+    runs,
+    saved_column,
+    tokens_column,
+)
 from passt_bench.report.tables import Column, Table, table, to_rows
 from passt_bench.report.text import interval, significant, times
-from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, gap_of
+from passt_bench.report.view import TRAIN_STEP, StudyView, gap_of
 
 # Minimum width of the column of names, maximum width of columns of numbers in a narrow terminal,
 # and the width from which a terminal is wide.
@@ -94,10 +101,6 @@ def result_json(
 
 def _verdicts(view: StudyView) -> Table:
     """Quality and cost of each variant; full intervals of costs are on the page."""
-
-    def saved(v: VariantView) -> float:
-        return v.saved_per_clip / view.baseline.saved_per_clip
-
     columns = (
         name_column("variant"),
         Column("value", view.metric, significant,
@@ -106,7 +109,7 @@ def _verdicts(view: StudyView) -> Table:
                get=lambda v: v.difference),
         Column("verdict", "verdict", get=lambda v: v.verdict),
         Column("step", "step", times, get=lambda v: v.cost(TRAIN_STEP).ratio.value),
-        Column("memory", "memory", times, get=saved),
+        saved_column(view, "memory", "memory"),
     )  # fmt: skip
     caption = f"{view.metric}, differences with 95 % intervals"
     caption += f"; {_COSTS}" if view.results.sessions else ""
@@ -119,8 +122,7 @@ def _costs(view: StudyView) -> Table:
         tokens_column("tokens"),
         Column("speed", "clips/s", significant, get=lambda v: v.speed.value),
         Column("step", "step / baseline", times, get=lambda v: v.cost(TRAIN_STEP).ratio),
-        Column("memory", "memory", times,
-               get=lambda v: v.saved_per_clip / view.baseline.saved_per_clip),
+        saved_column(view, "memory", "memory"),
     )  # fmt: skip
     return table("speed", _COSTS, columns, view.variants)
 

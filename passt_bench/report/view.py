@@ -116,11 +116,6 @@ class VariantView:
         return mean(run.metrics.get(metric) for run in self.ok_runs)
 
     @property
-    def failures(self) -> dict[str, int]:
-        """Status → number of cells, without those that succeeded."""
-        return {name: count for name, count in self.statuses.items() if name != "ok"}
-
-    @property
     def cells(self) -> str:
         """Numbers of cells by status: ``2 ok 1 diverged``."""
         return " ".join(f"{count} {name}" for name, count in self.statuses.items())

@@ -53,11 +53,7 @@ def costs(arms: Sequence[VariantView]) -> Drawing:
     unmeasured = [v.name for v in arms if v.cost_status != "ok"]
     if unmeasured:
         caption += f" Without a result: {', '.join(unmeasured)}."
-    return Drawing(NAME, TITLE, caption, data, draw_costs(data, [v.name for v in arms]))
-
-
-def draw_costs(data: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Draws `costs_data`, rows in the order of the names."""
+    names = [v.name for v in arms]
     figure = Figure(figsize=(WIDTH, 0.5 * len(names) + 1.7), layout="constrained")
     step, inference, memory = figure.subplots(1, 3, sharey=True, width_ratios=(1.3, 1, 1))
     places = {name: place for place, name in enumerate(names)}
@@ -79,7 +75,7 @@ def draw_costs(data: pd.DataFrame, names: Sequence[str]) -> Figure:
         for phase, color in _INFERENCE.items()
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
-    return figure
+    return Drawing(NAME, TITLE, caption, data, figure)
 
 
 def _draw_step(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from passt_bench.analysis.compare import Comparison
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import Span, interval, quoted, wrapped
-from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS, WIDTH, Drawing, placeholder
+from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS, Drawing, one_panel, placeholder
 from passt_bench.report.view import StudyView, gap_of
 
 NAME, TITLE = "differences", "Differences to the baseline"
@@ -72,8 +72,7 @@ def draw_forest(data: pd.DataFrame, label: str) -> Figure:
     first = (family.ne(family.shift()) & family.ne("")).to_numpy()
     heights = own + 0.28 * first
     centres = np.cumsum(heights) - own / 2
-    figure = Figure(figsize=(WIDTH, heights.sum() + 1.0), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = one_panel(heights.sum() + 1.0)
     margin = float(data["margin"].max())
     axes.axvspan(-margin, margin, color=BAND, zorder=0)
     axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)

@@ -6,7 +6,6 @@ from math import isfinite
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from passt_bench.registry import FIGURES
@@ -69,11 +68,6 @@ def scaling(view: StudyView) -> Drawing:
     )
     if (data["tokens"] == 0).any():
         caption += " A dotted line is a model without tokens."
-    return Drawing(NAME, TITLE, caption, data, draw_scaling(data))
-
-
-def draw_scaling(data: pd.DataFrame) -> Figure:
-    """Draws `scaling_data`, one panel per quantity."""
     present = [quantity for quantity in _PANELS if (data["quantity"] == quantity).any()]
     figure, panels = panel_grid(len(present), min(2, len(present)), 2.7, 0.7)
     styles = kind_styles(data["kind"])
@@ -86,7 +80,7 @@ def draw_scaling(data: pd.DataFrame) -> Figure:
             linestyle=":" if dotted else "none", marker="" if dotted else handle.get_marker()
         )
     figure.legend(handles=handles, loc="outside upper left", ncols=min(7, len(handles)))
-    return figure
+    return Drawing(NAME, TITLE, caption, data, figure)
 
 
 def _draw_panel(axes: Axes, data: pd.DataFrame, quantity: str, styles: dict[str, Style]) -> None:

@@ -31,7 +31,7 @@ def comparison(
 ) -> Comparison:
     value, low, high = gap
     return Comparison(
-        variant="time .5", baseline="none", n=3, value=0.8, difference=value,
+        variant="time .5", baseline="none", n=3, difference=value,
         low=low, high=high, verdict=verdict, margin=0.02, detectable=0.0312, smallest_margin=0.015,
         blocks_needed=needed, method="m",
     )  # fmt: skip
