@@ -60,9 +60,7 @@ def series_names(study: StudyRecord) -> dict[Recipe, str]:
 
     By the recipe without the length of the training.
     """
-    groups: dict[Recipe, list[VariantRecord]] = {}
-    for variant in study.variants:
-        groups.setdefault(group_of(variant), []).append(variant)
+    groups = _groups(study.variants)
     found = {recipe: _model_and_patchout(members[0]) for recipe, members in groups.items()}
     counts = Counter(found.values())
     return {
@@ -75,6 +73,13 @@ def group_of(variant: VariantRecord) -> Recipe:
     """The recipe without the length of the training, which variants of one line share."""
     training = replace(variant.recipe.training, epochs=1, steps=None)
     return replace(variant.recipe, training=training)
+
+
+def _groups(variants: Iterable[VariantRecord]) -> dict[Recipe, list[VariantRecord]]:
+    groups: dict[Recipe, list[VariantRecord]] = {}
+    for variant in variants:
+        groups.setdefault(group_of(variant), []).append(variant)
+    return groups
 
 
 def _model_and_patchout(variant: VariantRecord) -> str:
@@ -124,20 +129,14 @@ def lines(study: StudyRecord, costs: Costs) -> list[Line]:
 
     None if the baseline's model was trained with one only.
     """
-    groups: dict[Recipe, list[VariantRecord]] = {}
-    for variant in study.variants:
-        if variant.name in costs:
-            groups.setdefault(group_of(variant), []).append(variant)
-    found, baseline, names_of = list[Line](), False, series_names(study)
-    for members in groups.values():
+    found, names_of = list[Line](), series_names(study)
+    for group, members in _groups(v for v in study.variants if v.name in costs).items():
         ordered = sorted(members, key=lambda v: costs[v.name])
         names, own = tuple(v.name for v in ordered), tuple(costs[v.name] for v in ordered)
         if own[0] < own[-1]:
-            first = study.baseline in names
-            line = Line(names_of[group_of(members[0])], names, own)
-            found.insert(0 if first else len(found), line)
-            baseline = baseline or first
-    return found if baseline else []
+            found.append(Line(names_of[group], names, own))
+    found.sort(key=lambda line: study.baseline not in line.variants)
+    return found if found and study.baseline in found[0].variants else []
 
 
 def at_equal_time(study: StudyRecord, seconds: Costs) -> dict[str, dict[str, dict[str, float]]]:

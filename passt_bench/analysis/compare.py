@@ -67,7 +67,6 @@ class Comparison:
     Attributes:
         variant: the variant, or the name of a declared contrast, which has no baseline.
         n: blocks that both have.
-        value: mean of the variant over its blocks; NaN if no run succeeded.
         difference: variant minus baseline, adjusted for blocks where cells are missing.
         low: lower end of the interval of the difference; the intervals of all variants of the study
             cover together with probability 0.95, at all looks. NaN below three blocks.
@@ -86,9 +85,7 @@ class Comparison:
 
     variant: str
     baseline: str
-    metric: str
     n: int
-    value: float
     difference: float
     low: float
     high: float
@@ -105,24 +102,19 @@ class Comparison:
         return self.low > 0 or self.high < 0
 
 
-def compare(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) -> list[Comparison]:
-    """Compares every variant of a study with its baseline, see `means_and_comparisons`."""
-    return means_and_comparisons(study, cells, metric)[1]
-
-
 def means_and_comparisons(
-    study: StudyRecord, cells: pd.DataFrame, metric: str | None = None, ended: int | None = None
+    study: StudyRecord, cells: pd.DataFrame, ended: int | None = None
 ) -> tuple[list[VariantMean], list[Comparison]]:
     """Variants' means over their blocks, and comparisons with the baseline, in the study's order.
 
-    Takes the cells of `frame.cells_frame`; ``metric`` may be another column than the primary one.
-    Of the seeds that have ``ended`` (also in variants that are left out; None: see `ended_seeds`)
-    the first ones count, up to the last planned look; later ones are not judged.
+    Takes the cells of `frame.cells_frame`. Of the seeds that have ``ended`` (also in variants that
+    are left out; None: see `ended_seeds`) the first ones count, up to the last planned look; later
+    ones are not judged.
 
     Raises:
-        InputError: there is no such numeric column, or its direction is unknown.
+        InputError: the study's metric is no numeric column, or its direction is unknown.
     """
-    judged = _judge(study, cells, metric, ended)
+    judged = _judge(study, cells, ended)
     return judged.means, judged.compare(judged.baseline_weights, study.baseline)
 
 
@@ -141,7 +133,7 @@ def declared_comparisons(
     interval of that comparison, so that a page has one verdict on it, unless it is declared alone
     in its family, as a primary question is. Arguments and errors as in `means_and_comparisons`.
     """
-    judged, found = _judge(study, cells, None, ended), {}
+    judged, found = _judge(study, cells, ended), {}
     names = {variant.name for variant in study.variants}
     declared = {direction(w) for members in study.contrasts.values() for w in members.values()}
     for family, members in {**study.contrasts, **(families or {})}.items():
@@ -164,7 +156,6 @@ class _Judged:
     """The observations of a study that verdicts are read from."""
 
     study: StudyRecord
-    metric: str
     better: Better
     means: list[VariantMean]
     y: Floats  # (variants, seeds)
@@ -238,9 +229,7 @@ class _Judged:
         return Comparison(
             variant=name,
             baseline=baseline,
-            metric=self.metric,
             n=c.n,
-            value=own.value if own else NAN,
             difference=c.estimate,
             low=c.low,
             high=c.high,
@@ -253,16 +242,11 @@ class _Judged:
         )
 
 
-def _judge(
-    study: StudyRecord, cells: pd.DataFrame, metric: str | None, ended: int | None
-) -> _Judged:
-    metric = metric or study.metric
+def _judge(study: StudyRecord, cells: pd.DataFrame, ended: int | None) -> _Judged:
     look, cells = judged_cells(study, cells, ended)
-    table, *folds = block_tables(study, cells, metric)
-    return _Judged(
-        study, metric, metric_direction(study, metric), _means(table, metric),
-        table.to_numpy(dtype=np.float64), [fold.to_numpy(dtype=np.float64) for fold in folds], look,
-    )  # fmt: skip
+    table, *folds = block_tables(study, cells, study.metric)
+    y, *ys = (part.to_numpy(dtype=np.float64) for part in (table, *folds))
+    return _Judged(study, metric_direction(study), _means(table, study.metric), y, ys, look)
 
 
 def judged_cells(
@@ -286,29 +270,24 @@ def last_look(study: StudyRecord, ended: int) -> int | None:
     return max((look for look in study.judged_at if look <= ended), default=None)
 
 
-def metric_direction(study: StudyRecord, column: str | None = None) -> Better:
+def metric_direction(study: StudyRecord) -> Better:
     """Whether a higher or lower value is better, by the study's record or the registered metric.
-
-    An occlusion test has the direction of the metric that it computes.
 
     Raises:
         InputError: the direction is unknown.
     """
-    column = column or study.metric
-    parts = column.split("/")
-    name = parts[2] if parts[0] == "probe" and len(parts) > 2 else parts[0]
-    if name == study.metric and study.better is not None:
+    if study.better is not None:
         return study.better
     known: dict[str, Better] = {item.name: item.build.better for item in METRICS.all()}
-    if name not in known:
+    if study.metric not in known:
         raise InputError(
             "it is unknown whether higher or lower is better, so there is no verdict",
             source=study.name,
             field="metric",
-            value=column,
+            value=study.metric,
             remedy=f"Compare by a registered metric: {', '.join(known)}.",
         )
-    return known[name]
+    return known[study.metric]
 
 
 def _means(table: pd.DataFrame, metric: str) -> list[VariantMean]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, block_table, compare
+from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, block_table, means_and_comparisons
 from passt_bench.analysis.frame import cells_frame
 from passt_bench.analysis.statistics import (
     INTERVAL_FROM,
@@ -32,9 +32,6 @@ _MOST = 40  # seeds that a plan looks ahead
 class NoiseFloor:
     """The noise of a comparison, from arms that differ only in their salt."""
 
-    metric: str
-    arms: int  # with at least one block
-    n: int  # blocks with at least two arms
     df: float  # residual degrees of freedom, over which the noise is pooled
     deviation: float  # standard deviation of one difference of two arms in one block
     largest: float  # absolute difference of an arm's mean to the baseline's
@@ -55,11 +52,11 @@ class NoiseFloor:
         return planned_contrast(variants, blocks, self.deviation / math.sqrt(2), level)
 
 
-def noise_floor(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) -> NoiseFloor:
+def noise_floor(study: StudyRecord, cells: pd.DataFrame) -> NoiseFloor:
     """Measures the noise floor from an A/A study, whose differences are all due to chance.
 
     Raises:
-        InputError: two variants differ in more than their salt, or there is no such column.
+        InputError: two variants differ in more than their salt.
     """
     first = replace(study.variants[0].recipe, salt=0)
     for variant in study.variants:
@@ -70,18 +67,12 @@ def noise_floor(study: StudyRecord, cells: pd.DataFrame, metric: str | None = No
                 field=variant.name,
                 remedy="Measure the noise floor on a study such as noise_floor.",
             )
-    metric = metric or study.metric
-    y = block_table(study, cells, metric).to_numpy(dtype=np.float64)
-    fit = fit_blocks(y)
-    comparisons = compare(study, cells, metric)
-    present = np.isfinite(y)
+    fit = fit_blocks(block_table(study, cells, study.metric).to_numpy(dtype=np.float64))
+    _, comparisons = means_and_comparisons(study, cells)
     differences = [abs(c.difference) for c in comparisons if np.isfinite(c.difference)]
     return NoiseFloor(
-        metric=metric,
-        arms=int(present.any(axis=1).sum()),
-        n=int((present.sum(axis=0) > 1).sum()),
         df=fit.df,
-        deviation=float(np.sqrt(2 * fit.variance)),
+        deviation=math.sqrt(2 * fit.variance),
         largest=max(differences, default=NAN),
         false_positives=tuple(c.variant for c in comparisons if c.real),
     )

@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 Method = Literal["own", "hull", "none"]
 
 NAN = float("nan")
@@ -34,7 +33,7 @@ DRAWS = 20_000  # of the simulation of simultaneous intervals; they then differ 
 class BlockFit:
     """The additive least-squares fit of arms and blocks, with the blocks eliminated."""
 
-    present: Mask  # (arms, blocks), the cells that it was fitted to
+    present: NDArray[np.bool_]  # (arms, blocks), the cells that it was fitted to
     means: Floats  # (arms,); only estimable contrasts of them are meaningful
     gram: Floats  # X'X of the arms adjusted for the blocks, (arms, arms)
     inverse: Floats  # its pseudo-inverse
@@ -298,14 +297,11 @@ def baseline_weights(arms: int, baseline: int) -> Floats:
 def mean_interval(values: Floats) -> tuple[float, float]:
     """The 95 % t interval of the mean of an arm over further blocks; NaN below two blocks."""
     own = values[np.isfinite(values)]
-    half = t_quantile(1 - LEVEL / 2, len(own) - 1) * float(stats.sem(own)) if len(own) > 1 else NAN
-    middle = float(own.mean()) if len(own) else NAN
+    if len(own) < 2:
+        return NAN, NAN
+    middle = float(own.mean())
+    half = float(stats.t.ppf(1 - LEVEL / 2, len(own) - 1)) * float(stats.sem(own))
     return middle - half, middle + half
-
-
-def t_quantile(level: float, df: float) -> float:
-    """Quantile of Student's t; NaN without degrees of freedom."""
-    return float(stats.t.ppf(level, df)) if df > 0 else NAN
 
 
 def planned_contrast(

@@ -118,15 +118,11 @@ class AST(PatchTransformer):
         self, num_classes: int, options: TransformerOptions, *, mels: int, frames: int
     ) -> None:
         super().__init__(num_classes, options, mels=mels, frames=frames)
-        self.known_grid = self.patch_grid(frames)
+        self.known_grid = self.grid(frames)
         self.v = _Trunk(self.known_grid, options)
         self.mlp_head = nn.Sequential(
             nn.LayerNorm(options.width), nn.Linear(options.width, num_classes)
         )
-
-    def grid(self, frames: int) -> Pair:
-        """The patch grid (frequency, time) of an input with that many frames."""
-        return self.patch_grid(frames)
 
     def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Log-mel (B, 1, mels, frames) → logits (B, num_classes)."""

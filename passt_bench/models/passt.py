@@ -228,8 +228,8 @@ class PatchTransformer(AudioModel):
             )
         self.patch, self.stride = options.patch, options.stride
 
-    def patch_grid(self, frames: int) -> Pair:
-        """Rows and columns of the patches of an input with that many frames."""
+    def grid(self, frames: int) -> Pair:
+        """The patch grid (frequency, time) of an input with that many frames."""
         counts = []
         for axis, (name, length) in enumerate((("mels", self.mels), ("frames", frames))):
             if length < self.patch[axis]:
@@ -316,12 +316,12 @@ class PaSST(PatchTransformer):
         As published, length // stride, which can exceed the number of patches. With a stride longer
         than the patch there can be one patch more, which gets an encoding too.
         """
-        rows, columns = self.patch_grid(frames)
+        rows, columns = super().grid(frames)
         return max(rows, self.mels // self.stride[0]), max(columns, frames // self.stride[1])
 
     def grid(self, frames: int) -> Pair:
         """The patch grid (frequency, time) of an input with that many frames, after cutting."""
-        rows, columns = self.patch_grid(frames)
+        rows, columns = super().grid(frames)
         known = self.time_new_pos_embed.shape[3]
         return rows, (min(columns, known) if self.overlong == "cut" else columns)
 

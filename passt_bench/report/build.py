@@ -20,7 +20,6 @@ from passt_bench.report.files import (
     REPORT_FOLDERS,
     exclusive,
     keep_record,
-    kept_names,
     replacing,
     write_page,
 )
@@ -106,8 +105,9 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
         pages = [_build_study(name, *loaded, runs, reports) for name, loaded in found.items()]
         pages += build_evaluations(runs, reports)
         results = [study for study, _ in found.values() if study is not None]
-        paper = _build_paper(reports, replace(status, results=results))
-        return [*pages, paper, render_index(reports)]
+        with replacing(reports / "paper", ()) as new:
+            page = render_paper(new, replace(status, results=results))
+        return [*pages, reports / "paper" / page.name, render_index(reports)]
 
 
 def build_evaluations(runs: Path, reports: Path) -> list[Path]:
@@ -126,12 +126,6 @@ def build_evaluations(runs: Path, reports: Path) -> list[Path]:
             keep_record(key, Store(runs), Store(folder), Store(new))
         render_evaluations(found.values(), new, Store(folder))
     return [folder / PAGE]
-
-
-def _build_paper(reports: Path, status: PaperStatus) -> Path:
-    paper = reports / "paper"
-    with replacing(paper, ()) as new:
-        return paper / render_paper(new, status).name
 
 
 def load(name: str, runs: Path, reports: Path) -> tuple[Results | None, SearchRecord | None]:
@@ -166,8 +160,8 @@ def _load_study(name: str, runs: Path, reports: Path) -> Results:
 def _names(runs: Path, reports: Path) -> list[str]:
     """Names of the studies and searches that were run or are kept in a report."""
     kinds = (STUDIES, SEARCHES)
-    run = {path.stem for kind in kinds for path in runs.glob(f"{kind}/*.json")}
-    return sorted(run.union(*(kept_names(reports, kind) for kind in kinds)))
+    folders = [at / kind for at in (runs, *reports.glob(REPORT_FOLDERS)) for kind in kinds]
+    return sorted({path.stem for folder in folders for path in folder.glob("*.json")})
 
 
 def _build_study(

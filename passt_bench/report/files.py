@@ -40,11 +40,6 @@ def exclusive(reports: Path) -> AbstractContextManager[object]:
     return FileLock(reports / ".lock", is_singleton=True)
 
 
-def kept_names(reports: Path, kind: str) -> set[str]:
-    """Names of the studies or searches that have a record in a report's folder."""
-    return {path.stem for path in reports.glob(f"{REPORT_FOLDERS}/{kind}/*.json")}
-
-
 def files_of(folder: str, tables: Iterable[str], figures: Iterable[str] = ()) -> frozenset[str]:
     """The files that `write_report` may write below a folder."""
     written = [f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")]

@@ -13,9 +13,7 @@ from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.run import StudyRecord, cell_name
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.store import Store
-from passt_bench.report.budget_tables import NAME as REACHED
-from passt_bench.report.budget_tables import reached_sentence, reached_table
-from passt_bench.report.cost_tables import COST_TABLES, cost_tables
+from passt_bench.report.cost_tables import TABLES, page_tables
 from passt_bench.report.evaluations import (
     comparisons_table,
     data_of,
@@ -43,8 +41,8 @@ from passt_bench.report.sentences import (
     answers,
     fastest_without_loss,
     power_sentence,
+    reached_sentence,
 )
-from passt_bench.report.study_tables import TABLES, all_tables
 from passt_bench.report.tables import Table
 from passt_bench.report.text import counted, listed, quoted
 from passt_bench.report.theme import Drawing
@@ -53,12 +51,11 @@ from passt_bench.report.view import SPEED_MARGIN, StudyView, study_view
 SUMMARY, PAGE = "summary.json", "index.html"
 # The first is also the folder of the page of all evaluations.
 EVALUATIONS, COMPARISONS = "evaluations", "comparisons"
-_OTHERS = (REACHED, "settings", EVALUATIONS, COMPARISONS)  # tables
 
 
 def written() -> frozenset[str]:
     """Relative paths of the files that a report may write, or that older versions wrote."""
-    tables = files_of("tables", (*TABLES, *COST_TABLES, *_OTHERS))
+    tables = files_of("tables", (*TABLES, "settings", EVALUATIONS, COMPARISONS))
     figures = (*figure_names(), COSTS, SWEEP, *SEARCH_FIGURES)
     old = files_of("search", ("settings", "confirmed"), SEARCH_FIGURES) | {"search.html"}
     return tables | files_of("figures", (), figures) | old | {SUMMARY, PAGE}
@@ -93,8 +90,7 @@ def render(
         facts.append(("The search", search_facts(search)))
         context |= _search_part(search, view)
     if view is not None:
-        tables |= all_tables(view) | cost_tables(view)
-        tables |= {REACHED: own} if (own := reached_table(view)).rows else {}
+        tables |= page_tables(view)
         drawings["study"] = draw_all(view)
         facts.insert(0, ("", study_facts(view)))
         context |= _study_part(view, tables)
@@ -159,8 +155,7 @@ def _study_part(view: StudyView, tables: Mapping[str, Table]) -> dict[str, Any]:
 
 def _search_part(search: SearchRecord, view: StudyView | None) -> dict[str, Any]:
     """What the page shows of a search; the part of a study that confirms it replaces most of it."""
-    confirmed = {v.name: v.value for v in view.variants} if view else {}
-    found, dataset = search_headline(search, confirmed), search.fingerprint.dataset
+    found, dataset = search_headline(search, view), search.fingerprint.dataset
     return {
         "about": _about(search, found),
         "kicker": [f"Search {search.name}", dataset, counted(len(search.trials), "trial")],

@@ -11,7 +11,7 @@ from passt_bench.records.session import SessionRecord
 from passt_bench.report.sentences import costs_headline, headline
 from passt_bench.report.text import counted, fixed, listed, quoted, significant
 from passt_bench.report.view import TRAIN_STEP, StudyView
-from passt_bench.spec import EngineSpec, Recipe
+from passt_bench.spec import EngineSpec
 
 Fact = tuple[str, str]
 _PHASES = ("data", "build", "train", "select", "evaluate")  # of a run, in order of time
@@ -27,22 +27,8 @@ def study_facts(view: StudyView) -> list[Fact]:
     """(name, value) pairs for the page of a study, as far as records have them."""
     runs = [run for v in view.variants for run in v.runs]
     sessions = view.results.sessions
-    recipes = [v.record.recipe for v in view.variants]
-    return [
-        *_design(view),
-        *_data(view),
-        *measurement_facts(recipes, [*runs, *sessions], sessions),
-        *_precision(view),
-        *_clocks(runs),
-    ]
-
-
-def measurement_facts(
-    recipes: Sequence[Recipe],
-    records: Sequence[RunRecord | SessionRecord],
-    sessions: Sequence[SessionRecord],
-) -> list[Fact]:
-    """(name, value) pairs about machine, engine, versions and the cost sessions."""
+    records: list[RunRecord | SessionRecord] = [*runs, *sessions]
+    engines = (v.record.recipe.engine for v in view.variants)
     rounds = [
         f"{session.rounds} interleaved rounds of {counted(session.steps, 'step')}, "
         f"{_processes(session)}, {significant(session.seconds, 2)} s"
@@ -57,14 +43,18 @@ def measurement_facts(
         if session.stated_flops
     )
     return [
+        *_design(view),
+        *_data(view),
         *fact("Machine", distinct(machine_text(r.machine) for r in records if r.machine)),
-        *fact("Engine", distinct(engine_text(recipe.engine) for recipe in recipes)),
+        *fact("Engine", distinct(map(engine_text, engines))),
         *fact("Versions", distinct(versions)),
         *fact("Commit", distinct(record.commit or "" for record in records), ", "),
         *fact("Cost session", rounds),
         *fact("Attention kernel", distinct(kernels), ", "),
         *fact("Measured matmul peak", [f"{significant(p / 1e9)} GFLOP/s" for p in peaks], ", "),
         *fact("Vendor's peak", distinct(stated)),
+        *_precision(view),
+        *_clocks(runs),
     ]
 
 
@@ -192,8 +182,8 @@ def engine_text(engine: EngineSpec) -> str:
     return ", ".join(words for words, holds in parts.items() if holds)
 
 
-def hardware(view: StudyView) -> str:
-    """The processors or GPUs that a study ran on, as far as records name them."""
+def _on_hardware(view: StudyView) -> str:
+    """``, on`` the processors or GPUs that a study ran on, as far as records name them."""
     cuda = view.baseline.record.recipe.engine.device == "cuda"
     runs = [run for v in view.variants for run in v.runs]
     machines = [run.machine for run in runs] + [s.machine for s in view.results.sessions]
@@ -202,7 +192,7 @@ def hardware(view: StudyView) -> str:
         cores = counted(int(machine.get("cores", 1)), "core")
         cpu = f"{cores} of {machine.get('cpu', 'an unknown processor')}"
         names.append(next(iter(machine.get("gpus", ()) if cuda else ()), cpu))
-    return listed(distinct(names))
+    return f", on {listed(distinct(names))}" if names else ""
 
 
 def conditions(view: StudyView) -> str:
@@ -217,19 +207,18 @@ def conditions(view: StudyView) -> str:
     epochs = f"{low} epoch{'s' * (low != '1')}" if low == high else f"{low} to {high} epochs"
     unit = view.study.shared.replace("flops", "FLOPs")
     equal = "" if unit == "epochs" else f", with budgets in {unit}"
-    where = f", on {found}" if (found := hardware(view)) else ""
     look, most = view.results.look, max((mean.n for mean in view.results.means), default=0)
     seeds = "up to " * (look is None) + counted(look or most, "seed")
-    data = view.study.fingerprint.dataset
-    return f"This is {models} trained for {epochs} on {quoted(data)}{equal}, {seeds}{where}."
+    data = quoted(view.study.fingerprint.dataset)
+    where = _on_hardware(view)
+    return f"This is {models} trained for {epochs} on {data}{equal}, {seeds}{where}."
 
 
 def answer(view: StudyView) -> str:
     """What the study found, and for which conditions."""
     if view.study.seeds:
         return f"{headline(view)} {conditions(view)}"
-    where = f", on {found}" if (found := hardware(view)) else ""
-    return f"{costs_headline(view).removesuffix('.')}{where}."
+    return f"{costs_headline(view).removesuffix('.')}{_on_hardware(view)}."
 
 
 def distinct(texts: Iterable[str]) -> list[str]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.report.provenance import Fact, engine_text
-from passt_bench.report.tables import Column, Table, table_of
-from passt_bench.report.text import NAN, Span, counted, fixed, interval, listed, significant
+from passt_bench.report.tables import Column, Table, table
+from passt_bench.report.text import counted, fixed, interval, listed, significant
+from passt_bench.report.view import NO_VALUE, StudyView
 from passt_bench.spec.recipe import ModelSpec, TrainingSpec
 
 
-def search_headline(search: SearchRecord, confirmed: Mapping[str, Span] | None = None) -> str:
+def search_headline(search: SearchRecord, confirming: StudyView | None = None) -> str:
     """The number of configurations tried and the best one, in two sentences.
 
-    ``confirmed``: variant → value on the test split, with seeds that the search did not use.
+    ``confirming`` is the study of the best ones, with seeds that the search did not use.
     """
     count = len(search.settings)
     tried = (
@@ -25,10 +25,10 @@ def search_headline(search: SearchRecord, confirmed: Mapping[str, Span] | None =
     )
     if not search.best:
         return f"{tried}; none of them succeeded."
-    best = search.best[0]
+    best, variants = search.best[0], confirming.variants if confirming else ()
     value = f"{search.metric} {significant(best.value or 0.0)} on the validation split"
     name = next(iter(search.confirmed), "")  # the best first
-    tested = (confirmed or {}).get(name, Span(NAN))
+    tested = next((v.value for v in variants if v.name == name), NO_VALUE)
     if not tested.known and len(search.best) > 1:
         value += f", the best of {len(search.best)} and so too high; unconfirmed"
     elif tested.known and best.patchout.kind != "none":
@@ -68,7 +68,7 @@ def settings(search: SearchRecord) -> Table:
         Column("key", "record", get=lambda t: t.keys[0]),
     )  # fmt: skip
     caption = f"{search.name}: configurations by {search.metric} on the validation split."
-    return table_of(trials, "settings", caption, columns)
+    return table("settings", caption, columns, trials)
 
 
 def search_facts(search: SearchRecord) -> list[Fact]:

@@ -9,6 +9,7 @@ from passt_bench.analysis.budgets import relative_seconds
 from passt_bench.analysis.compare import Comparison
 from passt_bench.report.text import (
     Span,
+    cost_share,
     counted,
     decimals,
     fixed,
@@ -28,6 +29,7 @@ from passt_bench.report.view import (
     StudyView,
     VariantView,
     gains,
+    gap_of,
     setting_of,
 )
 from passt_bench.spec.study import PRIMARY
@@ -75,7 +77,7 @@ def headline(view: StudyView) -> str:
     for family, items in view.results.declared.items():
         own = [(c.variant, finding(c)) for c in items]
         found = _found(view, "contrasts", own, named=_NAMED)
-        gap = Span(items[0].difference, items[0].low, items[0].high)
+        gap = gap_of(items[0])
         size = f" ({interval(gap, sign=True)})" if gap.known and not items[1:] else ""
         sentence = f"{quoted(family)}: {found}{size}."
         told.insert(0 if family.endswith(PRIMARY) else len(told), sentence)
@@ -151,6 +153,26 @@ def power_sentence(view: StudyView) -> str | None:
     )
 
 
+def reached_sentence(view: StudyView) -> str | None:
+    """What the other models need to be as good as the baseline's with each budget.
+
+    By time where steps were measured, else by FLOPs; None if no model has several budgets.
+    """
+    known = [(unit, found) for unit, found in view.results.reached.items() if found]
+    if not known:
+        return None
+    unit, found = known[-1]
+    sentences = []
+    for line in dict.fromkeys(item.line for item in found):
+        own = [item for item in found if item.line == line]
+        texts = (
+            f"{quoted(item.variant)} for {cost_share(Span(*item.share))} of its" for item in own
+        )
+        what = "training time" if unit == "time" else unit
+        sentences.append(f"{quoted(line)} is as good as {listed(texts)} {what}.")
+    return " ".join(sentences)
+
+
 def crossings(view: StudyView, found: Sequence[Gain]) -> str:
     """From which clip length on each other model trains faster than the baseline's, in sentences.
 
@@ -182,7 +204,7 @@ def _pace(speedup: Span) -> str:
     """``trains 2.1× as fast`` or ``trains 1.6× slower``."""
     if speedup.value >= 1:
         return f"trains {times(speedup)} as fast"
-    return f"trains {times(Span(1 / speedup.value, 1 / speedup.high, 1 / speedup.low))} slower"
+    return f"trains {times(speedup.reciprocal())} slower"
 
 
 def _gain(view: StudyView, v: VariantView) -> str:
@@ -229,7 +251,8 @@ def _quality(view: StudyView, v: VariantView) -> str:
     if item is None or v.verdict == "missing":
         return "not run yet"
     if item.verdict == "failed":
-        return f"no result ({listed(f'{n} × {name}' for name, n in v.failures.items())})"
+        failures = (f"{n} × {name}" for name, n in v.statuses.items() if name != "ok")
+        return f"no result ({listed(failures)})"
     return _quality_of(view, item)
 
 
@@ -237,7 +260,7 @@ def _quality_of(view: StudyView, item: Comparison) -> str:
     """What a comparison shows, with its size."""
     if item.verdict == "not estimable":
         return "the difference cannot be estimated: no seed has successful runs of both"
-    gap = Span(item.difference, item.low, item.high)
+    gap = gap_of(item)
     if item.verdict == "no verdict":
         seen = counted(item.n, "seed")
         why = f"{seen} so far" if view.results.look is None else f"{seen}, an interval needs three"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter, itemgetter, methodcaller
+from operator import attrgetter, methodcaller
 from statistics import median
 from typing import Any
 
 from passt_bench.records.run import cell_name
 from passt_bench.report.figures.classes import class_values, group_values, score_name
-from passt_bench.report.tables import Column, Table, table, table_of
+from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import (
     NAN,
     Span,
@@ -24,7 +24,15 @@ from passt_bench.report.text import (
     times,
     unit_for,
 )
-from passt_bench.report.view import DEVICE_STEP, INSIDE, TRAIN_STEP, StudyView, VariantView, mean
+from passt_bench.report.view import (
+    DEVICE_STEP,
+    INSIDE,
+    TRAIN_STEP,
+    StudyView,
+    VariantView,
+    gap_of,
+    mean,
+)
 
 PHASES = {
     TRAIN_STEP: "training step",
@@ -36,17 +44,6 @@ PHASES = {
     "inference_batch": "inference, training batch size",
     "frontend": "front end",
 }
-TABLES = (
-    "verdicts",
-    "contrasts",
-    "speed",
-    "quality",
-    "cost",
-    "memory",
-    "per_class",
-    "probes",
-    "failures",
-)
 MEMORY = {
     "train_peak": "peak in training",
     "train_rise": "rise per step",
@@ -90,6 +87,12 @@ def bytes_column(arms: Sequence[VariantView], entry: str) -> Column:
     )  # fmt: skip
 
 
+def saved_column(view: StudyView, name: str, title: str) -> Column:
+    """Memory saved for backward per clip, divided by that of the baseline."""
+    base = view.baseline.saved_per_clip
+    return Column(name, title, times, get=lambda v: v.saved_per_clip / base)
+
+
 def predicted_columns(
     arms: Sequence[VariantView], entry: str, measured: Callable[[VariantView], float]
 ) -> list[Column]:
@@ -124,9 +127,8 @@ def scaled(unit: Unit) -> Callable[[Span | float], str]:
     """A function that formats seconds, bytes or operations in a unit."""
 
     def show(value: Span | float) -> str:
-        if isinstance(value, Span):
-            return interval(Span(*(x / unit.size for x in (value.value, value.low, value.high))))
-        return significant(value / unit.size)
+        own = value / unit.size
+        return interval(own) if isinstance(own, Span) else significant(own)
 
     return show
 
@@ -139,20 +141,12 @@ def _grouped(number: float) -> str:
 PARAMETERS = Column("parameters", "parameters", _grouped, get=attrgetter("parameters"))
 
 
-def all_tables(view: StudyView) -> dict[str, Table]:
-    """Every table of a study that has rows, by name."""
-    costs = (cost, memory, failures)
-    of_quality = (verdicts, contrasts, quality, per_class, probes)
-    made = [build(view) for build in (*(of_quality if view.study.seeds else (speed,)), *costs)]
-    return {table.name: table for table in made if table.rows}
-
-
-def _of_variants(view: StudyView, name: str, caption: str, columns: Sequence[Column]) -> Table:
+def of_variants(view: StudyView, name: str, caption: str, columns: Sequence[Column]) -> Table:
     """A table with a row per variant; costs have rows only if something was measured."""
-    costs = name in ("speed", "cost", "memory")
-    shown = view.variants if not costs or view.results.sessions else ()
+    of_quality = name in ("verdicts", "quality")
+    shown = view.variants if of_quality or view.results.sessions else ()
     highlight = view.variants.index(view.baseline)
-    return table_of(shown, name, f"{view.study.name}: {caption}", columns, highlight)
+    return table(name, f"{view.study.name}: {caption}", columns, shown, highlight)
 
 
 def verdicts(view: StudyView) -> Table:
@@ -178,29 +172,31 @@ def verdicts(view: StudyView) -> Table:
         f"differences cover together with {view.coverage}; margin ±{view.margin:g}), and the cost "
         "of a training step."
     )
-    return _of_variants(view, "verdicts", caption, columns)
+    return of_variants(view, "verdicts", caption, columns)
 
 
 def contrasts(view: StudyView) -> Table:
     """The comparisons that the study declares besides those with the baseline."""
-    rows = [(family, c) for family, found in view.results.declared.items() for c in found]
     columns = [
-        Column("contrast", "contrast", get=lambda row: row[1].variant),
-        Column("family", "family", get=itemgetter(0)),
-        Column("difference", "difference", partial(interval, sign=True), span=True,
-               get=lambda row: Span(row[1].difference, row[1].low, row[1].high)),
-        Column("detectable", "detectable", partial(significant, digits=2),
-               get=lambda row: row[1].detectable),
-        Column("verdict", "verdict", get=lambda row: row[1].verdict),
-        Column("remark", "remark",
-               get=lambda row: INSIDE if row[1].verdict == "same" and row[1].real else ""),
+        Column("contrast", "contrast"),
+        Column("family", "family"),
+        Column("difference", "difference", partial(interval, sign=True), span=True),
+        Column("detectable", "detectable", partial(significant, digits=2)),
+        Column("verdict", "verdict"),
+        Column("remark", "remark"),
+    ]
+    rows = [
+        (c.variant, family, gap_of(c), c.detectable, c.verdict,
+         INSIDE if c.verdict == "same" and c.real else "")
+        for family, found in view.results.declared.items()
+        for c in found
     ]  # fmt: skip
     caption = (
         f"{view.study.name}: contrasts in {view.metric}; a family's intervals cover together with "
         f"{view.coverage}. A comparison with {quoted(view.baseline.name)} has the interval of the "
         "main table, unless it is alone in its family, as a primary question."
     )
-    return table_of(rows, "contrasts", caption, columns)
+    return table("contrasts", caption, columns, rows)
 
 
 def _step(v: VariantView) -> Span | str | None:
@@ -234,7 +230,7 @@ def quality(view: StudyView) -> Table:
         "these seeds detect with probability 0.8, and the smallest margin within which they show "
         "equality as often."
     )
-    return _of_variants(view, "quality", caption, columns)
+    return of_variants(view, "quality", caption, columns)
 
 
 def _spent_columns(view: StudyView) -> list[Column]:
@@ -266,12 +262,11 @@ def speed(view: StudyView) -> Table:
         replace(bytes_column(arms, "train_peak"), title="peak memory"),
         Column("saved_per_clip", "saved for backward, per clip", scaled(unit), unit.name,
                get=attrgetter("saved_per_clip")),
-        Column("saved_ratio", "relative", times,
-               get=lambda v: v.saved_per_clip / base.saved_per_clip),
+        saved_column(view, "saved_ratio", "relative"),
     ]  # fmt: skip
     caption = f"training speed and memory, also relative to {quoted(base.name)}; "
     caption += f"{view.time_intervals}."
-    return _of_variants(view, "speed", caption, columns)
+    return of_variants(view, "speed", caption, columns)
 
 
 def throughput_columns(relative: str) -> tuple[Column, Column]:
@@ -297,7 +292,7 @@ def cost(view: StudyView) -> Table:
     ]
     caption = "time of one step, all variants measured together; medians with "
     caption += f"{view.time_intervals}."
-    return _of_variants(view, "cost", caption, columns)
+    return of_variants(view, "cost", caption, columns)
 
 
 def memory(view: StudyView) -> Table:
@@ -311,7 +306,7 @@ def memory(view: StudyView) -> Table:
         *predicted_columns(arms, "train_peak", lambda v: v.memory.get("train_peak", NAN)),
         *flops_columns(arms),
     ]
-    return _of_variants(view, "memory", "memory per step, and arithmetic per clip.", columns)
+    return of_variants(view, "memory", "memory per step, and arithmetic per clip.", columns)
 
 
 def runs(v: VariantView) -> str:
@@ -393,8 +388,8 @@ def failures(view: StudyView) -> Table:
         rows.append(("all variants", "cost session", "missing", "not measured yet", ""))
     else:
         for v in view.variants:
-            if v.cost_status != "ok" or (v.arm and v.arm.message):
-                why = "not measured yet" if v.cost_status == "missing" else v.message
+            message = v.arm.message if v.arm else "not measured yet"
+            if v.cost_status != "ok" or message:
                 status = "in part" if v.cost_status == "ok" else v.cost_status
-                rows.append((v.name, "cost session", status, why, ""))
+                rows.append((v.name, "cost session", status, message or "no message", ""))
     return table("failures", f"{view.study.name}: what failed or is missing.", columns, rows)

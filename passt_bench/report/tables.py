@@ -7,7 +7,6 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan
-from operator import itemgetter
 from typing import Any
 
 from passt_bench.report.text import NAN, NOTHING, Span, latex, markdown
@@ -26,7 +25,7 @@ class Column:
     unit: str = ""
     span: bool = False  # whether the values are `Span`
     label: Callable[[str], str] | None = None  # changes a text for display; CSV keeps the original
-    get: Callable[[Any], Any] = itemgetter(0)  # the value of an item, in `table_of`
+    get: Callable[[Any], Any] | None = None  # None: an item has a value per column
 
     @property
     def numeric(self) -> bool:
@@ -103,10 +102,11 @@ def table(
     name: str,
     caption: str,
     columns: Sequence[Column],
-    rows: Sequence[Sequence[Any]],
+    items: Iterable[Any],
     highlight: int | None = None,
 ) -> Table:
-    """A table without blank columns, except the first column."""
+    """A table with a row per item, without blank columns except the first column."""
+    rows = [[c.get(item) if c.get else item[n] for n, c in enumerate(columns)] for item in items]
     indices = [
         i
         for i, column in enumerate(columns)
@@ -114,18 +114,6 @@ def table(
     ]
     shown = tuple(tuple(row[i] for i in indices) for row in rows)
     return Table(name, caption, tuple(columns[i] for i in indices), shown, highlight)
-
-
-def table_of(
-    items: Iterable[Any],
-    name: str,
-    caption: str,
-    columns: Sequence[Column],
-    highlight: int | None = None,
-) -> Table:
-    """A table with a row per item; `Column.get` gets the values."""
-    rows = [[column.get(item) for column in columns] for item in items]
-    return table(name, caption, columns, rows, highlight)
 
 
 def to_rows(table: Table) -> list[dict[str, object]]:

@@ -14,16 +14,21 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from passt_bench.records.search import SearchRecord
-from passt_bench.report.budget_tables import NAME as REACHED
-from passt_bench.report.budget_tables import reached_table
-from passt_bench.report.cost_tables import cost_tables
+from passt_bench.report.cost_tables import page_tables, reached_table
 from passt_bench.report.provenance import answer
 from passt_bench.report.search import search_headline, settings
 from passt_bench.report.sentences import finding, has_budgets
-from passt_bench.report.study_tables import all_tables, name_column, quality, runs, tokens_column
-from passt_bench.report.tables import Column, Table, table_of, to_rows
-from passt_bench.report.text import Span, interval, significant, times
-from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView
+from passt_bench.report.study_tables import (
+    failures,
+    name_column,
+    quality,
+    runs,
+    saved_column,
+    tokens_column,
+)
+from passt_bench.report.tables import Column, Table, table, to_rows
+from passt_bench.report.text import interval, significant, times
+from passt_bench.report.view import TRAIN_STEP, StudyView, gap_of
 
 # Minimum width of the column of names, maximum width of columns of numbers in a narrow terminal,
 # and the width from which a terminal is wide.
@@ -43,8 +48,7 @@ def print_result(
             found = settings(search)
             best = Table(found.name, "", found.columns, found.rows[:_TRIALS])
             print_table(console, best, without=("rate", "seconds", "key"))
-        confirmed = {v.name: v.value for v in view.variants} if view else {}
-        console.print(search_headline(search, confirmed), soft_wrap=False)
+        console.print(search_headline(search, view), soft_wrap=False)
     if view is not None:
         console.print(f"\n{answer(view)}", soft_wrap=False)
 
@@ -61,16 +65,15 @@ def _print_tables(console: Console, view: StudyView) -> None:
         columns = (
             Column("contrast", "contrast", get=lambda c: c.variant),
             Column("difference", f"difference in {view.metric}", partial(interval, sign=True),
-                   get=lambda c: Span(c.difference, c.low, c.high)),
+                   get=gap_of),
             Column("verdict", "verdict", get=finding),
         )  # fmt: skip
-        show(table_of(found, "contrasts", family, columns))
+        show(table("contrasts", family, columns, found))
     if budgets and (reached := reached_table(view)).rows:
         show(reached, caption="the cost of equal quality, divided by the baseline's")
-    if failed := all_tables(view).get("failures"):
-        status = [column.name for column in failed.columns].index("status")
-        rows = tuple(row for row in failed.rows if row[status] != "missing")
-        show(replace(failed, rows=rows)) if rows else None
+    failed = failures(view)
+    if rows := tuple(row for row in failed.rows if row[2] != "missing"):
+        show(replace(failed, rows=rows))
 
 
 def result_json(
@@ -80,19 +83,15 @@ def result_json(
 
     Fields of a row are the columns of the table's CSV file; None where there is no value.
     """
-    tables: dict[str, Table] = {}
     record = view.study if view else search
     assert record is not None
-    if search is not None:
-        tables["settings"] = settings(search)
-    if view is not None:
-        tables |= all_tables(view) | cost_tables(view) | {REACHED: reached_table(view)}
-    confirmed = {v.name: v.value for v in view.variants} if view else {}
+    tables = {"settings": settings(search)} if search else {}
+    tables |= page_tables(view) if view else {}
     return {
         "study": record.name,
         "question": record.question,
         "answer": answer(view) if view else "",
-        "search": search_headline(search, confirmed) if search else "",
+        "search": search_headline(search, view) if search else "",
         "metric": record.metric,
         "baseline": record.baseline,
         "page": str(page) if page else None,
@@ -102,10 +101,6 @@ def result_json(
 
 def _verdicts(view: StudyView) -> Table:
     """Quality and cost of each variant; full intervals of costs are on the page."""
-
-    def saved(v: VariantView) -> float:
-        return v.saved_per_clip / view.baseline.saved_per_clip
-
     columns = (
         name_column("variant"),
         Column("value", view.metric, significant,
@@ -114,11 +109,11 @@ def _verdicts(view: StudyView) -> Table:
                get=lambda v: v.difference),
         Column("verdict", "verdict", get=lambda v: v.verdict),
         Column("step", "step", times, get=lambda v: v.cost(TRAIN_STEP).ratio.value),
-        Column("memory", "memory", times, get=saved),
+        saved_column(view, "memory", "memory"),
     )  # fmt: skip
     caption = f"{view.metric}, differences with 95 % intervals"
     caption += f"; {_COSTS}" if view.results.sessions else ""
-    return table_of(view.variants, "verdicts", caption, columns)
+    return table("verdicts", caption, columns, view.variants)
 
 
 def _costs(view: StudyView) -> Table:
@@ -127,10 +122,9 @@ def _costs(view: StudyView) -> Table:
         tokens_column("tokens"),
         Column("speed", "clips/s", significant, get=lambda v: v.speed.value),
         Column("step", "step / baseline", times, get=lambda v: v.cost(TRAIN_STEP).ratio),
-        Column("memory", "memory", times,
-               get=lambda v: v.saved_per_clip / view.baseline.saved_per_clip),
+        saved_column(view, "memory", "memory"),
     )  # fmt: skip
-    return table_of(view.variants, "speed", _COSTS, columns)
+    return table("speed", _COSTS, columns, view.variants)
 
 
 def print_table(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import floor, isfinite, log10
 from typing import NamedTuple
 
@@ -40,8 +39,7 @@ _LATEX = {
 }
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """A value with its 95 % interval; NaN where unknown."""
 
     value: float
@@ -62,6 +60,13 @@ class Span:
     def half(self) -> float:
         """Half width of the interval."""
         return (self.high - self.low) / 2
+
+    def __truediv__(self, number: float) -> Span:
+        return Span(*(x / number for x in self))
+
+    def reciprocal(self, of: float = 1.0) -> Span:
+        """A number divided by it."""
+        return Span(of / self.value, of / self.high, of / self.low)
 
 
 def decimals(span: Span, default: int = 3) -> int:
@@ -116,6 +121,12 @@ def times(ratio: Span | float) -> str:
         return f"{fixed(span.value, places)}×"
     low, high = fixed(span.low, places), fixed(span.high, places)
     return f"{fixed(span.value, places)}× [{low}, {high}]"
+
+
+def cost_share(share: Span) -> str:
+    """A share of a cost, infinite where a target is not reached: ``0.41× [0.35, not reached]``."""
+    value, low, high = (fixed(x, 2) if isfinite(x) else "not reached" for x in share)
+    return f"{value}{'×' * isfinite(share.value)} [{low}, {high}]"
 
 
 def p_value(p: float) -> str:

@@ -25,7 +25,10 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox, IdentityTransform
+
+from passt_bench.report.text import significant
 
 NO_PATCHES = "no patches"
 
@@ -205,6 +208,12 @@ def panel_grid(
     return figure, axes[:panels]
 
 
+def one_panel(height: float) -> tuple[Figure, Axes]:
+    """A figure of that height with one panel."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
 def draw_cross(axes: Axes, x: float, color: str) -> None:
     """Marks on the x axis what has no value."""
     axes.plot(
@@ -217,6 +226,22 @@ def axis_range(low: float, high: float) -> tuple[float, float]:
     """The range of a metric's axis, widened around its middle if it is too narrow."""
     spare = max(0.0, _MIN_SPAN - (high - low)) / 2
     return low - spare, high + spare
+
+
+def limit_quality(axes: Axes, data: pd.DataFrame) -> None:
+    """Ends the y axis a little beyond the values and their intervals."""
+    ends = data[["value", "value_low", "value_high"]]
+    low, high = axis_range(float(np.nanmin(ends)), float(np.nanmax(ends)))
+    axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+
+
+def scale_x(axes: Axes, *, log: bool) -> None:
+    """Makes the x axis logarithmic, with ticks at 1, 2 and 5, or leaves it linear."""
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
 
 
 class _TextRecorder(RendererAgg):

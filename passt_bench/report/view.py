@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
-from typing import Any, Literal
+from typing import Any
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, Comparison, metric_direction
 from passt_bench.analysis.results import Results
@@ -23,8 +23,12 @@ from passt_bench.spec.recipe import ModelSpec, Patchout
 TRAIN_STEP, DEVICE_STEP = "train_step", "train_step_device"
 INSIDE = "real, but inside the margin"
 SPEED_MARGIN = 0.05  # speeds that differ by less count as equal
+NO_VALUE = Span(NAN)
 
-SpeedVerdict = Literal["faster", "slower", "about as fast", "undecided"]
+
+def gap_of(item: Comparison) -> Span:
+    """The difference that a comparison found."""
+    return Span(item.difference, item.low, item.high)
 
 
 @dataclass(frozen=True)
@@ -38,22 +42,17 @@ class Cost:
     def speedup(self) -> Span:
         """How many times as fast as the baseline."""
         ratio = self.ratio
-        if not ratio.known or ratio.value <= 0:
-            return Span(NAN)
-        return Span(1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
+        return ratio.reciprocal() if ratio.known and ratio.value > 0 else NO_VALUE
 
     @property
-    def speed_verdict(self) -> SpeedVerdict:
-        """What the interval of `speedup` shows; equality by an equivalence test."""
+    def speed_verdict(self) -> str:
+        """``faster``, ``slower``, ``about as fast`` (by an equivalence test) or ``undecided``."""
         low, high = self.speedup.low, self.speedup.high
         if low >= 1 - SPEED_MARGIN and high <= 1 + SPEED_MARGIN:
             return "about as fast"
         if low > 1:
             return "faster"
         return "slower" if high < 1 else "undecided"
-
-
-NO_VALUE = Span(NAN)
 
 
 def _span(interval: Interval | None) -> Span:
@@ -117,11 +116,6 @@ class VariantView:
         return mean(run.metrics.get(metric) for run in self.ok_runs)
 
     @property
-    def failures(self) -> dict[str, int]:
-        """Status → number of cells, without those that succeeded."""
-        return {name: count for name, count in self.statuses.items() if name != "ok"}
-
-    @property
     def cells(self) -> str:
         """Numbers of cells by status: ``2 ok 1 diverged``."""
         return " ".join(f"{count} {name}" for name, count in self.statuses.items())
@@ -129,9 +123,7 @@ class VariantView:
     @property
     def difference(self) -> Span:
         """The difference to the baseline."""
-        if self.comparison is None:
-            return Span(NAN)
-        return Span(self.comparison.difference, self.comparison.low, self.comparison.high)
+        return gap_of(self.comparison) if self.comparison else NO_VALUE
 
     @cached_property
     def costs(self) -> Mapping[str, Cost]:
@@ -142,9 +134,8 @@ class VariantView:
         clips = self.baseline_batch / self.batch if other else 1.0
         found = {}
         for phase, seconds in self.arm.phases.items():
-            ratio, scale = _span(self.arm.ratios.get(phase)), 1 if phase == "inference_1" else clips
-            ratio = Span(ratio.value * scale, ratio.low * scale, ratio.high * scale)
-            found[phase] = Cost(_span(seconds), ratio)
+            scale, ratio = 1 if phase == "inference_1" else clips, _span(self.arm.ratios.get(phase))
+            found[phase] = Cost(_span(seconds), Span(*(scale * x for x in ratio)))
         return found
 
     def cost(self, phase: str) -> Cost:
@@ -161,11 +152,6 @@ class VariantView:
     def cost_status(self) -> str:
         """Status of its measurement, ``missing`` if it has none."""
         return self.arm.status if self.arm else "missing"
-
-    @property
-    def message(self) -> str:
-        """Why its measurement failed or is incomplete."""
-        return (self.arm.message if self.arm else None) or "no message"
 
     def measured(self, name: str) -> float:
         """A field of its measurement as a number, e.g. ``flops``; NaN if it was not measured."""
@@ -190,18 +176,12 @@ class VariantView:
     @property
     def speed(self) -> Span:
         """Clips per second in training, without front end and data loading."""
-        seconds = self.cost(TRAIN_STEP).seconds
-        return Span(*(self.batch / s for s in (seconds.value, seconds.high, seconds.low)))
-
-    @property
-    def saved(self) -> float:
-        """Bytes saved for the backward pass of a step."""
-        return self.memory.get("saved_for_backward", NAN)
+        return self.cost(TRAIN_STEP).seconds.reciprocal(self.batch)
 
     @property
     def saved_per_clip(self) -> float:
         """Bytes saved for the backward pass, per clip."""
-        return self.saved / self.batch
+        return self.memory.get("saved_for_backward", NAN) / self.batch
 
 
 @dataclass(frozen=True)
@@ -344,8 +324,7 @@ def study_view(results: Results) -> StudyView:
     """Collects a study's results by variant."""
     means = {mean.variant: Span(mean.value, mean.low, mean.high) for mean in results.means}
     comparisons = {item.variant: item for item in results.comparisons}
-    batch = _batch(results.arms.get(results.study.baseline))
-    variants = []
+    base, variants = results.arms.get(results.study.baseline), []
     for record in results.study.variants:
         cells = [results.records.get(cell.key) for cell in record.cells]
         statuses = Counter(run.status if run else "missing" for run in cells)
@@ -357,14 +336,10 @@ def study_view(results: Results) -> StudyView:
                 comparison=comparisons.get(record.name),
                 runs=tuple(run for run in cells if run is not None),
                 statuses=dict(sorted(statuses.items())),
-                baseline_batch=batch,
+                baseline_batch=float((base and base.batch_size) or NAN),
             )
         )
     return StudyView(results.study, results, tuple(variants))
-
-
-def _batch(arm: ArmRecord | None) -> float:
-    return float(arm.batch_size) if arm and arm.batch_size else NAN
 
 
 def mean(values: Iterable[float | None]) -> float | None:

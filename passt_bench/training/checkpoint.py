@@ -29,18 +29,14 @@ def warn(text: str) -> None:
 
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Writes the state of a training run into a cell's folder and keeps the previous checkpoint."""
-    _write(folder / _UNFINISHED, state)
+    write(folder / _UNFINISHED, state)
     if (folder / LATEST).is_file():
         (folder / LATEST).replace(folder / PREVIOUS)
     (folder / _UNFINISHED).replace(folder / LATEST)
 
 
-def save_best(folder: Path, state: dict[str, Any]) -> None:
-    """Writes the weights of the best epoch so far."""
-    _write(folder / BEST, state)
-
-
-def _write(path: Path, state: dict[str, Any]) -> None:
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Writes a checkpoint whole or not at all."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
     write_atomically(path, buffer.getvalue())

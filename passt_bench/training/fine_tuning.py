@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from itertools import takewhile
 
 from torch import nn
 
@@ -48,7 +49,7 @@ def rate_groups(net: nn.Module, training: TrainingSpec) -> list[tuple[float, lis
         )
     blocks = {name: int(found[1]) for name, _ in named if (found := _BLOCK.search(name))}
     last = max(blocks.values(), default=-1)
-    embedded = {name for name, _ in named[: _first_block(named)]}
+    embedded = {name for name, _ in takewhile(lambda item: item[0] not in blocks, named)}
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in named:
         if name.startswith(heads):
@@ -62,8 +63,3 @@ def rate_groups(net: nn.Module, training: TrainingSpec) -> list[tuple[float, lis
             scale = training.layer_decay ** (last + 1) if name in embedded else 1.0
         groups.setdefault(scale, []).append(parameter)
     return list(groups.items())
-
-
-def _first_block(named: list[tuple[str, nn.Parameter]]) -> int:
-    """The number of parameters before the first block."""
-    return next((n for n, (name, _) in enumerate(named) if _BLOCK.search(name)), 0)

@@ -216,7 +216,7 @@ class Training:
     def save_best(self) -> None:
         """Keeps the weights of the epoch that has just ended."""
         state = {**self._common(), "epoch": self.progress.epoch}
-        checkpoint.save_best(self.task.folder, state)
+        checkpoint.write(self.task.folder / checkpoint.BEST, state)
 
     def _common(self) -> dict[str, Any]:
         task = self.task

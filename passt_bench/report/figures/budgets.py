@@ -8,12 +8,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from passt_bench.analysis.budgets import group_of, relative_seconds, series_names
 from passt_bench.registry import FIGURES
-from passt_bench.report.text import significant, unit_for
-from passt_bench.report.theme import WIDTH, Drawing, axis_range, kind_styles, placeholder
+from passt_bench.report.text import unit_for
+from passt_bench.report.theme import (
+    WIDTH,
+    Drawing,
+    kind_styles,
+    limit_quality,
+    placeholder,
+    scale_x,
+)
 from passt_bench.report.view import StudyView, mean
 
 NAME, TITLE = "quality_against_cost", "Quality against the cost of the training"
@@ -36,8 +42,7 @@ def budgets_data(view: StudyView) -> pd.DataFrame:
         seconds = mean(run.clocks.get("train") for run in v.ok_runs)
         spent, time = v.record.spent, times.get(v.name, float("nan"))
         cost = (spent["flops"], time, seconds, spent["epochs"])
-        value = (v.value.value, v.value.low, v.value.high)
-        rows.append((names[group_of(v.record)], v.kind, v.name, *cost, view.metric, *value))
+        rows.append((names[group_of(v.record)], v.kind, v.name, *cost, view.metric, *v.value))
     columns = ["series", "kind", "variant", "flops", "time", "seconds", "epochs", "metric"]
     data = pd.DataFrame(rows, columns=[*columns, "value", "value_low", "value_high"])
     several = data.groupby("series")["flops"].nunique().max() if len(data) else 0
@@ -58,11 +63,6 @@ def budgets(view: StudyView) -> Drawing:
         "compare points one above the other, at equal quality points side by side. Each point is a "
         "training of its own, whose learning rate falls to zero."
     )
-    return Drawing(NAME, TITLE, caption, data, draw_budgets(data, view.metric))
-
-
-def draw_budgets(data: pd.DataFrame, metric: str) -> Figure:
-    """Draws `budgets_data`."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     unit, styles, handles = unit_for(data["flops"], "FLOP"), kind_styles(data["kind"]), []
     costs = {f"FLOPs of a training ({unit.name})": data["flops"] / unit.size}
@@ -81,17 +81,12 @@ def draw_budgets(data: pd.DataFrame, metric: str) -> Figure:
             _draw_series(axes, own, cost[own.index] * 1.012**number, look)
         handles.append(Line2D([], [], label=str(name), markersize=5, lw=1.4, **look))
     for axes, title in zip(panels, costs, strict=True):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
+        scale_x(axes, log=True)
         axes.set_xlabel(title)
-    ends = data[["value_low", "value_high", "value"]]
-    low, high = axis_range(float(ends.min().min()), float(ends.max().max()))
-    panels[0].set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
-    panels[0].set_ylabel(metric)
+    limit_quality(panels[0], data)
+    panels[0].set_ylabel(view.metric)
     figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)))
-    return figure
+    return Drawing(NAME, TITLE, caption, data, figure)
 
 
 def _draw_series(

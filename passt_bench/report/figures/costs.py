@@ -28,15 +28,13 @@ _WORDS = {
 
 def costs_data(arms: Sequence[VariantView]) -> pd.DataFrame:
     """One row per model and quantity: seconds or bytes per clip."""
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for v in arms:
         for phase in (*_STEP, TRAIN_STEP, *_INFERENCE):
             if phase not in v.costs:
                 continue
             clips = 1.0 if phase == "inference_1" else v.batch
-            seconds = v.costs[phase].seconds
-            values = [part / clips for part in (seconds.value, seconds.low, seconds.high)]
-            rows.append((v.name, phase, *values))
+            rows.append((v.name, phase, *(v.costs[phase].seconds / clips)))
         if isfinite(v.saved_per_clip):
             rows.append((v.name, "saved_for_backward", *[v.saved_per_clip] * 3))
     return pd.DataFrame(rows, columns=["variant", "quantity", "value", "low", "high"])
@@ -55,11 +53,7 @@ def costs(arms: Sequence[VariantView]) -> Drawing:
     unmeasured = [v.name for v in arms if v.cost_status != "ok"]
     if unmeasured:
         caption += f" Without a result: {', '.join(unmeasured)}."
-    return Drawing(NAME, TITLE, caption, data, draw_costs(data, [v.name for v in arms]))
-
-
-def draw_costs(data: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Draws `costs_data`, rows in the order of the names."""
+    names = [v.name for v in arms]
     figure = Figure(figsize=(WIDTH, 0.5 * len(names) + 1.7), layout="constrained")
     step, inference, memory = figure.subplots(1, 3, sharey=True, width_ratios=(1.3, 1, 1))
     places = {name: place for place, name in enumerate(names)}
@@ -81,7 +75,7 @@ def draw_costs(data: pd.DataFrame, names: Sequence[str]) -> Figure:
         for phase, color in _INFERENCE.items()
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
-    return figure
+    return Drawing(NAME, TITLE, caption, data, figure)
 
 
 def _draw_step(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None:

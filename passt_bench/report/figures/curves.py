@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from passt_bench.records.run import cell_name
@@ -81,17 +80,12 @@ def _drawing(view: StudyView, named: tuple[str, str], curve: str, label: str, no
     )
     if (data["status"] != "ok").any():
         caption += " A thin dashed line that ends in a cross is a run that failed."
-    return Drawing(*named, caption, data, draw_curves(data, view.baseline.name, label))
-
-
-def draw_curves(data: pd.DataFrame, baseline: str, label: str) -> Figure:
-    """Draws `curves_data`."""
     variants = list(dict.fromkeys(data["variant"]))
     columns = balanced_columns(len(variants))
     figure, panels = panel_grid(len(variants), columns, 1.75, 0.6, shared=True)
     styles = kind_styles(data["kind"])
     whole = data[data["status"] == "ok"]
-    base = whole[whole["variant"] == baseline]
+    base = whole[whole["variant"] == view.baseline.name]
     for axes, variant in zip(panels, variants, strict=True):
         curves = data[data["variant"] == variant]
         axes.plot(base["epoch"], base["mean"], color="#b9bec7", linewidth=1.3)
@@ -102,7 +96,7 @@ def draw_curves(data: pd.DataFrame, baseline: str, label: str) -> Figure:
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel(label, fontsize=9)
-    return figure
+    return Drawing(*named, caption, data, figure)
 
 
 def _draw_panel(axes: Axes, data: pd.DataFrame, color: str) -> None:

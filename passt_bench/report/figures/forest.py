@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,41 +10,29 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from passt_bench.analysis.compare import Comparison
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import Span, interval, quoted, wrapped
-from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS, WIDTH, Drawing, placeholder
-from passt_bench.report.view import StudyView
+from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS, Drawing, one_panel, placeholder
+from passt_bench.report.view import StudyView, gap_of
 
 NAME, TITLE = "differences", "Differences to the baseline"
 CONTRASTS, CONTRASTS_TITLE = "contrasts", "Contrasts between variants"
 
 
-def forest_data(view: StudyView) -> pd.DataFrame:
-    """One row per variant except the baseline: its difference to it, in the study's order."""
-    rows = []
-    for v in view.others:
-        if (item := v.comparison) is not None:
-            values = (item.difference, item.low, item.high, v.verdict, item.n, item.margin)
-            rows.append((v.name, *values, v.cells))
-    columns = ["variant", "difference", "low", "high", "verdict", "blocks", "margin", "cells"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def contrasts_data(view: StudyView) -> pd.DataFrame:
-    """One row per declared contrast, in the study's order, as `forest_data`."""
-    rows = [
-        (c.variant, c.difference, c.low, c.high, c.verdict, c.n, c.margin, family)
-        for family, found in view.results.declared.items()
-        for c in found
-    ]
-    columns = ["variant", "difference", "low", "high", "verdict", "blocks", "margin", "family"]
+def forest_data(items: Iterable[tuple[Comparison, str, str]], last: str) -> pd.DataFrame:
+    """One row per comparison, with its verdict; ``last`` names what is third of each item."""
+    rows = [(c.variant, *gap_of(c), verdict, c.n, c.margin, end) for c, verdict, end in items]
+    columns = ["variant", "difference", "low", "high", "verdict", "blocks", "margin", last]
     return pd.DataFrame(rows, columns=columns)
 
 
 @FIGURES.register(CONTRASTS, version=1, summary=CONTRASTS_TITLE)
 def contrasts(view: StudyView) -> Drawing:
     """Forest plot of the contrasts that the study declares."""
-    data = contrasts_data(view)
+    declared = view.results.declared.items()
+    found = ((c, c.verdict, family) for family, items in declared for c in items)
+    data = forest_data(found, "family")
     if data.empty or not data["difference"].notna().any():
         return placeholder(CONTRASTS, CONTRASTS_TITLE, "the study declares none.")
     caption = (
@@ -58,7 +47,8 @@ def contrasts(view: StudyView) -> Drawing:
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def forest(view: StudyView) -> Drawing:
     """Forest plot: x is the difference to the baseline with its interval, y the variant."""
-    data = forest_data(view)
+    found = ((v.comparison, v.verdict, v.cells) for v in view.others if v.comparison)
+    data = forest_data(found, "cells")
     if data.empty or not data["difference"].notna().any():
         return placeholder(NAME, TITLE, "nothing can be compared with the baseline yet.")
     side = "Right" if view.better == "greater" else "Left"
@@ -74,7 +64,7 @@ def forest(view: StudyView) -> Drawing:
 
 
 def draw_forest(data: pd.DataFrame, label: str) -> Figure:
-    """Draws `forest_data`, the first variant on top, or `contrasts_data` below its families."""
+    """Draws `forest_data`, the first variant on top, contrasts below their families."""
     names = [wrapped(name, 30) for name in data["variant"]]
     lines = np.array([name.count("\n") + 1 for name in names], dtype=float)
     own = np.maximum(0.26, 0.155 * lines + 0.06)  # inches
@@ -82,8 +72,7 @@ def draw_forest(data: pd.DataFrame, label: str) -> Figure:
     first = (family.ne(family.shift()) & family.ne("")).to_numpy()
     heights = own + 0.28 * first
     centres = np.cumsum(heights) - own / 2
-    figure = Figure(figsize=(WIDTH, heights.sum() + 1.0), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = one_panel(heights.sum() + 1.0)
     margin = float(data["margin"].max())
     axes.axvspan(-margin, margin, color=BAND, zorder=0)
     axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)

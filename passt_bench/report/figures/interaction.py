@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.figure import Figure
 
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import Span, fixed, interval, listed, quoted, wrapped
-from passt_bench.report.theme import WIDTH, Drawing, placeholder
-from passt_bench.report.view import StudyView, declared_pairs
+from passt_bench.report.theme import Drawing, one_panel, placeholder
+from passt_bench.report.view import StudyView, declared_pairs, gap_of
 
 NAME, TITLE = "interaction", "The effect of one factor at each level of the other"
 _MIN_RANGE = 0.02  # minimum end of the color scale, so that small differences stay pale
@@ -37,14 +36,14 @@ def interaction_data(view: StudyView) -> pd.DataFrame:
     crossed = {column for row, column in kept.values() if row != first}
     known = {(v.name, base): v.difference for v in view.others}
     for (variant, other), c in declared_pairs(view).items():
-        known[variant, other] = Span(c.difference, c.low, c.high)
+        known[variant, other] = gap_of(c)
         known[other, variant] = Span(-c.difference, -c.high, -c.low)
     rows, means = [], {v.name: v.value.value for v in view.variants}
     for name, (row, column) in kept.items():
         if column in crossed:
             reference = references[column]
             gap = known.get((name, reference), Span(means[name] - means[reference]))
-            rows.append((row, column, name, means[name], reference, gap.value, gap.low, gap.high))
+            rows.append((row, column, name, means[name], reference, *gap))
     columns = ["row", "column", "variant", "value", "reference", "difference", "low", "high"]
     data = pd.DataFrame(rows, columns=columns)
     declared = (w for family in view.study.contrasts.values() for w in family.values())
@@ -63,7 +62,23 @@ def interaction(view: StudyView) -> Drawing:
         "color is the difference: teal above zero, brown below. If the effect does not depend on "
         f"the other factor, a row has one color. {_tests(view, data)}"
     )
-    return Drawing(NAME, TITLE, caption, data, draw_interaction(data))
+    rows, columns = (list(dict.fromkeys(data[name])) for name in ("row", "column"))
+    texts = [_cell(row, len(columns) <= _MAX_WRITTEN) for row in data.to_dict("records")]
+    places = data.assign(text=texts).set_index(["row", "column"]).unstack("column")
+    difference, text = (places[name].loc[rows, columns] for name in ("difference", "text"))
+    limit = np.nanmax([_MIN_RANGE, *np.abs(difference.to_numpy()).flat])
+    figure, axes = one_panel(0.66 * len(rows) + 0.7)
+    seaborn.heatmap(
+        difference, annot=text.fillna(""), fmt="", annot_kws={"fontsize": 8}, cmap="BrBG",
+        vmin=-limit, vmax=limit, linewidths=1.5, ax=axes,
+        xticklabels=[wrapped(name, 22, 2) or "alone" for name in columns],
+        yticklabels=[wrapped(name, 24, 3) for name in rows],
+        cbar_kws={"label": "difference", "pad": 0.02, "aspect": 12},
+    )  # fmt: skip
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.tick_params("y", rotation=0)
+    axes.set(xlabel=None, ylabel=None)
+    return Drawing(NAME, TITLE, caption, data, figure)
 
 
 def _tests(view: StudyView, data: pd.DataFrame) -> str:
@@ -75,32 +90,9 @@ def _tests(view: StudyView, data: pd.DataFrame) -> str:
             own = data["variant"].map(weights).fillna(0.0)
             sums = [own.groupby(data[factor]).sum().abs().max() for factor in ("row", "column")]
             if weights and {*weights} <= {*data["variant"]} and max(sums) < 1e-9:
-                gap = interval(Span(item.difference, item.low, item.high), sign=True)
-                found.append(f"{quoted(item.variant)} {gap}")
+                found.append(f"{quoted(item.variant)} {interval(gap_of(item), sign=True)}")
     tests = f"declared contrasts test: {listed(found)}." if found else "no declared contrast tests."
     return f"Whether it does, {tests}"
-
-
-def draw_interaction(data: pd.DataFrame) -> Figure:
-    """Draws `interaction_data`."""
-    rows, columns = (list(dict.fromkeys(data[name])) for name in ("row", "column"))
-    texts = [_cell(row, len(columns) <= _MAX_WRITTEN) for row in data.to_dict("records")]
-    places = data.assign(text=texts).set_index(["row", "column"]).unstack("column")
-    difference, text = (places[name].loc[rows, columns] for name in ("difference", "text"))
-    limit = np.nanmax([_MIN_RANGE, *np.abs(difference.to_numpy()).flat])
-    figure = Figure(figsize=(WIDTH, 0.66 * len(rows) + 0.7), layout="constrained")
-    axes = figure.subplots()
-    seaborn.heatmap(
-        difference, annot=text.fillna(""), fmt="", annot_kws={"fontsize": 8}, cmap="BrBG",
-        vmin=-limit, vmax=limit, linewidths=1.5, ax=axes,
-        xticklabels=[wrapped(name, 22, 2) or "alone" for name in columns],
-        yticklabels=[wrapped(name, 24, 3) for name in rows],
-        cbar_kws={"label": "difference", "pad": 0.02, "aspect": 12},
-    )  # fmt: skip
-    axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    axes.tick_params("y", rotation=0)
-    axes.set(xlabel=None, ylabel=None)
-    return figure
 
 
 def _cell(row: Mapping[Any, Any], written: bool) -> str:

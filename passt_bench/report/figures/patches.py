@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from passt_bench.records.run import Picture
 from passt_bench.registry import FIGURES
@@ -69,22 +68,18 @@ def patches(view: StudyView) -> Drawing:
     )
     if data["more"].any():
         caption += " Variants that kept the same patches share a panel; the data name all of them."
-    return Drawing(NAME, TITLE, caption, data, draw_patches(data, pictures(view)))
-
-
-def draw_patches(data: pd.DataFrame, pictures: dict[str, Picture]) -> Figure:
-    """Draws `patches_data` on its log-mels."""
-    mels, frames = np.shape(next(iter(pictures.values())).logmel)
+    by_variant = pictures(view)
+    mels, frames = np.shape(next(iter(by_variant.values())).logmel)
     columns = balanced_columns(len(data), 5 if frames <= 2 * mels else 3)
     height = min(max(WIDTH / columns * 0.9 * mels / frames, 0.9), 1.75)
     figure, panels = panel_grid(len(data), columns, height + 0.62, 0.1)
     styles = kind_styles(data["kind"])
     for axes, row in zip(panels, data.to_dict("records"), strict=True):
-        _draw_panel(axes, pictures[row["variant"]], styles[row["kind"]].color)
+        _draw_panel(axes, by_variant[row["variant"]], styles[row["kind"]].color)
         more = f"\nand {row['more']} more" if row["more"] else ""
         title = wrapped(row["variant"], 120 // columns - 2, 2 if more else 3)
         axes.set_title(f"{title}{more}\n{row['kept']} of {row['of']} patches", fontsize=8)
-    return figure
+    return Drawing(NAME, TITLE, caption, data, figure)
 
 
 def covered(picture: Picture) -> np.ndarray:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isfinite
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.typing import LineStyleType
 
@@ -18,10 +16,10 @@ from passt_bench.report.theme import (
     INK,
     Drawing,
     Style,
-    axis_range,
     draw_cross,
     kind_handles,
     kind_styles,
+    limit_quality,
     panel_grid,
     placeholder,
 )
@@ -56,8 +54,7 @@ def rates_data(view: StudyView) -> pd.DataFrame:
         group = f"{grid[0]} × {grid[1]} patches ({members[0].name})"
         for v in members:
             setting = (v.kind, _scope(v.record.recipe.patchout), v.rate, v.record.tokens)
-            value = (v.value.value, v.value.low, v.value.high)
-            rows.append((group, v.name, *setting, view.metric, *value))
+            rows.append((group, v.name, *setting, view.metric, *v.value))
     columns = ["group", "variant", "kind", "scope", "rate", "tokens", "metric"]
     return pd.DataFrame(rows, columns=[*columns, "value", "value_low", "value_high"])
 
@@ -78,19 +75,6 @@ def rates(view: StudyView) -> Drawing:
     )
     if data["value"].isna().any():
         caption += " A cross on the axis is a variant without a result."
-    return Drawing(NAME, TITLE, caption, data, draw_rates(data, view.metric))
-
-
-def _scope(setting: Patchout) -> str:
-    """``batch`` or ``sample``, and the schedule if not constant; empty without patchout."""
-    if setting.kind == "none":
-        return ""
-    constant = setting.schedule == "constant"
-    return setting.scope if constant else f"{setting.scope}, {setting.schedule}"
-
-
-def draw_rates(data: pd.DataFrame, metric: str) -> Figure:
-    """Draws `rates_data`."""
     groups = list(dict.fromkeys(data["group"]))
     columns = min(2, len(groups))
     figure, panels = panel_grid(len(groups), columns, 3.1, 1.0, shared=True)
@@ -99,11 +83,9 @@ def draw_rates(data: pd.DataFrame, metric: str) -> Figure:
         _draw_panel(axes, data[data["group"] == group], styles)
         axes.set_title(wrapped(group, 100 // columns - 8, 2))
         axes.set_xlabel("share of patches dropped")
-        axes.set_ylabel(metric)
+        axes.set_ylabel(view.metric)
         axes.label_outer()
-    ends = data[["value", "value_low", "value_high"]]
-    low, high = axis_range(float(np.nanmin(ends)), float(np.nanmax(ends)))
-    panels[0].set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+    limit_quality(panels[0], data)
     handles = kind_handles(data["kind"], styles)
     if data["value"].isna().any():
         handles.append(Line2D([], [], color=INK, marker="x", linestyle="none", label="no result"))
@@ -111,7 +93,15 @@ def draw_rates(data: pd.DataFrame, metric: str) -> Figure:
         if data["scope"].str.contains(word).any():
             handles.append(Line2D([], [], color=INK, linestyle=style, label=label))
     figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)))
-    return figure
+    return Drawing(NAME, TITLE, caption, data, figure)
+
+
+def _scope(setting: Patchout) -> str:
+    """``batch`` or ``sample``, and the schedule if not constant; empty without patchout."""
+    if setting.kind == "none":
+        return ""
+    constant = setting.schedule == "constant"
+    return setting.scope if constant else f"{setting.scope}, {setting.schedule}"
 
 
 def _draw_panel(axes: Axes, data: pd.DataFrame, styles: dict[str, Style]) -> None:

@@ -6,7 +6,6 @@ from math import isfinite
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from passt_bench.registry import FIGURES
@@ -44,9 +43,8 @@ def scaling_data(view: StudyView) -> pd.DataFrame:
         known |= {name: Span(value, value, value) for name, value in v.memory.items()}
         for quantity in _PANELS:
             if quantity in known:
-                span = known[quantity]
                 variant = (v.name, v.kind, v.record.tokens, v.batch)
-                rows.append((*variant, quantity, span.value, span.low, span.high))
+                rows.append((*variant, quantity, *known[quantity]))
     columns = ["variant", "kind", "tokens", "batch", "quantity", "value", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -70,11 +68,6 @@ def scaling(view: StudyView) -> Drawing:
     )
     if (data["tokens"] == 0).any():
         caption += " A dotted line is a model without tokens."
-    return Drawing(NAME, TITLE, caption, data, draw_scaling(data))
-
-
-def draw_scaling(data: pd.DataFrame) -> Figure:
-    """Draws `scaling_data`, one panel per quantity."""
     present = [quantity for quantity in _PANELS if (data["quantity"] == quantity).any()]
     figure, panels = panel_grid(len(present), min(2, len(present)), 2.7, 0.7)
     styles = kind_styles(data["kind"])
@@ -87,7 +80,7 @@ def draw_scaling(data: pd.DataFrame) -> Figure:
             linestyle=":" if dotted else "none", marker="" if dotted else handle.get_marker()
         )
     figure.legend(handles=handles, loc="outside upper left", ncols=min(7, len(handles)))
-    return figure
+    return Drawing(NAME, TITLE, caption, data, figure)
 
 
 def _draw_panel(axes: Axes, data: pd.DataFrame, quantity: str, styles: dict[str, Style]) -> None:
@@ -122,9 +115,8 @@ def sweep_data(view: StudyView) -> pd.DataFrame:
     for v in view.variants:
         patchout = v.record.recipe.patchout.kind
         line = v.record.recipe.model.name + (f", {patchout}" if patchout != "none" else "")
-        seconds = v.cost(TRAIN_STEP).seconds
-        spans = [part / v.batch for part in (seconds.value, seconds.low, seconds.high)]
-        rows.append((v.name, line, setting_of(view)[1](v), *spans))
+        seconds = v.cost(TRAIN_STEP).seconds / v.batch
+        rows.append((v.name, line, setting_of(view)[1](v), *seconds))
     return pd.DataFrame(rows, columns=["variant", "line", "x", "value", "low", "high"])
 
 

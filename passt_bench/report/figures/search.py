@@ -6,7 +6,6 @@ from math import isnan
 
 import pandas as pd
 import seaborn
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -15,12 +14,12 @@ from passt_bench.report.text import NAN, counted
 from passt_bench.report.theme import (
     INK,
     MUTED,
-    WIDTH,
     Drawing,
     draw_cross,
     figure_style,
     kind_handles,
     kind_styles,
+    one_panel,
     placeholder,
 )
 
@@ -59,13 +58,7 @@ def history(search: SearchRecord) -> Drawing:
     )
     if (data["status"] != "ok").any():
         caption += " A cross on the axis is a trial that failed."
-    return Drawing(name, title, caption, data, draw_history(data, search.metric))
-
-
-def draw_history(data: pd.DataFrame, metric: str) -> Figure:
-    """Draws `history_data`."""
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = one_panel(3.6)
     styles = kind_styles(data["kind"])
     done = data[data["best"].notna()]
     axes.step(done["trial"], done["best"], where="post", color=INK, linewidth=1.2)
@@ -80,7 +73,7 @@ def draw_history(data: pd.DataFrame, metric: str) -> Figure:
             markersize=4 if hollow else 6, fillstyle="none" if hollow else "full",
         )  # fmt: skip
     axes.set_xlabel("trial")
-    axes.set_ylabel(f"{metric} on the validation split")
+    axes.set_ylabel(f"{search.metric} on the validation split")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles: list[Line2D] = [*kind_handles(data["kind"], styles)]
     for handle in handles:
@@ -93,7 +86,7 @@ def draw_history(data: pd.DataFrame, metric: str) -> Figure:
     if (data["status"] != "ok").any():
         handles.append(Line2D([], [], color=MUTED, marker="x", ls="none", label="failed"))
     figure.legend(handles=handles, loc="outside upper left", ncols=8)
-    return figure
+    return Drawing(name, title, caption, data, figure)
 
 
 def landscape_data(search: SearchRecord) -> pd.DataFrame:
@@ -114,13 +107,7 @@ def landscape(search: SearchRecord) -> Drawing:
         f"per kind; with {counted(len(search.seeds), 'seed')}, small differences are noise."
     )
     data = landscape_data(search)
-    return Drawing(name, title, caption, data, draw_landscape(data, search.metric))
-
-
-def draw_landscape(data: pd.DataFrame, metric: str) -> Figure:
-    """Draws `landscape_data`."""
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = one_panel(3.6)
     styles = kind_styles(data["kind"])
     look = {
         "x": "tokens", "y": "value", "hue": "kind", "legend": False, "ax": axes,
@@ -135,10 +122,10 @@ def draw_landscape(data: pd.DataFrame, metric: str) -> Figure:
     for row in data[data["value"].isna()].to_dict("records"):
         draw_cross(axes, row["tokens"], styles[row["kind"]].color)
     axes.set_xlabel("tokens kept in training")
-    axes.set_ylabel(f"{metric} on the validation split")
+    axes.set_ylabel(f"{search.metric} on the validation split")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(handles=kind_handles(data["kind"], styles), loc="outside upper left", ncols=7)
-    return figure
+    return Drawing(name, title, caption, data, figure)
 
 
 def influence_data(search: SearchRecord) -> pd.DataFrame:
@@ -157,17 +144,11 @@ def influence(search: SearchRecord) -> Drawing:
         "explains by itself (fANOVA: a random forest on all configurations; shares add up to 1)."
     )
     data = influence_data(search)
-    return Drawing(name, title, caption, data, draw_influence(data))
-
-
-def draw_influence(data: pd.DataFrame) -> Figure:
-    """Draws `influence_data`."""
-    figure = Figure(figsize=(WIDTH, 0.7 + 0.42 * len(data)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = one_panel(0.7 + 0.42 * len(data))
     color = kind_styles([])["unstructured"].color
     seaborn.barplot(data, x="importance", y="parameter", color=color, saturation=1, ax=axes)
     for bars in axes.containers:
         axes.bar_label(bars, fmt="%.2f", padding=4)  # type: ignore[arg-type]
     axes.set(xlim=(0, 1.08), ylabel=None)
     axes.grid(visible=False, axis="y")
-    return figure
+    return Drawing(name, title, caption, data, figure)

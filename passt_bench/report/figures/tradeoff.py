@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from passt_bench.registry import FIGURES
@@ -19,15 +18,16 @@ from passt_bench.report.theme import (
     BAND,
     INK,
     MUTED,
-    WIDTH,
     Drawing,
     Label,
     axis_range,
     freeze_layout,
     kind_handles,
     kind_styles,
+    one_panel,
     place_labels,
     placeholder,
+    scale_x,
 )
 from passt_bench.report.view import StudyView
 
@@ -75,33 +75,28 @@ def tradeoff(view: StudyView) -> Drawing:
     unmeasured = list(data.loc[~measured, "variant"])
     if unmeasured:
         caption += f" Not drawn, without a measured step time: {listed(map(quoted, unmeasured))}."
-    return Drawing(NAME, TITLE, caption, data, draw_tradeoff(data, view.metric))
-
-
-def draw_tradeoff(data: pd.DataFrame, metric: str) -> Figure:
-    """Draws `tradeoff_data`; names that do not fit beside their points are listed by number."""
-    shown = data[data["clips_per_second"].notna()].reset_index(drop=True)
+    shown = data[measured].reset_index(drop=True)
+    figure, complete = Figure(), False
     if len(shown) <= _MAX_LABELS:
-        names = [wrapped(name, 26) for name in shown["variant"]]
-        figure, complete = _draw(shown, metric, names, {})
-        if complete:
-            return figure
-    names = [wrapped(name, 32, 2).replace("\n", "\n    ") for name in shown["variant"]]
-    numbers = [str(i + 1) for i in range(len(names))]
-    figure, _ = _draw(shown, metric, numbers, dict(zip(numbers, names, strict=True)))
-    return figure
+        labels = [wrapped(name, 26) for name in shown["variant"]]
+        figure, complete = _draw(shown, view.metric, labels, {})
+    if not complete:  # what does not fit beside its point is listed by number
+        names = [wrapped(name, 32, 2).replace("\n", "\n    ") for name in shown["variant"]]
+        key = {str(number): name for number, name in enumerate(names, 1)}
+        figure, _ = _draw(shown, view.metric, list(key), key)
+    return Drawing(NAME, TITLE, caption, data, figure)
 
 
 def _draw(
     shown: pd.DataFrame, metric: str, labels: list[str], key: dict[str, str]
 ) -> tuple[Figure, bool]:
     """The figure, and whether every label has a place; ``key`` lists the variants by number."""
-    figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = one_panel(5.6)
     axes.set_xlabel("training speed (clips/s)")
     axes.set_ylabel(metric)
     shown = shown.assign(y=_scale_quality(axes, shown), area=areas(shown))
-    _scale_speed(axes, shown["clips_per_second"])
+    axes.margins(x=0.13)
+    scale_x(axes, log=shown["clips_per_second"].max() / shown["clips_per_second"].min() > 6)
     lost = shown["value"].isna()
     x, y = shown["clips_per_second"][lost], shown["y"][lost]
     axes.scatter(x, y, marker="x", color=INK, s=36)
@@ -134,16 +129,6 @@ def _scale_quality(axes: Axes, shown: pd.DataFrame) -> pd.Series[float]:
         bottom = edge
     axes.set_ylim(bottom, high + 0.14 * (high - low))
     return shown["value"].fillna((bottom + edge) / 2)
-
-
-def _scale_speed(axes: Axes, speeds: pd.Series[float]) -> None:
-    """Sets the speed axis, logarithmic if speeds differ more than sixfold."""
-    axes.margins(x=0.13)
-    if speeds.max() / speeds.min() > 6:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
 
 
 def _draw_points(axes: Axes, shown: pd.DataFrame) -> None:

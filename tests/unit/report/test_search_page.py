@@ -3,6 +3,8 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pandas as pd
 import pytest
@@ -22,6 +24,7 @@ from passt_bench.report.figures.search import (
 from passt_bench.report.search import describe, search_headline, settings
 from passt_bench.report.text import Span
 from passt_bench.report.theme import figure_style, overlaps
+from passt_bench.report.view import StudyView
 from passt_bench.spec import Patchout
 
 KEPT = Path(__file__).parents[3] / "reports" / "search-quick"
@@ -72,7 +75,8 @@ def test_the_headline_has_the_number_of_trials_and_the_best() -> None:
         "(mAP 0.900 on the validation split, the best of 2 and so too high; unconfirmed)."
     )
     known = replace(of(FIRST, better), confirmed=("time",))
-    said = search_headline(known, {"time": Span(0.8, 0.7, 0.9)})
+    variant = SimpleNamespace(name="time", value=Span(0.8, 0.7, 0.9))
+    said = search_headline(known, cast(StudyView, SimpleNamespace(variants=[variant])))
     assert said.endswith("split; 0.80 [0.70, 0.90] on the test split with fresh seeds).")
 
 

@@ -8,7 +8,7 @@ from passt_bench.analysis.budgets import Reached
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.records.store import Store
-from passt_bench.report.budget_tables import reached_sentence, reached_table
+from passt_bench.report.cost_tables import reached_table
 from passt_bench.report.provenance import conditions
 from passt_bench.report.sentences import (
     answers,
@@ -16,6 +16,7 @@ from passt_bench.report.sentences import (
     fastest_without_loss,
     headline,
     power_sentence,
+    reached_sentence,
     speed,
 )
 from passt_bench.report.study_tables import verdicts
@@ -30,7 +31,7 @@ def comparison(
 ) -> Comparison:
     value, low, high = gap
     return Comparison(
-        variant="time .5", baseline="none", metric="mAP", n=3, value=0.8, difference=value,
+        variant="time .5", baseline="none", n=3, difference=value,
         low=low, high=high, verdict=verdict, margin=0.02, detectable=0.0312, smallest_margin=0.015,
         blocks_needed=needed, method="m",
     )  # fmt: skip

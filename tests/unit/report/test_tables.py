@@ -8,12 +8,12 @@ import pytest
 
 from passt_bench.analysis.results import load_results
 from passt_bench.records.store import Store, read_search
+from passt_bench.report.cost_tables import page_tables
 from passt_bench.report.figures.forest import contrasts as drawn_contrasts
 from passt_bench.report.figures.forest import forest
 from passt_bench.report.provenance import study_facts
 from passt_bench.report.search import settings
 from passt_bench.report.study_tables import (
-    all_tables,
     contrasts,
     cost,
     failures,
@@ -168,7 +168,7 @@ def test_occlusion_tests_include_the_score_with_nothing_hidden(quick_view: Study
 @pytest.mark.parametrize("name", ["quick", "esc10-patchout-type", "search-quick"])
 def test_committed_tables_are_reproduced_byte_for_byte(name: str) -> None:
     folder = REPORTS / name
-    made = all_tables(study_view(load_results(name, [Store(folder)])))
+    made = page_tables(study_view(load_results(name, [Store(folder)])))
     if name == "search-quick":
         made["settings"] = settings(read_search(name, folder))
     known = {path.stem: path.read_text() for path in (folder / "tables").glob("*.csv")}
