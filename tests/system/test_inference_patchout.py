@@ -142,7 +142,7 @@ def test_the_command_says_what_was_dropped(one: Path, cnn: Path, cli: Cli, tmp_p
     assert status == 0, said
     text = " ".join(said.split())
     title = "one.safetensors (patchout time:0.5, 10 of 18 tokens kept)"
-    assert f"{title}: 40 clips" in text and " per clip, for reading" in text
+    assert f"{title}: 40 clips" in text and " per clip, for front end" in text
     page = tmp_path / "runs" / "reports" / "evaluations" / "index.html"
     assert f"{title} against one.safetensors" in page.read_text(encoding="utf-8")
     (record,) = Store(tmp_path / "runs").evaluations()

@@ -92,7 +92,7 @@ def _drawing(view: StudyView, named: tuple[str, str], curve: str, label: str, no
         _draw_panel(axes, curves, styles[curves["kind"].iloc[0]].color)
         axes.set_title(wrapped(variant, 120 // columns - 2, 3), fontsize=8)
     if len(whole):
-        panels[0].set_ylim(0, whole["high"].max() * 1.08)
+        panels[0].set_ylim(0, whole["high"].max() * 1.08 or 1.0)  # a metric may be 0 throughout
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel(label, fontsize=9)

@@ -69,7 +69,7 @@ def _paths(node: Any, prefix: str = "") -> list[str]:
 
 
 OTHERS = ("bfloat16", "validation", "stretch", "rising", "checkpoint", "random", "ramp", "weighted",
-          "swa", "streamed", "materialised", "compute", "blocks", "device")  # fmt: skip
+          "swa", "streamed", "materialised", "compute", "blocks", "device", "head")  # fmt: skip
 FREE = ("data.storage", "engine.num_workers", "engine.frontend")
 
 
