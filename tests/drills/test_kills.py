@@ -18,6 +18,8 @@ import psutil
 import pytest
 from small_study import results
 
+from passt_bench.runner.planned_cell import MODEL
+
 HERE = Path(__file__).parent
 POINTS = ("create", "cut", "sync", "rename", "renamed")
 CHILD_BATCH = 5  # moments that one invocation meets
@@ -58,6 +60,10 @@ def _batches(seed: int, each: int) -> list[list[dict[str, Any]]]:
     return batches
 
 
+def _files(runs: Path) -> set[Path]:
+    return {path.relative_to(runs) for path in runs.glob("records/*/*")}
+
+
 def test_the_records_equal_those_of_an_undisturbed_run_and_nothing_else_is_left(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
@@ -83,8 +89,10 @@ def test_the_records_equal_those_of_an_undisturbed_run_and_nothing_else_is_left(
     assert Counter(record["status"] for record in expected.values()) == {
         "ok": 9, "diverged": 3, "error": 3
     }  # fmt: skip
+    files = _files(tmp_path / "undisturbed")
+    assert {path.name for path in files} == {"record.json", MODEL}
     for folder in tmp_path.glob("killed-*"):
         assert results(folder) == expected
-        assert {path.name for path in folder.glob("records/*/*")} == {"record.json"}
+        assert _files(folder) == files
     for process in psutil.process_iter(["cmdline"]):
         assert str(tmp_path) not in " ".join(process.info["cmdline"] or ())
