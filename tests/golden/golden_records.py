@@ -36,6 +36,8 @@ def keys(versions: Versions) -> Iterator[tuple[str, list[str], list[str]]]:
         versions: of components, for cost sessions and studies, which do not hold them.
     """
     for path in sorted(REPORTS.glob("*/records/*/record.json")):
+        if path.parts[-4] == "evaluations":  # their keys also cover the model files
+            continue
         name = path.relative_to(REPORTS).as_posix()
         if b'"kind":"quality"' in path.read_bytes():
             run = read(RunRecord, path)
