@@ -39,6 +39,7 @@ html_show_copyright = False
 html_static_path = ["site.css"]
 html_css_files = ["site.css"]
 default_role = "py:obj"  # docstrings quote names in single backticks
+highlight_language = "text"  # of blocks without a language: commands
 lexers["csv"] = TextLexer()
 myst_heading_anchors = 4
 myst_url_schemes = {"http": None, "https": None, "report": "reports/{{path}}"}
