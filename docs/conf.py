@@ -46,6 +46,8 @@ myst_url_schemes = {"http": None, "https": None, "report": "reports/{{path}}"}
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autodoc_type_aliases = {name: name for name in ("ArrayLike", "Floats")}
 python_maximum_signature_line_length = 120
 
 
@@ -56,7 +58,7 @@ def prepare_page(app: Sphinx, name: str, source: list[str]) -> None:
     if name == "index":
         text += navigation(text)
     if name == "api":
-        text = re.sub(r"^- `([\w.]+)`$", lambda found: documented(found[1]), text, flags=re.M)
+        text = re.sub(r"^- `([\w.]+)`(?:: (.+))?$", documented, text, flags=re.M)
     text = re.sub(r"\[([\w-]+)\.md\](?=\(\1\.md)", lambda found: f"[{titles[found[1]]}]", text)
     text = text.replace("](../reports/", "](report:")
     # Other files of the repository are not on the site; their names stay.
@@ -73,14 +75,14 @@ def navigation(index: str) -> str:
     return "".join(parts)
 
 
-def documented(name: str) -> str:
-    """The directive that shows the docstring of a name."""
-    place, _, own = name.rpartition(".")
-    found = getattr(import_module(place), own)
-    is_class = inspect.isclass(found)
-    members = "   :members:\n" if is_class and not place.endswith(".testing") else ""
-    kind = "class" if is_class else "function" if callable(found) else "data"
-    return f"```{{eval-rst}}\n.. auto{kind}:: {name}\n{members}```\n"
+def documented(entry: re.Match[str]) -> str:
+    """The directive that shows a docstring, and for a class those of its methods, or of some."""
+    place, _, name = entry[1].rpartition(".")
+    found = getattr(import_module(place), name)
+    lines = f".. auto{'class' if inspect.isclass(found) else 'function'}:: {entry[1]}\n"
+    if inspect.isclass(found) and not place.endswith(".testing"):
+        lines += f"   :members: {(entry[2] or '').replace('`', '')}\n"
+    return f"```{{eval-rst}}\n{lines}```\n"
 
 
 def describe_fields(
@@ -107,9 +109,11 @@ def describe_fields(
 
 def shorten_signature(
     app: Sphinx, what: str, name: str, found: Any, options: Any, signature: str, returned: str
-) -> tuple[str, str] | None:
+) -> tuple[str, str]:
     """The fields of a dataclass are listed below it, and not in its signature as well."""
-    return ("", "") if what == "class" and is_dataclass(found) else None
+    if what == "class" and is_dataclass(found):
+        return "", ""
+    return re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature or ""), returned
 
 
 class Page(HTMLParser):
