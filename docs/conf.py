@@ -30,7 +30,6 @@ ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"^- \[(.+?)\]\(([\w-]+)\.md\)", re.M)  # an entry of the navigation
 
 project, author, release = "passt-bench", "The passt-bench authors", __version__
-project_copyright = "Apache-2.0"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = "passt-bench"
@@ -108,12 +107,20 @@ def describe_fields(
 
 
 def shorten_signature(
-    app: Sphinx, what: str, name: str, found: Any, options: Any, signature: str, returned: str
-) -> tuple[str, str]:
-    """The fields of a dataclass are listed below it, and not in its signature as well."""
+    app: Sphinx,
+    what: str,
+    name: str,
+    found: Any,
+    options: Any,
+    signature: str | None,
+    returned: str | None,
+) -> tuple[str, str | None] | None:
+    """Leaves out the fields of a dataclass, which are listed below it, and shortens aliases."""
     if what == "class" and is_dataclass(found):
         return "", ""
-    return re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature or ""), returned
+    if signature is None:
+        return None
+    return re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature), returned
 
 
 class Page(HTMLParser):
