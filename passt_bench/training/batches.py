@@ -140,9 +140,11 @@ class LogMels:
 def epoch_steps(training: TrainingSpec, clips: int) -> int:
     """Steps per epoch over this many training clips: whole batches, at least one.
 
-    An incomplete last batch is dropped.
+    An incomplete last batch is dropped. A recipe may ask for more clips than a validation split has
+    left.
     """
-    return max(1, (training.epoch_clips or training.clips or clips) // training.batch_size)
+    wanted = training.epoch_clips or training.clips or clips
+    return max(1, min(wanted, clips) // training.batch_size)
 
 
 def total_steps(training: TrainingSpec, clips: int) -> int:

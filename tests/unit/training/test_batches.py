@@ -146,8 +146,9 @@ def test_packed_targets_weigh_the_same_in_blocks() -> None:
         (WEIGHTED, 5),
         (replace(WEIGHTED, epoch_clips=None, batch_size=30), 6),  # all but an incomplete batch
         (TrainingSpec(batch_size=50), 4),
+        (TrainingSpec(batch_size=50, clips=250), 4),  # of which a validation split took some
     ],
-    ids=["weighted", "weighted, all clips", "shuffled"],
+    ids=["weighted", "weighted, all clips", "shuffled", "more clips than are left"],
 )
 def test_an_epoch_has_no_clip_twice_and_is_drawn_anew(training: TrainingSpec, steps: int) -> None:
     targets, train, size = _targets(), np.arange(100, 300), training.batch_size
