@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+# Small tensors on several threads cost up to fifteen times the CPU time, spent in waiting for each
+# other, where tests run side by side. PyTorch reads it when it is imported; children inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The process that only hands out files reads this one before it starts those that run them;
 # imports of the package, seconds each time, are therefore in the fixtures.
 if TYPE_CHECKING:
