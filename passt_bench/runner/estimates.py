@@ -16,7 +16,7 @@ from torch import Tensor
 from passt_bench.measure.step_work import StepWork, WorkCounter, count_work, mean_work
 from passt_bench.models import AudioModel, from_recipe, resolve
 from passt_bench.models.frontend import frame_count
-from passt_bench.spec.recipe import InitSpec, Pair, Patchout, Recipe, TrainingSpec
+from passt_bench.spec.recipe import DataSpec, Pair, Patchout, Recipe, TrainingSpec
 from passt_bench.training.batches import total_steps
 from passt_bench.training.engine import ModelStep, check_chunks, loss_of
 from passt_bench.training.loop import stages
@@ -60,15 +60,20 @@ def summarize_model(recipe: Recipe, classes: int) -> ModelSummary:
         InputError: the model, its fields or its patchout do not fit the input, or cannot be
             trained in chunks.
     """
-    # What is counted does not depend on learning rates and the like, which studies vary.
-    training = TrainingSpec(loss=recipe.training.loss, batch_size=recipe.training.batch_size)
-    return _summarize(replace(recipe, training=training, init=InitSpec(), salt=0), classes)
+    if recipe.engine.accumulate > 1:
+        check_chunks(recipe.engine, batch_size(recipe), on_meta(recipe, classes)[0])
+    return _summarize(_counted(recipe, training=TrainingSpec(loss=recipe.training.loss)), classes)
+
+
+def _counted(recipe: Recipe, **more: Any) -> Recipe:
+    """Model and input of a recipe, so that nothing is counted twice for what else studies vary."""
+    data = DataSpec(seconds=recipe.data.seconds)
+    return Recipe(recipe.model, recipe.patchout, recipe.frontend, data, **more)
 
 
 @lru_cache(maxsize=512)
 def _summarize(recipe: Recipe, classes: int) -> ModelSummary:
     net, x, target = on_meta(recipe, classes)
-    check_chunks(recipe.engine, batch_size(recipe), net)
     frames = x.shape[-1]
     grid = net.grid(frames)
     tokens = tokens_full = 0
@@ -132,7 +137,6 @@ def estimate_bytes(recipe: Recipe, classes: int) -> int:
     return process + work.state + work.rise + work.heap
 
 
-@lru_cache(maxsize=512)
 def step_work(recipe: Recipe, classes: int, batch: int) -> StepWork:
     """The work of a training step of ``batch`` clips, eager and without the optimizer.
 
@@ -141,11 +145,16 @@ def step_work(recipe: Recipe, classes: int, batch: int) -> StepWork:
     Raises:
         InputError: the model, its fields or its patchout do not fit the input.
     """
+    engine = replace(recipe.engine, device="cpu", compile="off", graph=False)
+    return _step_work(_counted(recipe, training=recipe.training, engine=engine), classes, batch)
+
+
+@lru_cache(maxsize=512)
+def _step_work(recipe: Recipe, classes: int, batch: int) -> StepWork:
     chunks = recipe.engine.accumulate
     net, x, targets = on_meta(recipe, classes, batch // chunks)
     frames = x.shape[-1]
-    spec = replace(recipe.engine, device="cpu", compile="off", graph=False)
-    step = ModelStep(net, replace(recipe, engine=spec))
+    step = ModelStep(net, recipe)
     grid = net.grid(frames)
     works = []
     for setting in stages(recipe.patchout, grid) if grid else (recipe.patchout,):

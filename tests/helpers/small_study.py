@@ -93,7 +93,7 @@ def killed(folder: Path, epochs: int, seeds: int, half: str = HALF, **options: A
 
 
 ENVIRONMENT = {
-    **os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200", "OMP_NUM_THREADS": "1",
+    **os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200",
     "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true",
 }  # fmt: skip
 

@@ -50,7 +50,6 @@ def warned(task: Task) -> list[str]:
 
 def fresh(width: int = 16) -> torch.nn.Module:
     """The model with the same initial weights each time."""
-    torch.set_num_threads(1)
     size = {"patch": 8, "stride": 8, "heads": 2, "mels": 16, "frames": 32}
     return create_model("passt_micro", 3, width=width, **size)
 

@@ -7,7 +7,17 @@ import pytest
 import small_study
 from tracked_study import write_all
 
+from passt_bench.runner.executor import fork_server
 from passt_bench.runner.tracking import sync
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _complete_fork_server() -> None:
+    """Starts the one that serves all tests; begun by any other module, it lacks what cells import.
+
+    Each cell would then import for seconds.
+    """
+    fork_server()
 
 
 @pytest.fixture(scope="module")

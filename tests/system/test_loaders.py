@@ -84,7 +84,6 @@ def _train(
 
 
 def test_a_training_is_the_same_with_and_without_and_after_a_stop(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
     expected, scores = _train(tmp_path / "0", 0)
     with pytest.raises(KeyboardInterrupt):
         _train(tmp_path / "1", 1, stop=2)
