@@ -25,7 +25,8 @@ PEERS = "examples/peers"
 # A worker takes 1.2 GB.
 SIDE_BY_SIDE = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadfile")
 LONG = ("tests/drills/test_kills.py",)  # the drills that have a longer form
-SOURCES = ("passt_bench", "ablations", "examples", "tests", "noxfile.py")
+SOURCES = ("passt_bench", "ablations", "docs", "examples", "tests", "noxfile.py")
+SITE = "build/docs"
 
 
 def binary(environment: Path, tool: str) -> str:
@@ -36,7 +37,7 @@ def binary(environment: Path, tool: str) -> str:
 def install(
     session: nox.Session,
     environment: Path = ENVIRONMENT,
-    extras: str = "test,lint,types",
+    extras: str = "test,lint,types,docs",
     example: str | None = None,
 ) -> None:
     """Installs the tested versions, unless the environment has those of the project's files.
@@ -175,6 +176,14 @@ def lint(session: nox.Session) -> None:
     """Formatting and lint."""
     run(session, "ruff", "format", "--check", *SOURCES)
     run(session, "ruff", "check", *SOURCES)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site for the browser, in build/docs; warnings are errors."""
+    options = ("-q", "-E", "-W", "--keep-going", "-d", "build/doctrees")
+    run(session, "sphinx-build", *options, "docs", SITE, *session.posargs)
+    session.log("%s", ROOT / SITE / "index.html")
 
 
 @nox.session

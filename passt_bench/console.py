@@ -96,6 +96,7 @@ def stage(console: Console, title: str) -> Iterator[Progress]:
         last = [-LINE_SECONDS / 2]
 
         def line(share: float, text: str) -> None:
+            """Prints the share that is done and what is being done, at most every few seconds."""
             if clock.elapsed - last[0] >= LINE_SECONDS:
                 last[0] = clock.elapsed
                 parts = [f"{100 * min(share, MAX_SHOWN):3.0f} %", text, clock.left(share)]

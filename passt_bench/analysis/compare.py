@@ -301,7 +301,7 @@ def _means(table: pd.DataFrame, metric: str) -> list[VariantMean]:
 
 
 def block_table(study: StudyRecord, cells: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The first of `block_tables`."""
+    """The metric of each variant (rows) with each seed (columns), see `block_tables`."""
     return block_tables(study, cells, metric)[0]
 
 

@@ -28,7 +28,9 @@ from passt_bench.analysis.compare import (
     metric_direction,
 )
 from passt_bench.analysis.frame import cells_of, find_runs
+from passt_bench.analysis.statistics import INTERVAL_FROM
 from passt_bench.intervals import Rounds, round_medians
+from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.files import unpack_json
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import ArmRecord, SessionRecord
@@ -56,6 +58,8 @@ class Results:
     # Of a study of costs, by session: rounds of each restart, and variant → seconds per clip of a
     # training step in each round.
     rounds: Sequence[tuple[Sequence[int], Mapping[str, Sequence[float]]]] = ()
+    # Of a study with too few seeds for intervals: its kept models, compared on the same clips.
+    paired: Sequence[EvaluationRecord] = ()
 
     @property
     def look(self) -> int | None:
@@ -72,7 +76,22 @@ def load_results(name: str, stores: Sequence[Store]) -> Results:
     study = next((s for s in stores if name in s.studies()), stores[0]).study(name)
     sessions = {session.key: session for store in stores[::-1] for session in store.sessions()}
     results = analyze(study, find_runs(study, stores), sessions.values())
-    return results if study.seeds else replace(results, rounds=_rounds(results, stores))
+    if not study.seeds:
+        return replace(results, rounds=_rounds(results, stores))
+    return replace(results, paired=_paired(study, stores))
+
+
+def _paired(study: StudyRecord, stores: Sequence[Store]) -> list[EvaluationRecord]:
+    if len(study.seeds) >= INTERVAL_FROM:
+        return []
+    found = {record.key: record for store in stores[::-1] for record in store.evaluations()}
+    return [
+        record
+        for record in found.values()
+        if record.against is not None
+        and record.fingerprint.digest == study.fingerprint.digest
+        and all(name.startswith(f"{study.name}:") for name in (record.name, record.against.name))
+    ]
 
 
 def _rounds(

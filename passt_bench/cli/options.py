@@ -80,6 +80,7 @@ def number(unit: str, low: float = 0, high: float = math.inf) -> Callable[..., A
     """A check of a numeric option between ``low`` (exclusive) and ``high`` (inclusive)."""
 
     def check(given: typer.CallbackParam, value: float | None) -> float | None:
+        """Returns the value; InputError if it lies outside."""
         if value is not None and not low < value <= high:
             raise InputError(
                 f"must be at most {high:g}" if value > high else f"must be above {low:g}",
@@ -105,6 +106,7 @@ def one_of(*names: str) -> Callable[..., Any]:
     """A check that an option's value is one of some names."""
 
     def check(given: typer.CallbackParam, value: str) -> str:
+        """Returns the value; InputError if it is another name."""
         check_known(value, names, "unknown value", field=given.opts[0])
         return value
 

@@ -173,6 +173,7 @@ def compile_seconds(subject: Subject) -> float:
     """Seconds that compiling takes: those of the first call of all phases minus the second."""
 
     def once() -> float:
+        """Seconds of one call of every phase, until the device has finished."""
         start = time.perf_counter()
         subject.train(1)
         for call in subject.others.values():

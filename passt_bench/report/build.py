@@ -15,7 +15,7 @@ from passt_bench.analysis.results import Results, analyze, load_results
 from passt_bench.errors import InputError, check_known, choose_from
 from passt_bench.records.files import read_bytes, write_atomically
 from passt_bench.records.search import SearchRecord
-from passt_bench.records.store import SEARCHES, STUDIES, Store, read_search, write_document
+from passt_bench.records.store import SEARCHES, STUDIES, Record, Store, read_search, write_document
 from passt_bench.report.files import (
     REPORT_FOLDERS,
     exclusive,
@@ -197,7 +197,7 @@ def _restrict(results: Results, names: Collection[str]) -> Results:
     variants = tuple(v for v in results.study.variants if v.name in names)
     study = replace(results.study, variants=variants)
     part = analyze(study, results.records, results.sessions, results.ended)
-    return replace(part, rounds=results.rounds)
+    return replace(part, rounds=results.rounds, paired=results.paired)
 
 
 def _write_study(
@@ -218,7 +218,8 @@ def _write_study(
     with replacing(folder, written(), reports=reports) as new:
         if results is not None:
             tried = (cell.key for item in results.study.tried for cell in item.cells)
-            wanted = {*results.records, *tried, *(session.key for session in results.sessions)}
+            beside: list[Record] = [*results.sessions, *results.paired]
+            wanted = {*results.records, *tried, *(record.key for record in beside)}
             old = Path(STUDIES, f"{results.study.name}.json")
             if (folder / old).is_file():  # so that the record of a newer version is not replaced
                 write_atomically(new / old, read_bytes(folder / old), sync=False)

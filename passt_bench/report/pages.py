@@ -42,6 +42,7 @@ from passt_bench.report.sentences import (
     fastest_without_loss,
     power_sentence,
     reached_sentence,
+    weights_sentence,
 )
 from passt_bench.report.tables import Table
 from passt_bench.report.text import counted, listed, quoted
@@ -49,6 +50,7 @@ from passt_bench.report.theme import Drawing
 from passt_bench.report.view import SPEED_MARGIN, StudyView, study_view
 
 SUMMARY, PAGE = "summary.json", "index.html"
+FURTHER = (reached_sentence, fastest_without_loss, power_sentence, weights_sentence)
 # The first is also the folder of the page of all evaluations.
 EVALUATIONS, COMPARISONS = "evaluations", "comparisons"
 
@@ -91,6 +93,8 @@ def render(
         context |= _search_part(search, view)
     if view is not None:
         tables |= page_tables(view)
+        if view.results.paired:
+            tables[COMPARISONS] = comparisons_table(view.results.paired)
         drawings["study"] = draw_all(view)
         facts.insert(0, ("", study_facts(view)))
         context |= _study_part(view, tables)
@@ -138,9 +142,7 @@ def _study_part(view: StudyView, tables: Mapping[str, Table]) -> dict[str, Any]:
         "kicker": [f"Study {study.name}", about["dataset"], variants, about["finished"]],
         "main": "verdicts" if study.seeds else "speed",
         "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
-        "further": [reached_sentence(view), fastest_without_loss(view), power_sentence(view)]
-        if study.seeds
-        else [],
+        "further": [text(view) for text in FURTHER] if study.seeds else [],
         "answers": answers(view),
         "baseline_probes": _rows_of(tables.get("probes"), study.baseline),
         "warnings": warnings(sessions),
@@ -197,6 +199,8 @@ def _records(view: StudyView) -> list[tuple[str, str, str, str]]:
         for cell in v.record.cells:
             status = statuses.get(cell.key, "missing")
             found.append((v.name, cell_name(cell.seed, cell.fold), status, cell.key))
+    for record in view.results.paired:
+        found.append((title_of(record), data_of(record), "ok", record.key))
     for session in view.results.sessions:
         found.append(("cost session", counted(len(session.arms), "variant"), "ok", session.key))
     return found

@@ -7,6 +7,7 @@ from math import isfinite, nan
 
 from passt_bench.analysis.budgets import relative_seconds
 from passt_bench.analysis.compare import Comparison
+from passt_bench.analysis.statistics import INTERVAL_FROM
 from passt_bench.report.text import (
     Span,
     cost_share,
@@ -150,6 +151,22 @@ def power_sentence(view: StudyView) -> str | None:
         f"With these seeds even an equal variant is seldom shown to be the same within "
         f"±{view.margin:g}: for four times out of five the margin would have to be "
         f"±{significant(min(known), 2)}."
+    )
+
+
+def weights_sentence(view: StudyView) -> str | None:
+    """How to compare the very models of a study with too few seeds for intervals, else None."""
+    study, others = view.study, [v.name for v in view.answers]
+    if len(study.seeds) >= INTERVAL_FROM or not others or view.results.paired:
+        return None
+    place = ":".join(map(str, (study.seeds[0], *(study.folds or ())[:1])))
+    fold = f" --fold {study.folds[0]}" if study.folds else ""
+    first, second = (f"'{study.name}:{name}:{place}'" for name in (others[0], study.baseline))
+    return (
+        f"With {counted(len(study.seeds), 'seed')} nothing can be said about other trainings. What "
+        f"these very weights differ by on the same clips, this command shows, on this page too: "
+        f"passt-bench evaluate --data {study.fingerprint.dataset}{fold} --checkpoint {first} "
+        f"--against {second}"
     )
 
 

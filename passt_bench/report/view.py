@@ -209,7 +209,7 @@ class StudyView:
 
     @property
     def answers(self) -> tuple[VariantView, ...]:
-        """The variants that answer the question: neither the baseline nor a reference."""
+        """The variants that answer the question, without the baseline and references."""
         return tuple(v for v in self.others if not v.record.reference)
 
     @property

@@ -184,6 +184,7 @@ class _Official(_AveragePrecision):
     absent = "count as 0"
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
+        """As `Metric.compute`, with 0 for each class without a positive."""
         _, present = super().compute(targets, scores)
         per_class = {c: present.get(c, 0.0) for c in range(targets.shape[1])}
         return _mean(per_class, self.needs_negatives)
@@ -239,6 +240,7 @@ class _DPrime(_RocAuc):
     same_classes_as = "AUC"
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
+        """As `Metric.compute`; the value is that of the mean area, not the mean over classes."""
         area, per_class = super().compute(targets, scores)
         halves = {c: _half_a_pair(targets[:, c]) for c in per_class}
         values = {c: _to_d_prime(x, halves[c]) for c, x in per_class.items()}

@@ -47,7 +47,7 @@ Results = dict[str, dict[str, Any]]
 
 
 def printed(section: str) -> list[str]:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
     text = text.split(f"## {section}\n")[1].split("\n## ")[0]
     return re.findall(r"```\w+\n(.*?)```", text, flags=re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""The code blocks and links of the README, and the commands that no test runs as printed."""
+"""The code blocks of the README, and the commands that no test runs as printed."""
 
 from __future__ import annotations
 
@@ -42,9 +42,3 @@ def commands() -> list[str]:
     """The lines of all blocks of commands, without comments."""
     lines = [line for language, text in blocks() if not language for line in text.splitlines()]
     return [re.sub(r"\s+#.*", "", line) for line in lines]
-
-
-def links() -> list[str]:
-    """Targets of links and images of the README, without those on other sites."""
-    targets = re.findall(r"\]\(([^)\s]+)\)", TEXT)
-    return [target for target in targets if "://" not in target]

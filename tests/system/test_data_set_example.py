@@ -1,4 +1,4 @@
-"""The data set that CONTRIBUTING.md adds is opened, found and checked."""
+"""The data set that docs/adding.md adds is opened, found and checked."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from commands import python
 from sounds import sound, write_sound
 
-CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
+ADDING = Path(__file__).parents[2] / "docs" / "adding.md"
 USE = """
 from passt_bench.data import find_folders, open_dataset
 from passt_bench.data.check import check
@@ -22,7 +22,7 @@ assert check(data, lambda share, text: None, decode=True).found == 3
 
 
 def test_what_is_printed_works(tmp_path: Path) -> None:
-    section = CONTRIBUTING.read_text(encoding="utf-8").split("## Add a data set")[1]
+    section = ADDING.read_text(encoding="utf-8").split("## Add a data set")[1]
     printed, checks = re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], flags=re.DOTALL)
     root = tmp_path / "clips"
     for seed, name in enumerate("abc"):

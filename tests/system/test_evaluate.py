@@ -1,6 +1,8 @@
 """Evaluations: what they compute, ask for, refuse, resume and leave behind."""
 
 import functools
+import html
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -319,6 +321,17 @@ def test_a_kept_model_has_the_metric_of_its_run_and_starts_more(cli: Cli, tmp_pa
     assert record.fingerprint.digest == taught.fingerprint.digest
     assert record.metrics["mAP"] == pytest.approx(taught.metrics["mAP"], abs=1e-6)
     assert sorted(load_frame(runs)["kind"]) == ["evaluation", "quality", "quality"]
+
+    page, words = tmp_path / "reports" / "learn" / "index.html", ("--runs", runs, "--reports")
+    command = html.unescape(page.read_text()).split("passt-bench evaluate ")[1].split("</p>")[0]
+    assert "--checkpoint 'learn:time:0' --against 'learn:none:0'" in command
+    status, said = cli("evaluate", *shlex.split(command), *words, tmp_path / "reports")
+    assert status == 0, said
+    assert cli("report", "learn", *words, tmp_path / "reports")[0] == 0
+    text = page.read_text()
+    assert "passt-bench evaluate" not in text and "these weights on these clips" in text
+    (against,) = (r.against for r in Store(page.parent).evaluations() if r.against)
+    assert f"{against.differences['mAP'].value:+.3f}".replace("-", "−") in text
 
     tuned = f'Variant("tuned", {{"init": InitSpec("checkpoint", {str(model)!r})}})'
     scratch, after = run("tune", 1, tuned)
