@@ -23,14 +23,13 @@ from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.budget import step_ratios
 from passt_bench.runner.cells import clear
+from passt_bench.runner.cluster import train_cells
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.executor import (
     check_device,
     disk_bytes,
     fork_server,
     parallel_runs,
-    prepare,
-    train,
 )
 from passt_bench.runner.kept_models import describe_models, kept_models, with_kept_models
 from passt_bench.runner.plan import StudyPlan, missing_cells, plan_request
@@ -80,8 +79,7 @@ def _plan(
     if todo := missing_cells(plan.tuning, store, config.retry):
         check_device(plan)
         console.print(describe_tuning(plan, todo), markup=False)
-        prepare(todo, paths, plan.datasets, console)
-        train(todo, paths, config, console)
+        train_cells(todo, plan.datasets, config, paths, console)
         if missing_cells(plan.tuning, store):
             problem, remedy = "the tuning did not finish", "Run the same command to resume."
             raise plan.study.error(problem, "tune", count_of(len(todo), "run"), remedy)
@@ -178,19 +176,20 @@ def execute_plan(
     store = Store(paths.runs)
     todo = _todo(plan, store, config) if todo is None else todo
     check_device(plan)
-    if todo:
+    if todo and config.dask is None:
         fork_server()  # imports while features are prepared
     write_study(plan, store)
     remove_leftovers(plan, paths, config, todo)
-    prepare(todo, paths, plan.datasets, console)
     with regular_sync(paths.runs, plan.study.name) if config.track and todo else nullcontext():
-        train(todo, paths, config, console)
-    return find_incomplete(plan, store, measure(plan, config, store, console))
+        train_cells(todo, plan.datasets, config, paths, console)
+    sessions = measure(plan, config, store, console)
+    return find_incomplete(plan, store, sessions, config.share_of(plan.cells))
 
 
 def _todo(plan: StudyPlan, store: Store, config: RunConfig) -> list[PlannedCell]:
     """What is to be trained, with the choice of the models that are kept."""
-    todo = missing_cells(plan.cells, store, config.retry, models=config.keep_models is True)
+    cells = config.share_of(plan.cells)
+    todo = missing_cells(cells, store, config.retry, models=config.keep_models is True)
     return with_kept_models(todo, config.keep_models)
 
 
@@ -312,12 +311,17 @@ class Incomplete:
         return [sentence for number, sentence in sentences if number]
 
 
-def find_incomplete(plan: StudyPlan, store: Store, sessions: Sequence[SessionRecord]) -> Incomplete:
-    """Counts what failed or did not finish, from the records of a study and its cost sessions.
+def find_incomplete(
+    plan: StudyPlan,
+    store: Store,
+    sessions: Sequence[SessionRecord],
+    cells: Sequence[PlannedCell] | None = None,
+) -> Incomplete:
+    """Counts what failed or did not finish, of cells (by default all) and of cost sessions.
 
     Without its baseline a study has no sessions.
     """
-    outcomes = [store.outcome(cell.key) for cell in plan.cells]
+    outcomes = [store.outcome(cell.key) for cell in (plan.cells if cells is None else cells)]
     measured = measured_arms(plan.record, sessions) if sessions else {}
     return Incomplete(
         failed=tuple(end.status for end in outcomes if end is not None and end.status != "ok"),

@@ -93,6 +93,15 @@ def number(unit: str, low: float = 0, high: float = math.inf) -> Callable[..., A
     return check
 
 
+def part_of(text: str | None) -> tuple[int, int]:
+    """The numbers in ``K/N``; all is 1/1 (wrong ones raise `InputError`)."""
+    number, _, of = (text or "1/1").partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        remedy = "Write K/N with K from 1 to N, e.g. --part 2/3."
+        raise InputError("not a part", field="--part", value=text, remedy=remedy)
+    return int(number), int(of)
+
+
 def one_of(*names: str) -> Callable[..., Any]:
     """A check that an option's value is one of some names."""
 

@@ -33,6 +33,7 @@ from passt_bench.cli.options import (
     flag,
     load_file,
     option,
+    part_of,
     print_json,
     statuses,
 )
@@ -74,6 +75,13 @@ def run(
     until_decided: Annotated[
         bool, flag("--until-decided", "Run only as many of the study's looks as verdicts take.")
     ] = False,
+    part: Annotated[
+        str | None,
+        option("K/N", "Only this part of the runs, e.g. 2/3; for another folder or machine each."),
+    ] = None,
+    dask: Annotated[
+        str | None, option("ADDRESS", "Train on the workers of this Dask scheduler.")
+    ] = None,
     cost: Annotated[bool, typer.Option(help="Measure time and memory of training steps.")] = True,
     remeasure: Annotated[
         bool, flag("--remeasure", "Measure costs again, even if already measured.")
@@ -96,7 +104,9 @@ def run(
         keep_checkpoints=keep_checkpoints,
         keep_models=keep_models,
         until_decided=until_decided,
-        cost=cost,
+        part=part_of(part),
+        dask=dask,
+        cost=cost and part is None,  # costs are measured once, where the parts come together
         remeasure=remeasure,
         track=track,
     )

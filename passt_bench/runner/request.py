@@ -8,7 +8,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from passt_bench.errors import InputError, check_known
 from passt_bench.processes import default_workers
@@ -19,6 +19,7 @@ from passt_bench.spec.study import Study, override, parse_assignments
 if TYPE_CHECKING:
     from passt_bench.measure.target import PublishedProtocol
 
+T = TypeVar("T")
 DATA_VARIABLE = "PASST_BENCH_DATA"  # a folder whose sub-folders hold data sets
 
 
@@ -51,6 +52,8 @@ class RunConfig:
     # Which trained models are written to the folders of their records, see `with_kept_models`.
     keep_models: bool | None = None
     until_decided: bool = False  # runs one planned look after another, until no verdict is open
+    part: tuple[int, int] = (1, 1)  # of the study's runs: the second of three is (2, 3)
+    dask: str | None = None  # address of a Dask scheduler, whose workers train the runs
     cost: bool = True  # whether costs are measured after training
     remeasure: bool = False  # measures again costs that are already on record
     published: PublishedProtocol | None = None  # also runs the reference code's speed test
@@ -58,6 +61,11 @@ class RunConfig:
     track: bool = True  # whether the runs are logged to MLflow
     # Time limit of a search: a trial starts only if enough time remains to confirm.
     search_minutes: float | None = None
+
+    def share_of(self, cells: Sequence[T]) -> Sequence[T]:
+        """This command's part of a study's cells."""
+        number, of = self.part
+        return cells[number - 1 :: of]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,311 @@
+"""Trains cells, here or on the workers of a Dask cluster, and brings their records home.
+
+Dask carries a cell to a worker and its record back; that a worker joins or is lost, it tells. Which
+worker may have a cell is decided here, because only a trial shows which data a worker has.
+
+On a worker a cell runs in a process of its own, with the worker's data (``PASST_BENCH_DATA``) and
+in its own folder ``runs``, so that a cell that is interrupted there resumes there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import AcquireReturnProxy, Timeout
+from rich.console import Console
+
+from passt_bench import __version__
+from passt_bench.console import stage
+from passt_bench.errors import InputError
+from passt_bench.processes import without_current_folder
+from passt_bench.records.files import to_json, write_atomically
+from passt_bench.records.run import RunRecord, count_of
+from passt_bench.records.store import Store
+from passt_bench.runner.cells import final_outcome
+from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.executor import POLL, prepare, run_cells, train
+from passt_bench.runner.planned_cell import MODEL, PlannedCell, plan_cell
+from passt_bench.runner.request import Paths, RunConfig, data_folders
+from passt_bench.runner.run_status import lock
+from passt_bench.spec.codec import from_json, to_plain, validate
+from passt_bench.spec.recipe import Recipe
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+PACKAGE, RUNS = "passt-bench", Path("runs")
+_CONNECT = 30  # seconds
+Answer = tuple[str, bytes | None]  # the record as JSON, or why there is none; the trained model
+
+
+def train_cells(
+    cells: Sequence[PlannedCell],
+    datasets: Datasets,
+    config: RunConfig,
+    paths: Paths,
+    console: Console,
+) -> None:
+    """Trains cells here, or on a cluster if one is given."""
+    if config.dask is not None:
+        # What is trained again for its model is compared with the record here.
+        away = [cell for cell in cells if not cell.again]
+        train_on_cluster(away, config.dask, paths, config, console)
+        cells = [cell for cell in cells if cell.again]
+    prepare(cells, paths, datasets, console)
+    train(cells, paths, config, console)
+
+
+def train_on_cluster(
+    cells: Sequence[PlannedCell], address: str, paths: Paths, config: RunConfig, console: Console
+) -> None:
+    """Trains cells on the workers at an address until each has a final record.
+
+    A worker that is lost gives its cells to the others. One that has another version of the
+    package gets none, and one without the data none of that data; both are said once. Without any
+    worker it waits.
+
+    Raises:
+        InputError: there is no scheduler, or no worker that is connected can train, and none could.
+    """
+    if not cells:
+        return
+    with (
+        _connect(address) as client,
+        stage(
+            console, f"Training and evaluating {count_of(len(cells), 'run')} on the cluster"
+        ) as up,
+    ):
+        work = _Dispatch(client, cells, paths, config, console)
+        try:
+            while work.step():
+                up(1 - work.left / len(cells), f"{len(cells) - work.left} of {len(cells)} runs")
+                time.sleep(POLL)
+        finally:
+            work.close()
+
+
+@contextmanager
+def _connect(address: str) -> Iterator[Client]:
+    try:
+        from distributed import Client
+        from distributed.comm.addressing import parse_host_port
+    except ImportError:
+        raise InputError(
+            "needs the package distributed",
+            field="--dask",
+            value=address,
+            remedy="Install it: pip install 'passt-bench[dask]'.",
+        ) from None
+    try:
+        if not Path(address).is_file():  # else a scheduler file
+            parse_host_port(address.rpartition("://")[2])
+        where = {"scheduler_file" if Path(address).is_file() else "address": address}
+        client = Client(**where, timeout=_CONNECT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no Dask scheduler answers ({error})",
+            field="--dask",
+            value=address,
+            remedy="Give its address, e.g. tcp://server:8786, or the file that it wrote.",
+        ) from None
+    with client:
+        yield client
+
+
+class _Dispatch:
+    """The cells that wait, those that run, and what is known of the workers."""
+
+    def __init__(
+        self,
+        client: Client,
+        cells: Sequence[PlannedCell],
+        paths: Paths,
+        config: RunConfig,
+        console: Console,
+    ) -> None:
+        self._client, self._paths, self._config, self._console = client, paths, config, console
+        self._store = Store(paths.runs)
+        self._waiting = list(cells)
+        self._running: dict[Future, tuple[PlannedCell, str, AcquireReturnProxy]] = {}
+        self._unfit: dict[str, str] = {}  # worker → why it gets no cells; empty if it does
+        self._without: dict[tuple[str, str], str] = {}  # (worker, data set) → why
+        self._served = False  # whether a worker could train; then others like it may come
+
+    @property
+    def left(self) -> int:
+        """The number of cells without a record."""
+        return len(self._waiting) + len(self._running)
+
+    def step(self) -> bool:
+        """Takes what has ended and hands out what waits; whether anything is left."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        for future, (_, address, _) in list(self._running.items()):
+            if future.done() or address not in workers:
+                self._take(future)
+        for address in workers:
+            if address not in self._unfit:
+                self._unfit[address] = self._check(address)
+        used = Counter(address for _, address, _ in self._running.values())
+        fit = [address for address in workers if not self._unfit[address]]
+        for address in fit:
+            for cell in [c for c in self._waiting if self._has_data(address, c)]:
+                if used[address] < workers[address]["nthreads"] and self._hand(cell, address):
+                    used[address] += 1
+        stuck = [c for c in self._waiting if not any(self._has_data(address, c) for address in fit)]
+        if workers and stuck and not self._running and not self._served:
+            raise self._nobody()
+        return self.left > 0
+
+    def _has_data(self, address: str, cell: PlannedCell) -> bool:
+        """Whether a worker may have the data of a cell: it was not refused there."""
+        return (address, cell.recipe.data.name) not in self._without
+
+    def _nobody(self) -> InputError:
+        reasons = filter(None, (*self._unfit.values(), *self._without.values()))
+        return InputError(
+            f"no worker can train what is left: {'; '.join(dict.fromkeys(reasons))}",
+            field="--dask",
+            value=self._client.scheduler.address,
+            remedy="Start workers that can, and run the same command again; it resumes.",
+        )
+
+    def _check(self, address: str) -> str:
+        """Why a worker gets no cells, from the version that is installed there."""
+        found = self._client.run(version, PACKAGE, workers=[address], on_error="return")[address]
+        if found == __version__:
+            return ""
+        what = "no passt-bench" if isinstance(found, PackageNotFoundError) else f"version {found}"
+        reason = f"{address} has {what}, this command {__version__}"
+        self._say(f"{reason}: it gets no runs.")
+        return reason
+
+    def _hand(self, cell: PlannedCell, address: str) -> bool:
+        """Gives a cell to a worker, unless it has a record or another command runs it."""
+        try:
+            held = lock(self._paths.runs, f"{cell.key}.lock").acquire()
+        except Timeout:
+            return False
+        self._waiting.remove(cell)
+        if final_outcome(cell, self._store) is not None:
+            held.lock.release()
+            return False
+        name = f"{PACKAGE}-{cell.key}-{cell.attempt}-{time.time_ns()}"  # asked anew each time
+        future = self._client.submit(
+            train_cell, _job(cell, self._config), key=name, workers=[address], pure=False
+        )
+        self._running[future] = cell, address, held
+        return True
+
+    def _take(self, future: Future) -> None:
+        """Writes the record that a worker returned; a cell without one waits again."""
+        cell, address, held = self._running.pop(future)
+        with held:
+            if future.status != "finished":  # it was lost with its worker, or could not run
+                if future.status == "error":
+                    self._unfit[address] = f"{address} failed ({future.exception()})"
+                    self._say(f"{self._unfit[address]}: it gets no more runs.")
+                else:
+                    self._served = True
+                future.cancel()
+                self._waiting.append(cell)
+                return
+            text, model = future.result()
+            if not text.startswith("{"):
+                name = cell.recipe.data.name
+                self._without[address, name] = f"{address}: {text}"
+                self._say(f"{address}: {text} It gets no runs of {name}.")
+                self._waiting.append(cell)
+                return
+            self._served = True
+            if model is not None:
+                write_atomically(self._store.folder(cell.key) / MODEL, model)
+            self._store.write(from_json(RunRecord, text))
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, style="yellow", markup=False)
+
+    def close(self) -> None:
+        """Leaves what still runs: its record stays at the worker, for the next command."""
+        for future, (_, _, held) in self._running.items():
+            future.cancel()
+            held.lock.release()
+
+
+def _job(cell: PlannedCell, config: RunConfig) -> str:
+    """What a worker needs, as text, so that nothing of this machine is unpickled there."""
+    fields = ("key", "variant", "seed", "fold", "attempt", "pictured", "keeps_model")
+    limits = ("timeout", "memory", "checkpoint_seconds")
+    recipe = to_plain(cell.recipe)
+    if cell.checkpoint is not None:
+        recipe["init"]["checkpoint"] = str(cell.checkpoint)
+    return json.dumps(
+        {
+            "recipe": recipe,
+            "cell": {name: getattr(cell, name) for name in fields},
+            "limits": {name: getattr(config, name) for name in limits},
+        }
+    )
+
+
+def train_cell(job: str) -> Answer:
+    """Trains a cell in a new process of a worker, which ends with the worker."""
+    command = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
+    with without_current_folder():
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin is not None and child.stdout is not None
+    try:
+        child.stdin.write(f"{job}\n")
+        child.stdin.flush()  # and left open, because its end would end the process
+        text = child.stdout.read().strip()
+    finally:
+        child.kill()
+        status = child.wait()
+    if not text:
+        raise RuntimeError(f"the process of a run ended with exit status {status}")
+    cell = json.loads(job)["cell"]
+    model = Store(RUNS).folder(cell["key"]) / MODEL
+    return text, model.read_bytes() if cell["keeps_model"] and model.is_file() else None
+
+
+def serve() -> None:
+    """Trains the cell that comes on the standard input, and writes its record to the output."""
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_worker, daemon=True).start()
+    output = os.dup(1)
+    os.dup2(2, 1)  # what libraries print is not an answer
+    os.write(output, _train(job).encode())
+
+
+def _end_with_worker() -> None:
+    sys.stdin.read()  # until the worker ends
+    os._exit(1)
+
+
+def _train(job: dict[str, Any]) -> str:
+    """The record of a cell as JSON, or why this worker cannot have one."""
+    paths, own = Paths(RUNS, data_folders(())), job["cell"]
+    datasets = Datasets(paths)
+    try:
+        recipe = validate(Recipe, job["recipe"])
+        cell = plan_cell(own["variant"], recipe, own["seed"], own["fold"], datasets)
+        if cell.key != own["key"]:
+            return "the data or the versions of components differ from those of the command."
+        cell = replace(cell, **own)
+        prepare([cell], paths, datasets, Console(stderr=True))
+    except InputError as error:
+        return " ".join(str(error).split())
+    run_cells([cell], paths, RunConfig(workers=1, **job["limits"]))
+    record = Store(RUNS).run(cell.key)
+    return "" if record is None else to_json(record)
