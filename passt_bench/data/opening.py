@@ -228,8 +228,10 @@ def _compare_chunks(sound: AudioFile, file: soundfile.SoundFile) -> None:
             found = size - end + stated
             raise broken(sound, f"cut off: {stated} bytes expected, {found} found")
         heard = file.frames / file.samplerate
-        seconds = (size - at) / stated * heard if 0 < end <= at <= size and stated else 0
-        if seconds > _MAX_MISSING and file.format != "W64" and _sound_behind(raw, at):
+        raw.seek(0)
+        told = 0 < end <= at <= size and stated and raw.read(4) != b"riff"  # W64, heard to its end
+        seconds = (size - at) / stated * heard if told else 0.0
+        if seconds > _MAX_MISSING and _sound_behind(raw, at):
             problem = f"the header states {heard:.2f} s, but {seconds:.2f} s follow it"
             raise broken(sound, problem)
 
