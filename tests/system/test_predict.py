@@ -273,6 +273,8 @@ def test_a_head_without_names_is_told(model: Path, tmp_path: Path, predict: Pred
         ("--checkpoint m b.wav", "b.wav", None),
         ("--checkpoint m a.wav --hop 0", None, "--hop"),
         ("--checkpoint m a.wav --output .", None, "--output"),
+        ("--checkpoint m a.wav --output a.wav/p.json", "a.wav", "--output"),
+        ("--checkpoint m a.wav --embeddings a.wav/p.npz", "a.wav", "--embeddings"),
         ("--checkpoint m a.wav --labels no.txt", "no.txt", None),
         ("--checkpoint a.wav a.wav", "a.wav", None),
     ],

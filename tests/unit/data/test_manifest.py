@@ -276,6 +276,7 @@ def test_columns_that_count_for_nothing_are_named(tmp_path: Path) -> None:
         (("Blau", "blau"), "classes that look alike: 'Blau' and 'blau'"),
         (("rot", "ro\u200bt"), r"classes that look alike: 'rot' and 'ro\u200bt'"),
         (("dog", "cat", "dog, cat"), "classes that may be lists: 'dog, cat'"),
+        (("dog,cat", "dog, wet"), "classes that may be lists: 'dog,cat'"),
         (("['dog']", "cat"), "classes that may be lists: \"['dog']\""),
         (("Male speech, man speaking", "child's"), None),
     ],
