@@ -28,7 +28,7 @@ from passt_bench.spec.codec import written_as
 
 REMEDIES: dict[str, str] = {
     "missing": "Add the files, or remove their rows from the list.",
-    "broken": "Replace the files, or remove their rows from the list.",
+    "broken": "Replace these files, or rows of the HDF5 file, or remove them from the list.",
     "identical across splits": "Keep it in one split: evaluation must not see what training saw.",
     "listed twice": "Remove all rows but one: what is listed twice counts twice.",
     "identical files": "Remove all but one: duplicates count twice.",
@@ -39,16 +39,6 @@ REMEDIES: dict[str, str] = {
     "digital silence": "Check them: silent, but labeled.",
     "channels that cancel": "Keep one channel of each: mixed to one, hardly anything is left.",
     "not listed": "They were published, but are not listed; report it with your results.",
-}
-# Those that differ for clips that were prepared from other data, and for rows of HDF5 files.
-OF_PREPARED: dict[str, str] = {
-    "broken": "Fix the data that the clips were made from, and prepare them again.",
-    "not listed": "The data that the clips were made from lacked them, see the notes; report it "
-    "with your results.",
-}
-OF_ROWS: dict[str, str] = {
-    "broken": "Write these rows of the HDF5 file again, or remove them.",
-    "listed twice": "Keep one of these rows of the HDF5 files: what is listed twice counts twice.",
 }
 NOTES = ("digital silence", "channels that cancel", "not listed")  # shown, but not a failure
 _FEW = 5  # different lengths that are all listed
@@ -181,8 +171,6 @@ def check(
         **heard,
         "not listed": unlisted,
     }
-    other = OF_PREPARED if table.prepared else {} if table.files is not None else OF_ROWS
-    remedies = REMEDIES | other
     counts = {kind: len(of_kind) for kind, of_kind in names.items()} | {"not listed": count}
     return Checked(
         dataset=fingerprint.dataset,
@@ -198,7 +186,7 @@ def check(
         rates=counted(table.clips["rate"].to_numpy()),
         channels=counted(table.clips["channels"].to_numpy()),
         findings=tuple(
-            Finding(kind, counts[kind], tuple(of_kind), remedies[kind])
+            Finding(kind, counts[kind], tuple(of_kind), REMEDIES[kind])
             for kind, of_kind in names.items()
             if counts[kind]
         ),
