@@ -229,7 +229,7 @@ def test_names_the_broken_row(tmp_path: Path, case: str) -> None:
         (SMALL.replace("split", "part"), "split, fold: neither split nor fold"),
         (SMALL.replace("labels", "fold"), "split, fold: both of split and fold"),
         (SMALL.replace("path,labels,split", "labels,label,split"), "both of labels and label"),
-        (SMALL.replace("split", "split,split").replace("n\n", "n,n\n"), "manifest.csv: split = .*named twice"),
+        (SMALL.replace("split", "split,split").replace("n\n", "n,n\n"), "split = .*named twice"),
         (SMALL.replace("split", "split,,").replace("n\n", "n,,\n"), "2 columns have no name"),
         *(
             (re.sub("$", f",{column}", SMALL, count=1, flags=re.M), f"{column}.*no such column")
