@@ -150,7 +150,8 @@ def check(
         table = replace(table, clips=table.clips.assign(**clips[measured]))
     splits, classes = _splits(table, clips), _classes(dataset, table, clips)
     missing, broken = _missing_and_broken(table, clips)
-    unlisted, count = _unlisted(table, splits, fingerprint.expected or 0)
+    published = max(fingerprint.expected or 0, sum(split.expected for split in splits))
+    unlisted = max(0, published - len(table) - len(table.skipped))
     kinds = {"digital silence": "silent", "channels that cancel": "cancels"}
     heard = {
         kind: [named(table, clip) for clip in np.flatnonzero(clips[column]).tolist()]
@@ -169,9 +170,9 @@ def check(
             if not item.found[at]
         ],
         **heard,
-        "not listed": unlisted,
+        "not listed": [f"{unlisted:,} of {published:,}"] if unlisted else [],
     }
-    counts = {kind: len(of_kind) for kind, of_kind in names.items()} | {"not listed": count}
+    counts = {kind: len(of_kind) for kind, of_kind in names.items()} | {"not listed": unlisted}
     return Checked(
         dataset=fingerprint.dataset,
         digest=fingerprint.digest,
@@ -306,20 +307,6 @@ def _missing_and_broken(table: ClipTable, clips: pd.DataFrame) -> tuple[list[str
     for clip in np.flatnonzero(clips["problem"] != "").tolist():
         broken.append(f"{named(table, clip)} ({clips['problem'][clip]})")
     return missing, broken
-
-
-def _unlisted(table: ClipTable, splits: Sequence[SplitCounts], total: int) -> tuple[list[str], int]:
-    """How many clips were published, or in the source of prepared clips, but are not listed."""
-    names, others = [], total - sum(split.expected for split in splits)
-    for split in splits:
-        code = table.splits.index(split.name)
-        listed = int((table.split == code).sum()) + int((table.skipped["split"] == code).sum())
-        if split.expected > listed:
-            names.append(f"{split.expected - listed:,} of {split.name}")
-            others += split.expected - listed
-    if not names and others > 0:
-        names = [f"{others:,} of all"]
-    return names, max(0, others)
 
 
 def spread_of(seconds: np.ndarray) -> Spread | None:

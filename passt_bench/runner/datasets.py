@@ -45,8 +45,8 @@ class Datasets:
         key = digest([*fields, recipe.metrics, fold])
         if key not in self._checked:
             dataset = self.get(recipe)
-            train, validation, test = hold_out(recipe, fold, dataset)
-            check_labels(recipe, dataset.targets, train)
+            check_labels(recipe, dataset.targets, dataset.split(fold)[0])
+            _, validation, test = hold_out(recipe, fold, dataset)
             alone = recipe.training.checkpoint_selection == "validation"
             scored = [] if alone else [("test", test, recipe.metrics)]
             if validation is not None:
