@@ -148,8 +148,11 @@ def check_new_folder(given: typer.CallbackParam, folder: Path | None) -> Path | 
 
 
 def check_new_file(given: typer.CallbackParam, path: Path | None) -> Path | None:
-    """Refuses a file that cannot be written, because a folder is in its place."""
-    if path is not None and path.is_dir():
+    """Refuses a file that cannot be written, because of what is in its or its folder's place."""
+    if path is None:
+        return None
+    check_new_folder(given, path.parent)
+    if path.is_dir():
         raise InputError(
             "this is a folder, not a file",
             field=given.opts[0],

@@ -62,7 +62,11 @@ def predict(
     ] = "mean",
     embeddings: Annotated[
         Path | None,
-        option("FILE", "Also write what the classifier gets of each window, as NumPy's .npz."),
+        option(
+            "FILE",
+            "Also write what the classifier gets of each window, as NumPy's .npz.",
+            callback=check_new_file,
+        ),
     ] = None,
     device: Device = "cpu",
     labels: Labels = None,

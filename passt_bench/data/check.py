@@ -28,7 +28,7 @@ from passt_bench.spec.codec import written_as
 
 REMEDIES: dict[str, str] = {
     "missing": "Add the files, or remove their rows from the list.",
-    "broken": "Replace the files, or remove their rows from the list.",
+    "broken": "Replace these files, or rows of the HDF5 file, or remove them from the list.",
     "identical across splits": "Keep it in one split: evaluation must not see what training saw.",
     "listed twice": "Remove all rows but one: what is listed twice counts twice.",
     "identical files": "Remove all but one: duplicates count twice.",
@@ -39,16 +39,6 @@ REMEDIES: dict[str, str] = {
     "digital silence": "Check them: silent, but labeled.",
     "channels that cancel": "Keep one channel of each: mixed to one, hardly anything is left.",
     "not listed": "They were published, but are not listed; report it with your results.",
-}
-# Those that differ for clips that were prepared from other data, and for rows of HDF5 files.
-OF_PREPARED: dict[str, str] = {
-    "broken": "Fix the data that the clips were made from, and prepare them again.",
-    "not listed": "The data that the clips were made from lacked them, see the notes; report it "
-    "with your results.",
-}
-OF_ROWS: dict[str, str] = {
-    "broken": "Write these rows of the HDF5 file again, or remove them.",
-    "listed twice": "Keep one of these rows of the HDF5 files: what is listed twice counts twice.",
 }
 NOTES = ("digital silence", "channels that cancel", "not listed")  # shown, but not a failure
 _FEW = 5  # different lengths that are all listed
@@ -160,7 +150,8 @@ def check(
         table = replace(table, clips=table.clips.assign(**clips[measured]))
     splits, classes = _splits(table, clips), _classes(dataset, table, clips)
     missing, broken = _missing_and_broken(table, clips)
-    unlisted, count = _unlisted(table, splits, fingerprint.expected or 0)
+    published = max(fingerprint.expected or 0, sum(split.expected for split in splits))
+    unlisted = max(0, published - len(table) - len(table.skipped))
     kinds = {"digital silence": "silent", "channels that cancel": "cancels"}
     heard = {
         kind: [named(table, clip) for clip in np.flatnonzero(clips[column]).tolist()]
@@ -179,11 +170,9 @@ def check(
             if not item.found[at]
         ],
         **heard,
-        "not listed": unlisted,
+        "not listed": [f"{unlisted:,} of {published:,}"] if unlisted else [],
     }
-    other = OF_PREPARED if table.prepared else {} if table.files is not None else OF_ROWS
-    remedies = REMEDIES | other
-    counts = {kind: len(of_kind) for kind, of_kind in names.items()} | {"not listed": count}
+    counts = {kind: len(of_kind) for kind, of_kind in names.items()} | {"not listed": unlisted}
     return Checked(
         dataset=fingerprint.dataset,
         digest=fingerprint.digest,
@@ -198,7 +187,7 @@ def check(
         rates=counted(table.clips["rate"].to_numpy()),
         channels=counted(table.clips["channels"].to_numpy()),
         findings=tuple(
-            Finding(kind, counts[kind], tuple(of_kind), remedies[kind])
+            Finding(kind, counts[kind], tuple(of_kind), REMEDIES[kind])
             for kind, of_kind in names.items()
             if counts[kind]
         ),
@@ -318,20 +307,6 @@ def _missing_and_broken(table: ClipTable, clips: pd.DataFrame) -> tuple[list[str
     for clip in np.flatnonzero(clips["problem"] != "").tolist():
         broken.append(f"{named(table, clip)} ({clips['problem'][clip]})")
     return missing, broken
-
-
-def _unlisted(table: ClipTable, splits: Sequence[SplitCounts], total: int) -> tuple[list[str], int]:
-    """How many clips were published, or in the source of prepared clips, but are not listed."""
-    names, others = [], total - sum(split.expected for split in splits)
-    for split in splits:
-        code = table.splits.index(split.name)
-        listed = int((table.split == code).sum()) + int((table.skipped["split"] == code).sum())
-        if split.expected > listed:
-            names.append(f"{split.expected - listed:,} of {split.name}")
-            others += split.expected - listed
-    if not names and others > 0:
-        names = [f"{others:,} of all"]
-    return names, max(0, others)
 
 
 def spread_of(seconds: np.ndarray) -> Spread | None:

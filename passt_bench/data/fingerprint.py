@@ -81,7 +81,8 @@ def _alike(classes: Sequence[str]) -> list[str]:
     known, lists = set(classes), []
     for name in classes:
         parts = [part.strip() for part in re.split(r"[,;|/+&]", name)]
-        if set("[]{}") & set(name) or (len(parts) > 1 and known.issuperset(parts)):
+        # A name may have commas, but a blank follows them.
+        if re.search(r"[][{}|;]|\S,\S", name) or (len(parts) > 1 and known.issuperset(parts)):
             lists.append(ascii(name))
     return [*notes, *([f"classes that may be lists: {first_few(lists, lists)}"] if lists else [])]
 

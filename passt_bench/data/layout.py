@@ -356,14 +356,6 @@ def _check_skipped(skipped: pd.DataFrame, incomplete: bool, usable: FolderDatase
 
 def _check_testable(dataset: FolderDataset) -> None:
     """Refuses data without test clips; too few training clips are refused in training."""
-    if len(dataset.folds) == 1:
-        raise InputError(
-            "a single fold leaves nothing to train on",
-            source=dataset.table.root,
-            field="fold",
-            value=dataset.folds,
-            remedy="Give clips of at least two folds.",
-        )
     for fold in dataset.folds or (None,):
         if not len(dataset.split(fold)[1]):
             raise InputError(

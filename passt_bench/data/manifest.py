@@ -45,12 +45,7 @@ class Manifest(DatasetLayout):
             InputError: none was given, or there is none.
         """
         if root is None:
-            raise InputError(
-                "needs a list of the recordings",
-                field="data.name",
-                value="manifest",
-                remedy=f"Give --data manifest=DIR with {MANIFEST} inside, or the CSV file itself.",
-            )
+            return super().folder(root)
         file = root / MANIFEST if root.is_dir() else root
         if not file.is_file():
             raise InputError(

@@ -42,6 +42,11 @@ _CUT = re.compile(
 )
 # A size at most so many bytes below 2 or 4 GiB is a placeholder of a program that wrote to a pipe.
 _PLACEHOLDERS = 4096
+# Mark of a file → head of its chunks, place of the first, multiple that each is padded to.
+_CHUNKS = dict.fromkeys((b"RIFF", b"RF64", b"BW64"), ("<4sI", 12, 2))
+_CHUNKS |= dict.fromkeys((b"RIFX", b"FORM"), (">4sI", 12, 2))
+_CHUNKS |= {b"caff": (">4sq", 8, 1), b"riff": ("<4s12xq", 40, 8)}  # Sony W64's includes its head
+_LOOSE = ("AU", "CAF", "RF64", "W64")  # formats whose sizes libsndfile does not compare
 # In the log if what follows the data is no chunk; 0 bytes of data in a WAV are a placeholder then.
 _NO_CHUNK = re.compile("Unknown chunk marker|Chunk size|Have 0 marker|header allocation .* denied")
 # The Xing or LAME header of an MP3, with the flag that the number of frames is stated.
@@ -90,8 +95,8 @@ def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.Sound
                 raise broken(sound, "the file holds no samples")
             if file.frames == _UNKNOWN:
                 raise broken(sound, "the header does not state the number of samples")
-            if file.format == "AU" or _NO_CHUNK.search(file.extra_info):
-                _refuse_more(sound, file)
+            if file.format in _LOOSE or _NO_CHUNK.search(file.extra_info):
+                _compare_chunks(sound, file)
             if thorough and file.format in ("MP3", "OGG"):
                 _compare_packets(sound, file.frames / file.samplerate)
             yield file
@@ -133,6 +138,17 @@ def _open(sound: AudioFile) -> soundfile.SoundFile:
         with _raw(sound) as raw:
             if raw.read(4) != b"fLaC":
                 return soundfile.SoundFile(io.BytesIO(b"fLaC" + raw.read().partition(b"fLaC")[2]))
+    if file.format == "W64":  # libsndfile hears what follows the sound
+        with _raw(sound) as raw:
+            stated, end, at = _chunks(raw)
+            if stated > 0 and end < raw.seek(0, os.SEEK_END) and not _sound_behind(raw, at):
+                raw.seek(0)
+                content = bytearray(raw.read(end))
+                struct.pack_into("<q", content, 16, len(content))
+                return soundfile.SoundFile(io.BytesIO(content))
+    if file.format == "AU" and not file.frames:  # 0 and 0x7FFFFFFF are placeholders, too
+        with _raw(sound) as raw:
+            return soundfile.SoundFile(io.BytesIO(raw.read(8) + b"\xff" * 4 + raw.read()[4:]))
     if sized:
         return file
     file.close()
@@ -173,36 +189,59 @@ def _decoded(sound: AudioFile) -> io.BytesIO | None:
     return content
 
 
-def _refuse_more(sound: AudioFile, file: soundfile.SoundFile) -> None:
-    """Refuses a WAV, AIFF, CAF or AU file with sound behind the end that it states."""
+def _chunks(raw: BinaryIO) -> tuple[int, int, int]:
+    """Bytes of sound that a file of chunks states, where they end, and where its chunks end."""
+    size, sound, end, wide = raw.seek(0, os.SEEK_END), 0, 0, 0
+    raw.seek(0)
+    mark, at, length = struct.unpack(">4sII", raw.read(12))
+    if mark == b".snd":  # the place and the size of the sound
+        return length, at + length, at + length
+    head, at, even = _CHUNKS.get(mark, (">4sI", size, 1))
+    while at + struct.calcsize(head) <= size:
+        raw.seek(at)
+        name, length = struct.unpack(head, raw.read(struct.calcsize(head)))
+        begin = raw.tell()
+        if name == b"ds64":  # the sizes of the file and of the sound
+            wide = int.from_bytes(raw.read(16)[8:], "little")
+        length = wide or length if name == b"data" else length
+        past = length + (at if mark == b"riff" else begin)
+        if name in (b"data", b"SSND"):
+            sound, end = past - begin, past
+        padded = past + -past % even
+        if not at < padded < size + even or not re.fullmatch(rb"[ -~]{4}", name):
+            break
+        at = padded
+    return sound, end, at
+
+
+def _sound_behind(raw: BinaryIO, place: int) -> bool:
+    raw.seek(place)
+    return any(raw.read(_BLOCK))
+
+
+def _compare_chunks(sound: AudioFile, file: soundfile.SoundFile) -> None:
+    """Refuses a file of chunks with less sound than it states, or with more behind its end."""
     with _raw(sound) as raw:
-        size, data = raw.seek(0, os.SEEK_END), 0
+        stated, end, at = _chunks(raw)
+        size = raw.seek(0, os.SEEK_END)
+        if stated > 0 and end > size and -stated % 2**31 > _PLACEHOLDERS:
+            found = size - end + stated
+            raise broken(sound, f"cut off: {stated} bytes expected, {found} found")
+        heard = file.frames / file.samplerate
         raw.seek(0)
-        mark, at, length = struct.unpack(">4sII", raw.read(12))
-        if mark == b".snd":  # the place and the size of the sound
-            at, data = at + length, length
-        else:
-            head, at = {b"RIFF": ("<4sI", 12), b"caff": (">4sq", 8)}.get(mark, (">4sI", 12))
-            while at + struct.calcsize(head) <= size:
-                raw.seek(at)
-                name, length = struct.unpack(head, raw.read(struct.calcsize(head)))
-                end = raw.tell() + length + (length % 2 if mark != b"caff" else 0)
-                if not at < end <= size + 1 or not re.fullmatch(rb"[ -~]{4}", name):
-                    break
-                data, at = length if name in (b"data", b"SSND") else data, end
-        stated = file.frames / file.samplerate
-        seconds = data and (size - at) / data * stated
-        raw.seek(min(at, size))
-        if seconds > _MAX_MISSING and any(raw.read(_BLOCK)):
-            problem = f"the header states {stated:.2f} s, but {seconds:.2f} s follow it"
+        told = 0 < end <= at <= size and stated and raw.read(4) != b"riff"  # W64, heard to its end
+        seconds = (size - at) / stated * heard if told else 0.0
+        if seconds > _MAX_MISSING and _sound_behind(raw, at):
+            problem = f"the header states {heard:.2f} s, but {seconds:.2f} s follow it"
             raise broken(sound, problem)
 
 
 def _packets(sound: AudioFile) -> Iterator[tuple[AudioStream, Packet[AudioStream]]]:
     import av  # takes 50 ms to import, and few files need it
 
+    options = {"ignore_length": "1"}  # 0 bytes in a WAV or RF64 are a placeholder
     try:
-        with _raw(sound) as raw, av.open(raw, "r") as container:
+        with _raw(sound) as raw, av.open(raw, "r", options=options) as container:
             stream = container.streams.audio[0]
             yield from ((stream, packet) for packet in container.demux(stream) if packet.size)
     except (av.FFmpegError, IndexError) as error:

@@ -323,11 +323,7 @@ def _check_fits(index: Index, spec: DataSpec, sampling_rate: int, folder: Path) 
 def write_clips(folder: Path, columns: Mapping[str, np.ndarray]) -> None:
     """Writes the columns of `read_clips`; the same columns give the same bytes."""
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name in _COLUMNS:
-            part = io.BytesIO()
-            np.lib.format.write_array(part, np.ascontiguousarray(columns[name]), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), part.getvalue())  # dated 1980
+    np.savez(content, allow_pickle=False, **{name: columns[name] for name in _COLUMNS})
     write_atomically(folder / CLIPS, content.getvalue())
 
 

@@ -30,7 +30,7 @@ from passt_bench.errors import InputError, StorageError
 from passt_bench.records.files import write_atomically
 
 CACHE_VARIABLE = "PASST_BENCH_CACHE"
-_VERSION = 7  # of the cache; raise when files are judged differently
+_VERSION = 8  # of the cache; raise when files are judged differently
 _THREADS = 16
 _CHUNK = 256  # files per task of a thread
 _MIN_FILES_TO_CACHE = 500  # reading fewer again is faster than the cache

@@ -106,18 +106,14 @@ def read_rows(
     if absent:
         remedy = f"Give a first line that names {', '.join(columns)}."
         raise InputError("missing columns", source=path, field=absent, remedy=remedy)
-    if names.count("") > 1:
+    if len(set(names)) < len(names):
+        nameless = names.count("")
         raise InputError(
-            f"{names.count('')} columns have no name",
+            f"{nameless} columns have no name" if nameless > 1 else "a column is named twice",
             source=path,
-            field="first line",
+            field=_repeated(names) or "first line",
             value=",".join(names),
-            remedy="Name each, or remove the commas behind the last name.",
-        )
-    twice = _repeated(names)
-    if twice:
-        raise InputError(
-            "a column is named twice", source=path, field=twice, remedy="Remove one of them."
+            remedy="Give each a name of its own, or remove the commas behind the last name.",
         )
     empty = True
     for first, line, words in islice(lines, int(head), None):

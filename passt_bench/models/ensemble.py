@@ -17,7 +17,8 @@ from torch import nn
 from passt_bench.errors import InputError, check_known
 from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.models.patchout import draw_kept, resolve
-from passt_bench.models.weights import Model, read_model
+from passt_bench.models.weights import Model
+from passt_bench.models.weights.model_file import read_noted_model
 from passt_bench.published_weights import ENSEMBLES
 from passt_bench.spec.recipe import Patchout
 from passt_bench.torchaudio_guard import resample
@@ -63,6 +64,7 @@ class Ensemble(nn.Module):
     Args:
         models: the members; they must have the same classes in the same order, and the same loss.
         names: names of the models, for messages.
+        notes: on what is assumed about the models.
 
     Attributes:
         classes: a name for each logit.
@@ -72,12 +74,15 @@ class Ensemble(nn.Module):
         window: maximum length in seconds, what the time encodings of all members cover; longer
             audio must be cut into windows.
         patchout: which patches are dropped, see `drop`.
+        notes: as given.
 
     Raises:
         InputError: members with different classes or losses.
     """
 
-    def __init__(self, models: Sequence[Model], names: Sequence[str]) -> None:
+    def __init__(
+        self, models: Sequence[Model], names: Sequence[str], notes: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         first = models[0]
         for source, model in zip(names, models, strict=True):
@@ -98,7 +103,7 @@ class Ensemble(nn.Module):
                     remedy=f"The first member has {first.recipe.training.loss!r}.",
                 )
         self.members = nn.ModuleList(Member(model) for model in models)
-        self.patchout = Patchout()
+        self.patchout, self.notes = Patchout(), tuple(notes)
         self.classes = first.classes
         self.multi_label = first.recipe.training.loss != "ce"
         recipes = [model.recipe for model in models]
@@ -173,4 +178,7 @@ def build_ensemble(
     name = str(members[0])
     if len(members) == 1 and name.startswith("ensemble_") and not Path(name).exists():
         check_known(name, ENSEMBLES, "no published set of that name", field="ensemble")
-    return Ensemble([read_model(member, folder) for member in members], list(map(str, members)))
+    names = list(map(str, members))
+    models, notes = zip(*(read_noted_model(member, folder) for member in members), strict=True)
+    said = [f"{Path(n).name}: {note}" for n, own in zip(names, notes, strict=True) for note in own]
+    return Ensemble(models, names, said)

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.splits import validation_split
 from passt_bench.errors import is_storage_error
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.memory import (
@@ -34,6 +33,7 @@ from passt_bench.models import draw_kept, from_recipe, save_model
 from passt_bench.models.patchout import random_stream
 from passt_bench.records.run import Outcome, Picture, RunRecord, Status
 from passt_bench.records.store import Store
+from passt_bench.runner.datasets import hold_out
 from passt_bench.runner.initial_weights import load_initial_weights
 from passt_bench.runner.planned_cell import MODEL, PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
@@ -315,19 +315,11 @@ def split_clips(
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Clips for training, for the choice of the epoch (or None), and for evaluation.
 
-    The epoch is chosen on the authors' validation split; without one, it is cut from the training
-    clips. With ``checkpoint_selection: validation`` the test split is not used. ``training.clips``
-    leaves a random part of the training clips, of which a smaller number leaves a part.
+    With ``checkpoint_selection: validation`` the test split is not used. ``training.clips`` leaves
+    a random part of the training clips, of which a smaller number leaves a part.
     """
-    train_clips, test_clips = dataset.split(cell.fold)
-    training, validation = cell.recipe.training, None
-    if training.checkpoint_selection != "last":
-        validation = dataset.validation()
-        if validation is None:
-            # Whatever the seed, the same: trials of a search are compared on the same clips.
-            train_clips, validation = validation_split(
-                train_clips, dataset.sources, dataset.targets, training.validation_share, 0
-            )
+    train_clips, validation, test_clips = hold_out(cell.recipe, cell.fold, dataset)
+    training = cell.recipe.training
     if training.checkpoint_selection == "validation" and validation is not None:
         test_clips, validation = validation, None
     if training.clips is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import product
+import numpy as np
 
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.shared import SharedDataset
+from passt_bench.data.splits import validation_split
+from passt_bench.errors import located
 from passt_bench.runner.request import Paths
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.recipe import Recipe
@@ -43,11 +45,33 @@ class Datasets:
         key = digest([*fields, recipe.metrics, fold])
         if key not in self._checked:
             dataset = self.get(recipe)
-            train, test = dataset.split(fold)
-            check_labels(recipe, dataset.targets, train)
-            scored, validation = [test], dataset.validation()
-            if validation is not None and recipe.training.checkpoint_selection != "last":
-                scored.append(validation)
-            for metric, clips in product(recipe.metrics, scored):
-                check_scorable(metric, dataset.targets[clips])
+            check_labels(recipe, dataset.targets, dataset.split(fold)[0])
+            _, validation, test = hold_out(recipe, fold, dataset)
+            alone = recipe.training.checkpoint_selection == "validation"
+            scored = [] if alone else [("test", test, recipe.metrics)]
+            if validation is not None:
+                metrics = recipe.metrics if alone else recipe.metrics[:1]
+                scored.append(("validation", validation, metrics))
+            for split, clips, metrics in scored:
+                with located(f"{split} split of {recipe.data.name}"):
+                    for metric in metrics:
+                        check_scorable(metric, dataset.targets[clips])
             self._checked.add(key)
+
+
+def hold_out(
+    recipe: Recipe, fold: int | None, dataset: Dataset
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Indices of the clips to train on, to choose the epoch on (or None), and to test on.
+
+    The epoch is chosen on the authors' validation split; without one, it is cut from the training
+    clips, whatever the seed at the same place: trials of a search are compared on the same clips.
+    """
+    train, test = dataset.split(fold)
+    if recipe.training.checkpoint_selection == "last":
+        return train, None, test
+    validation = dataset.validation()
+    if validation is None:
+        given = train, dataset.sources, dataset.targets, recipe.training.validation_share
+        train, validation = validation_split(*given, seed=0)
+    return train, validation, test

@@ -189,7 +189,7 @@ def _prepare(
             numbers = f"{len(ids)} clips, {len(first.ids)} of the first model"
             remedy = "Prepare the data at the rates of both models, or give the unprepared folder."
             raise InputError(problem, field="--against", value=numbers, remedy=remedy)
-    notes += unnamed
+    notes += [*unnamed, *ensemble.notes]
     metrics = metrics_of(asked, dataset, clips)
     kinds = [member.recipe.model.name for member in members]
     components = {"data": version} | {f"model {kind}": MODELS.get(kind).version for kind in kinds}

@@ -59,6 +59,7 @@ class Prediction:
     windows: tuple[Window, ...] = ()
     probabilities: Probabilities = ()  # pooled over the windows
     patchout: str = ""  # the setting and the tokens of a window, if patches were dropped
+    notes: tuple[str, ...] = ()  # on the model, see `Ensemble`
     error: str = ""
 
 
@@ -151,7 +152,9 @@ def predict_file(
     )
     tokens = ensemble.tokens(length / rate)
     dropped = patchout_text(ensemble.patchout, tokens) if ensemble.patchout.kind != "none" else ""
-    return Prediction(str(path), len(wave) / rate, parts, named(pooled), dropped)
+    return Prediction(
+        str(path), len(wave) / rate, parts, named(pooled), dropped, notes=ensemble.notes
+    )
 
 
 def predict_files(
@@ -230,6 +233,7 @@ def as_json(results: Sequence[Prediction], top: int | None, by_window: bool = Fa
         facts: dict[str, object] = {"file": result.file, "seconds": result.seconds}
         facts["windows"] = len(result.windows)
         facts |= {"patchout": result.patchout} if result.patchout else {}
+        facts |= {"notes": result.notes} if result.notes else {}
         facts["predictions"] = named(result)
         if by_window:
             facts["by_window"] = [

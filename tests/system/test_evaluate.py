@@ -382,6 +382,7 @@ def test_the_command_shows_metric_published_result_and_page(cli: Cli, tmp_path: 
     status, said = cli("evaluate", "--checkpoint", mine, *words, *folder)
     assert status == 0
     assert "5 clips of audioset, test" in said
+    assert "Note: mine.pt: not all of this is stated in the file: 32000 Hz" in said
     assert "Published: " not in said  # the same weights under another name are not known ...
     status, said = cli("evaluate", "--checkpoint", file, *words, *folder)
     assert status == 0

@@ -115,3 +115,25 @@ def test_a_metric_that_no_scores_can_have_is_refused_before_the_training(tmp_pat
         with pytest.raises(InputError) as caught:
             datasets.check(replace(recipe, metrics=("accuracy", metric)), None)
         assert (caught.value.field, caught.value.value) == ("metrics", metric)
+        assert caught.value.source == "test split of manifest"
+
+
+def test_a_metric_that_a_split_drawn_for_validation_cannot_have_is_refused_too(
+    tmp_path: Path,
+) -> None:
+    """The only training clip of a class is not drawn, since a class keeps half of its clips."""
+    rows = ["path,labels,split"]
+    for n, label in enumerate("xxxxxxy"):
+        write_sound(tmp_path / f"{n}.wav", sound(1, 0.1, 8000), 8000)
+        rows.append(f"{n}.wav,{label},{'test' if n in (0, 6) else 'train'}")
+    write_sound(tmp_path / "7.wav", sound(1, 0.1, 8000), 8000)
+    rows.append("7.wav,y,train")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    datasets = Datasets(Paths(tmp_path / "runs", {"manifest": tmp_path}))
+    recipe = Recipe(data=DataSpec("manifest", seconds=0.1), metrics=("mAP", "accuracy"))
+    datasets.check(recipe, None)
+    chosen = replace(recipe.training, checkpoint_selection="best_on_validation")
+    with pytest.raises(InputError) as caught:
+        datasets.check(replace(recipe, training=chosen), None)
+    assert (caught.value.value, caught.value.source) == ("mAP", "validation split of manifest")
+    datasets.check(replace(recipe, training=chosen, metrics=("accuracy", "mAP")), None)

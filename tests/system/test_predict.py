@@ -258,6 +258,7 @@ def test_a_head_without_names_is_told(model: Path, tmp_path: Path, predict: Pred
     assert (status, len(found["predictions"])) == (0, 3)
     assert {p["class"] for p in found["predictions"]} == {"class 0", "class 1", "class 2"}
     assert "no class names" in err and "--labels FILE" in err
+    assert "own.pt: not all of this is stated in the file: 32000 Hz" in found["notes"][0]
     names.write_text("eins\nzwei\n\ndrei\n", encoding="utf-8-sig")
     for path in (own, model):  # without names or with its own
         _, out, err = predict("--checkpoint", path, audio, "--labels", names)
@@ -272,6 +273,8 @@ def test_a_head_without_names_is_told(model: Path, tmp_path: Path, predict: Pred
         ("--checkpoint m b.wav", "b.wav", None),
         ("--checkpoint m a.wav --hop 0", None, "--hop"),
         ("--checkpoint m a.wav --output .", None, "--output"),
+        ("--checkpoint m a.wav --output a.wav/p.json", "a.wav", "--output"),
+        ("--checkpoint m a.wav --embeddings a.wav/p.npz", "a.wav", "--embeddings"),
         ("--checkpoint m a.wav --labels no.txt", "no.txt", None),
         ("--checkpoint a.wav a.wav", "a.wav", None),
     ],

@@ -22,10 +22,11 @@ from passt_bench.errors import InputError, located
 Tensors = dict[str, torch.Tensor]
 # Where trainers put averaged tensors, and plain ones; the first that a file has is read.
 _AVERAGED = (
-    *("model_ema", "ema_model", "state_dict_ema", "ema_state_dict", "ema"),
-    *("swa_model", "swa_state_dict", "swa"),
+    *("model_ema", "ema_model", "state_dict_ema", "ema_state_dict", "ema", "params_ema"),
+    *("model_state_dict_ema", "ema_model_state_dict", "model_ema_state_dict"),
+    *("swa_model", "swa_state_dict", "swa", "averaged_model"),
 )
-_NESTED = ("state_dict", "model")
+_NESTED = ("state_dict", "model", "model_state_dict", "net", "params")
 # Lightning's hyper-parameters come in classes of its own; read as plain dictionaries.
 _AS_DICT: list[Any] = [
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
@@ -88,7 +89,7 @@ def read_tensors(path: Path) -> TensorFile:
     """Reads safetensors, or what ``torch.save`` wrote, without executing pickles.
 
     If a file of ``torch.save`` holds more than a state dict, its averaged weights are read
-    (``model_ema`` and the like), or else its entry ``state_dict`` or ``model``.
+    (``model_ema`` and the like), or else its entry ``state_dict``, ``model`` or the like.
 
     Raises:
         InputError: the file is missing, empty, cut off, not a weight file, or holds objects other
@@ -154,11 +155,17 @@ def _innermost(loaded: Any) -> tuple[Any, tuple[str, ...]]:
         names = [n for n in (*_AVERAGED, *_NESTED) if isinstance(loaded.get(n), Mapping)]
         if not names:
             break
-        if len(names) > 1:
+        left = names[1:] + [n for n, v in loaded.items() if n not in names and _has_tensors(v)]
+        if left:
             kind = "averaged" if names[0] in _AVERAGED else "plain"
-            notes += (f"the {kind} weights ({names[0]}) were chosen, {names[1:]} left out",)
+            notes += (f"the {kind} weights ({names[0]}) were chosen, {left} left out",)
         loaded = loaded[names[0]]
     return loaded, notes
+
+
+def _has_tensors(loaded: Any) -> bool:
+    found = loaded.values() if isinstance(loaded, Mapping) else ()
+    return any(isinstance(value, torch.Tensor) for value in found)
 
 
 def _checked(loaded: Any) -> Tensors:
@@ -245,6 +252,7 @@ def family_of(names: Collection[str]) -> Family:
 _WRAPPERS = ("module.", "_orig_mod.")
 _OWNERS = ("net_swa.", "model_ema.", "ema_model.", "swa_model.", "ema.", "net.", "model.")
 _PLAIN = ("net.", "model.")
+_SHOWN = 5
 # torch's AveragedModel and others count beside the weights.
 _COUNTERS = ("n_averaged", "num_updates", "decay")
 
@@ -277,6 +285,8 @@ def strip_prefixes(
     unused = {full: why for names in groups.values() for full in names.values()}
     unused |= {picked.pop(n): "a counter of the averaging" for n in _COUNTERS if n in picked}
     left = [f"{owner}*" for owner in _OWNERS if owner in groups]
+    tops = dict.fromkeys(f"{n.partition('.')[0]}.*" for n in groups.get("", ()) if "." in n)
+    left += list(tops)[:_SHOWN]  # e.g. a teacher's
     notes = []
     if left:
         kind = "plain" if chosen in _PLAIN else "averaged"

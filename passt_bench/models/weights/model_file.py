@@ -4,7 +4,7 @@ The reference code's files are bare state dicts. Width, depth, patch and classes
 shapes; so do stride and frames, because the position encodings have ``128 // stride`` rows
 and ``frames // stride`` columns. The hop of the front end and the class names follow from the
 name of a published file, the filters from PANNs' buffers, and what transformers writes beside its
-files is read. What is not stated is assumed (for 527 classes, AudioSet), and said in the log.
+files is read. What is not stated is assumed (for 527 classes, AudioSet), and noted.
 """
 
 from __future__ import annotations
@@ -203,8 +203,8 @@ def _class_names(labels: str, count: int, path: Path) -> tuple[str, ...]:
 
 def _describe(
     tensors: Tensors, entry: Published | None, path: Path
-) -> tuple[Recipe, tuple[str, ...]]:
-    """Model, front end, clip length and loss of an official file, and a name per logit.
+) -> tuple[Recipe, tuple[str, ...], list[str]]:
+    """Model, front end, clip length and loss of an official file, a name per logit, and notes.
 
     Raises:
         InputError: the model cannot be recognized, or there is no classifier.
@@ -241,14 +241,12 @@ def _describe(
         data=DataSpec(name=labels or "unknown", seconds=seconds),
         training=TrainingSpec(loss="ce" if labels == "esc50" else "bce"),
     )
-    if entry is None:
-        _LOG.warning(
-            "%s: not all of this is stated in the file: %d Hz, a hop of %d samples, mean %g and "
-            "deviation %g, clips of %g s, %s",
-            *(path.name, frontend.sampling_rate, frontend.hop, frontend.mean, frontend.std),
-            *(seconds, f"classes of {labels}" if labels else f"{count} classes"),
-        )
-    return recipe, names
+    assumed = (
+        f"not all of this is stated in the file: {frontend.sampling_rate} Hz, a hop of "
+        f"{frontend.hop} samples, mean {frontend.mean:g} and deviation {frontend.std:g}, clips of "
+        f"{seconds:g} s, " + (f"classes of {labels}" if labels else f"{count} classes")
+    )
+    return recipe, names, [assumed] if entry is None else []
 
 
 class Model(NamedTuple):
@@ -298,20 +296,24 @@ def read_model(source: str | Path, folder: Path | None = None) -> Model:
     Raises:
         InputError: no such file, a broken one, or one whose model cannot be recognized.
     """
+    return read_noted_model(source, folder)[0]
+
+
+def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Model, list[str]]:
+    """Like `read_model`; with notes on what is assumed, and on the weights that were chosen."""
     file = read_tensors(locate(source, folder))
-    facts = file.facts()
+    facts, notes = file.facts(), list(file.notes)
     if facts is not None:
         recipe = validate(Recipe, facts.get("recipe"), source=file.path)
         classes = validate(tuple[str, ...], facts.get("classes"), source=file.path)
     else:
-        tensors, _, notes = strip_prefixes(file.tensors)
-        for note in (*file.notes, *notes):
-            _LOG.warning("%s: %s", file.path.name, note)
+        tensors, _, chosen = strip_prefixes(file.tensors)
         if family_of(tensors) is AST_HF:
             tensors = from_hugging_face(tensors)
         file = TensorFile(file.path, tensors)
         with located(file.path):
-            recipe, classes = _describe(tensors, by_file(file.path.name), file.path)
+            recipe, classes, assumed = _describe(tensors, by_file(file.path.name), file.path)
+        notes += [*chosen, *assumed]
     # Imported here, because that module imports this package.
     from passt_bench.models import from_recipe
 
@@ -321,7 +323,9 @@ def read_model(source: str | Path, folder: Path | None = None) -> Model:
         for name, parameter in net.named_parameters():
             if name in loaded.reinitialized:
                 net.init_parameter(name, parameter, torch.Generator())
-    return Model(net.eval(), recipe, classes)
+    for note in notes:
+        _LOG.warning("%s: %s", file.path.name, note)
+    return Model(net.eval(), recipe, classes), notes
 
 
 def export_model(source: str | Path, path: Path) -> Path:

@@ -194,6 +194,42 @@ def test_other_files_with_sound_behind_their_end_are_named(kind: str) -> None:
         read_header(clip(data + data[-63700:]))
 
 
+def of_kind(kind: str, size: tuple[str, int, int] | None = None) -> bytes:
+    """Two seconds of 16 kHz; ``size`` is the form, the place and the value of a size in it."""
+    file = io.BytesIO()
+    soundfile.write(file, sound(3, 2.0, 16000), 16000, format=kind, subtype="PCM_16")
+    data = bytearray(file.getvalue())
+    if size is not None:
+        struct.pack_into(size[0], data, size[1] % len(data), size[2])
+    return bytes(data)
+
+
+SIZES = {"RF64": ("<q", 28), "W64": ("<q", 96), "CAF": (">q", 4084), "AU": (">I", 8)}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_rare_formats_with_sound_behind_their_end_are_heard_or_named(kind: str) -> None:
+    short, none, cut = (of_kind(kind, (*SIZES[kind], size)) for size in (8004, 0, 65048))
+    assert read_header(clip(none)).samples == 32000
+    with pytest.raises(InputError, match="cut off: 650.. bytes expected, 6[34]... found"):
+        read_header(clip(cut))
+    if kind == "W64":
+        assert read_header(clip(short)).samples == 32000
+    else:
+        with pytest.raises(InputError, match=r"states 0\.25 s, but 1\.75 s follow it"):
+            read_header(clip(short))
+
+
+def test_chunks_behind_the_sound_of_a_w64_are_not_heard() -> None:
+    marker = b"leve" + bytes.fromhex("F3ACD3118CD100C04F8EDB8A") + struct.pack("<q", 8024)
+    assert read_header(clip(of_kind("W64") + marker + b"\x55" * 8000)).samples == 32000
+
+
+def test_a_cut_caf_is_named() -> None:
+    with pytest.raises(InputError, match="cut off: 64004 bytes expected, 55004 found"):
+        read_header(clip(of_kind("CAF")[:-9000]))
+
+
 @pytest.mark.parametrize("size", [0x7FFFFFFF, 0x7FFFFFFF - 36, 0xFFFFFFFF - 36, 0x7FFFF000])
 def test_a_size_that_cannot_be_true_is_not_believed(size: int) -> None:
     wave = sound(3, 0.5, 16000)

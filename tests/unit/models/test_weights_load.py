@@ -88,6 +88,20 @@ def test_of_several_sets_the_averaged_is_taken_and_the_other_named(
     assert "the averaged weights (" in note and "model" in note.partition("chosen")[2]
 
 
+@pytest.mark.parametrize("form", ["entries", "prefixes"])
+def test_sets_of_an_unusual_name_are_named_as_left_out(
+    source: Any, form: str, tmp_path: Path
+) -> None:
+    state = source.state_dict()
+    content: Any = {"model_state_dict": state, "teacher": state, "optimizer": {"state": {}}}
+    if form == "prefixes":
+        content = {f"{owner}.{n}": t for owner in ("model", "teacher") for n, t in state.items()}
+    torch.save(content, tmp_path / "w.pt")
+    (note,) = load_weights(small(), tmp_path / "w.pt").notes
+    assert "the plain weights (model" in note
+    assert "teacher" in note.partition("chosen")[2] and "optimizer" not in note
+
+
 def test_a_prefix_of_all_names_is_removed_and_named(source: Any, tmp_path: Path) -> None:
     net = small()
     path = small_weights.save(tmp_path / "w.pt", source, "backbone.encoder.")
