@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, block_table, means_and_comparisons
-from passt_bench.analysis.frame import cells_frame
+from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.analysis.statistics import (
     INTERVAL_FROM,
     NAN,
@@ -88,7 +88,7 @@ def known_floor(study: StudyRecord, stores: Sequence[Store]) -> NoiseFloor | Non
             continue
         known = store.study(STUDY)
         if (known.fingerprint.digest, known.metric) == (study.fingerprint.digest, study.metric):
-            floor = noise_floor(known, cells_frame(known, store))
+            floor = noise_floor(known, cells_of(known, find_runs(known, [store])))
             if floor.df > 0:
                 return floor
     return None
