@@ -85,8 +85,6 @@ def result_json(
     """
     record = view.study if view else search
     assert record is not None
-    tables = {"settings": settings(search)} if search else {}
-    tables |= page_tables(view) if view else {}
     return {
         "study": record.name,
         "question": record.question,
@@ -95,8 +93,15 @@ def result_json(
         "metric": record.metric,
         "baseline": record.baseline,
         "page": str(page) if page else None,
-        "tables": {name: to_rows(found) for name, found in tables.items() if found.rows},
+        "tables": {name: to_rows(found) for name, found in result_tables(view, search).items()},
     }
+
+
+def result_tables(view: StudyView | None, search: SearchRecord | None) -> dict[str, Table]:
+    """The tables of a page that have rows, by name."""
+    tables = {"settings": settings(search)} if search else {}
+    tables |= page_tables(view) if view else {}
+    return {name: found for name, found in tables.items() if found.rows}
 
 
 def _verdicts(view: StudyView) -> Table:
