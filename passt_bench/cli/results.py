@@ -164,25 +164,28 @@ def report(
         pages = [build_study(name, runs, reports) for name in studies]
     else:
         pages = build_all(runs, reports, paper_status(runs, reports, data_folders(())))
-    for page in pages if pdf else ():
-        build_pdfs(page.parent)
+    lost = "".join(build_pdfs(page.parent) for page in pages) if pdf else ""
     for line in (*pages, *filter(None, replaced)):
         console.print(str(line))
+    if lost:
+        from matplotlib import get_cachedir
+
+        text = f"The PDF files lack letters that no font here has: {lost}. Install a font with them"
+        console.print(f"{text} (Noto), and remove the folder {get_cachedir()}.", style="yellow")
 
 
 @app.command()
 def sync(runs: Runs = RUNS) -> None:
     """Update MLflow from the records."""
     from passt_bench.console import stage
+    from passt_bench.report.text import counted
     from passt_bench.runner.tracking import sync as update_mlflow
 
     with stage(console, "Updating MLflow") as update:
         done = update_mlflow(runs, progress=update)
-    console.print(
-        f"{done.studies} studies at {done.uri}: {done.runs['created']} runs added, "
-        f"{done.runs['finished']} finished, {done.runs['updated']} updated, "
-        f"{done.runs['unchanged']} unchanged."
-    )
+    counts = ", ".join(f"{number} {kind}" for kind, number in done.runs.items())
+    studies = counted(done.studies, "study", "studies")
+    console.print(f"{studies} at {done.uri}" + (f"; runs: {counts}" if counts else ""))
 
 
 @app.command()
@@ -195,6 +198,7 @@ def ui(
         SETTINGS,
         database,
         local_uri,
+        pages,
         store_uri,
         without_password,
     )
@@ -215,6 +219,7 @@ def ui(
     settings = {
         **SETTINGS,
         **os.environ,
+        "PYTHONWARNINGS": "ignore",
         # The job runners would be eight more processes for features that are not used.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         # Not an argument, which everybody on the machine can read: it may contain a password.
@@ -225,6 +230,10 @@ def ui(
         "UVICORN_APP_DIR": sysconfig.get_path("scripts"),
     }
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1"]
+    # Errors and warnings only, not each request.
+    command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    console.print(f"http://127.0.0.1:{port} (Ctrl-C ends it)", soft_wrap=True)
+    for name, place in pages(runs, uri).items():
+        console.print(f"  {name}: http://127.0.0.1:{port}{place}", soft_wrap=True)
     command += ["--default-artifact-root", (runs.resolve() / "mlartifacts").as_uri()]
     os.execve(sys.executable, command, settings)
