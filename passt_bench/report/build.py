@@ -114,20 +114,22 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
         return [*pages, reports / "paper" / page.name, render_index(reports)]
 
 
-def build_pdfs(folder: Path) -> None:
-    """Writes the figures of a page as PDF beside the SVG files; without it, rendering removes them.
+def build_pdfs(folder: Path) -> str:
+    """Writes the figures of a page as PDF, from its records; the letters that no font here has.
 
-    The page's folder has the records that the figures are drawn from; nothing if it has no study.
+    The next rendering of the page removes them.
     """
-    for name in {
-        path.stem for kind in (STUDIES, SEARCHES) for path in folder.glob(f"{kind}/*.json")
-    }:
+    missing = set[str]()
+    paths = [path for kind in (STUDIES, SEARCHES) for path in folder.glob(f"{kind}/*.json")]
+    for name in {path.stem for path in paths}:
         results, search = load(name, folder, folder.parent)
         drawn = draw_all(study_view(_begun(results)[0])) if results is not None else []
         for drawing in drawn + (draw_search(search) if search is not None else []):
             if drawing.figure is not None:
-                path = folder / "figures" / f"{drawing.name}.pdf"
-                write_atomically(path, to_pdf(drawing.figure))
+                data, lost = to_pdf(drawing.figure)
+                write_atomically(folder / "figures" / f"{drawing.name}.pdf", data)
+                missing |= {*lost}
+    return "".join(sorted(missing))
 
 
 def build_evaluations(runs: Path, reports: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox, IdentityTransform
@@ -71,13 +73,23 @@ VERDICTS = {
     "failed": Style("#1f1f1f", "x", "×"),
     "missing": Style("#626a78", "x", "…"),
     "baseline": Style("#3d3d3d", "o", "●"),
+    # Of slopes and interactions, which are neither good nor bad.
+    "above zero": Style("#1f2430", "^", "↑"),
+    "below zero": Style("#1f2430", "v", "↓"),
+    "unclear": Style("#626a78", "o", "~"),
 }
+
+# Tried in this order for letters that DejaVu Sans lacks.
+_FURTHER_FONTS = (
+    *("Noto Sans CJK JP", "WenQuanYi Micro Hei", "Arial Unicode MS", "Microsoft YaHei"),
+    *("Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai"),
+    *("Noto Sans Ethiopic", "Noto Emoji"),
+)
 
 _RC: Any = {  # the names that rcParams knows are a literal type of 300 members
     "figure.dpi": 72,  # as in SVG, so that what is checked is what is written
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
-    "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "text.color": INK,
     "text.hinting": "no_hinting",
@@ -110,10 +122,16 @@ _RC: Any = {  # the names that rcParams knows are a literal type of 300 members
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """A context in which figures are made and written in the project's style."""
-    with mpl.rc_context():
+    """A context in which figures are made and written in the project's style.
+
+    Letters that no font here has are no trouble in SVG, where the reader's fonts draw them.
+    """
+    installed = {*get_font_names()}
+    fonts = ["DejaVu Sans", *(name for name in _FURTHER_FONTS if name in installed)]
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         mpl.rcdefaults()
-        mpl.rcParams.update(_RC)
+        mpl.rcParams.update(_RC | {"font.family": fonts})
         yield
 
 
@@ -136,12 +154,14 @@ def to_svg(figure: Figure, name: str) -> str:
     return _prefixed(buffer.getvalue().decode(), name)
 
 
-def to_pdf(figure: Figure) -> bytes:
-    """The figure as PDF with embedded fonts."""
+def to_pdf(figure: Figure) -> tuple[bytes, str]:
+    """The figure as PDF with embedded fonts, and the letters that no font here has."""
     buffer = io.BytesIO()
-    with figure_style():
+    with figure_style(), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
-    return buffer.getvalue()
+    lost = {int(code) for each in told for code in re.findall(r"^Glyph (\d+)", str(each.message))}
+    return buffer.getvalue(), "".join(map(chr, sorted(lost)))
 
 
 def inline(svg: str, label: str) -> str:
@@ -162,7 +182,7 @@ def _prefixed(svg: str, name: str) -> str:
 
     svg = re.sub(r'\bid="([^"]*)"', unique, svg)
     svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
-    svg = svg.replace("'DejaVu Sans'", _READERS_FONTS)
+    svg = re.sub(r"'DejaVu Sans'(, '[^']*')*", _READERS_FONTS, svg)
     return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
 
 

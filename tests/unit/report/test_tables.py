@@ -125,6 +125,11 @@ def test_a_contrast_that_is_real_but_inside_the_margin_says_so(quick_view: Study
     results = replace(quick_view.results, declared={family: items})
     shown = read(to_csv(contrasts(replace(quick_view, results=results))))
     assert [row["remark"] for row in shown] == ["real, but inside the margin", ""]
+    slope = replace(first, margin=0.0, low=0.001, high=0.01, verdict="better")
+    results = replace(quick_view.results, declared={family: (slope,)})
+    view = replace(quick_view, results=results)
+    assert read(to_csv(contrasts(view)))[0]["verdict"] == "above zero"
+    assert drawn_contrasts(view).data["verdict"].tolist() == ["above zero"]
     results = replace(quick_view.results, declared={family: items[1:]})
     (row,) = read(to_csv(contrasts(replace(quick_view, results=results))))
     assert "remark" not in row
