@@ -214,10 +214,7 @@ def _costs(study: StudyRecord, session: SessionRecord, arm: ArmRecord) -> dict[s
         "dataset": study.fingerprint.dataset,
         "fingerprint": study.fingerprint.digest,
         **_flat(arm.recipe),
-        "tokens": arm.tokens,
-        "tokens_full": arm.tokens_full,
-        "parameters": arm.parameters,
-        "flops": arm.flops,
+        **{name: getattr(arm, name) for name in ("tokens", "tokens_full", "parameters", "flops")},
     }
     for end, spans in (("", arm.phases), ("_ratio", arm.ratios)):
         for phase, span in spans.items():

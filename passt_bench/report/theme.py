@@ -79,11 +79,9 @@ VERDICTS = {
     "unclear": Style("#626a78", "o", "~"),
 }
 
-# Tried in this order for letters that DejaVu Sans lacks.
-_FURTHER_FONTS = (
+_FURTHER_FONTS = (  # in this order, for letters that DejaVu Sans lacks
     *("Noto Sans CJK JP", "WenQuanYi Micro Hei", "Arial Unicode MS", "Microsoft YaHei"),
-    *("Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai"),
-    *("Noto Sans Ethiopic", "Noto Emoji"),
+    *("Noto Sans Devanagari", "Noto Sans Thai", "Noto Emoji"),
 )
 
 _RC: Any = {  # the names that rcParams knows are a literal type of 300 members
@@ -122,14 +120,10 @@ _RC: Any = {  # the names that rcParams knows are a literal type of 300 members
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """A context in which figures are made and written in the project's style.
-
-    Letters that no font here has are no trouble in SVG, where the reader's fonts draw them.
-    """
-    installed = {*get_font_names()}
-    fonts = ["DejaVu Sans", *(name for name in _FURTHER_FONTS if name in installed)]
+    """A context in which figures are made and written in the project's style."""
+    fonts = ["DejaVu Sans", *(name for name in _FURTHER_FONTS if name in get_font_names())]
     with mpl.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # SVG has the reader's
         mpl.rcdefaults()
         mpl.rcParams.update(_RC | {"font.family": fonts})
         yield
