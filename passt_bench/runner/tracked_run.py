@@ -16,11 +16,12 @@ from typing import Any
 import pandas as pd
 
 from passt_bench.analysis.results import Results
+from passt_bench.errors import InputError
 from passt_bench.records.files import write_atomically
 from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
-from passt_bench.registry import TRACKERS
+from passt_bench.registry import TRACKERS, Component
 from passt_bench.runner.run_status import PROGRESS, State, run_state
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.study import flatten
@@ -117,6 +118,20 @@ def write_csv(root: Path, study: StudyRecord, runs: Sequence[TrackedRun]) -> Non
     ]
     text = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
     write_atomically(root / "csv" / f"{study.name}.csv", text.encode())
+
+
+def deliver(
+    tracker: Component[Tracker], root: Path, study: StudyRecord, runs: Sequence[TrackedRun]
+) -> None:
+    """Hands a study's runs to a tracker, which may be a plug-in's (raises `InputError`)."""
+    try:
+        tracker.build(root, study, runs)
+    except Exception as error:
+        raise InputError(
+            f"the tracker failed ({type(error).__name__}: {error}); the records are not affected",
+            source=f"tracker {tracker.name}",
+            remedy=f"Fix it, then: passt-bench sync --runs {root}",
+        ) from error
 
 
 def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedRun:

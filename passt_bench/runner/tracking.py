@@ -19,7 +19,7 @@ import sqlite3
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from math import nan
@@ -36,8 +36,8 @@ from passt_bench.errors import InputError
 from passt_bench.processes import PipedChild
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
-from passt_bench.registry import TRACKERS, Component
-from passt_bench.runner.tracked_run import VIEW, TrackedRun, Tracker, experiment_tags, tracked_runs
+from passt_bench.registry import TRACKERS
+from passt_bench.runner.tracked_run import VIEW, TrackedRun, deliver, experiment_tags, tracked_runs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -103,7 +103,7 @@ def sync(
         wanted = [(results.study, list(tracked_runs(results, store))) for results in loaded]
         for tracker in others:
             for record, runs in wanted:
-                _deliver(tracker, root, record, runs)
+                deliver(tracker, root, record, runs)
         if MLFLOW not in chosen:
             return report
         total = sum(len(runs) for _, runs in wanted)
@@ -118,19 +118,6 @@ def sync(
                 progress(done / total, f"{done} of {total} runs")
             experiment.index()
     return report
-
-
-def _deliver(
-    tracker: Component[Tracker], root: Path, study: StudyRecord, runs: Sequence[TrackedRun]
-) -> None:
-    try:
-        tracker.build(root, study, runs)
-    except Exception as error:  # a plug-in may raise anything
-        raise InputError(
-            f"the tracker failed ({type(error).__name__}: {error}); the records are not affected",
-            source=f"tracker {tracker.name}",
-            remedy=f"Fix it, then: passt-bench sync --runs {root}",
-        ) from error
 
 
 class _Experiment:
@@ -373,14 +360,9 @@ def updating_mlflow(runs: Path, clock: Stopwatch, console: Console) -> Iterator[
 
 
 def _sync_regularly(
-    _: Connection,
-    root: Path,
-    environment: dict[str, str],
-    study: str | None,
-    every: float,
-    pause: float,
+    _: Connection, root: Path, env: dict[str, str], study: str | None, every: float, pause: float
 ) -> None:
-    _prepare(environment)
+    _prepare(env)
     os.nice(19)
     time.sleep(every)
     previous = 0.0  # the import of MLflow and the set-up of its database count
@@ -392,9 +374,9 @@ def _sync_regularly(
         previous = now
 
 
-def _sync_once(pipe: Connection, root: Path, environment: dict[str, str]) -> None:
+def _sync_once(pipe: Connection, root: Path, env: dict[str, str]) -> None:
     """Syncs and answers with the reason if that fails."""
-    _prepare(environment)
+    _prepare(env)
     failure = ""
     try:
         sync(root)
@@ -407,9 +389,9 @@ def _environment() -> dict[str, str]:
     return {ADDRESS: os.environ.get(ADDRESS, ""), CHOSEN: os.environ.get(CHOSEN, MLFLOW)}
 
 
-def _prepare(environment: dict[str, str]) -> None:
+def _prepare(env: dict[str, str]) -> None:
     """Takes over what the parent was told; discards what trackers print."""
-    os.environ |= environment  # the fork server may be older than the parent's
+    os.environ |= env  # the fork server may be older than the parent's
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
