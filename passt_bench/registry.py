@@ -1,4 +1,4 @@
-"""Named, versioned components: models, front ends, data sets, patchout kinds, metrics, figures.
+"""Named, versioned components: models, data sets, patchout kinds, metrics, figures, trackers, ….
 
 A component is one file and one registration. Another package adds components by an entry point that
 names a module, in the group of the registry; the module registers them when it is imported::
@@ -129,5 +129,8 @@ METRICS: Registry[Any] = Registry(
 )
 FIGURES: Registry[Any] = Registry(
     "figure", "passt_bench.report.figures", "passt_bench.figure", "figure"
+)
+TRACKERS: Registry[Any] = Registry(
+    "tracker", "passt_bench.runner.tracked_run", "passt_bench.tracker", "PASST_BENCH_TRACKERS"
 )
 ALL: tuple[Registry[Any], ...] = (MODELS, FRONTENDS, DATASETS, PATCHOUTS, METRICS, FIGURES)

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from passt_bench.analysis.results import load_results, measured_arms
+from passt_bench.analysis.frame import measured_arms
+from passt_bench.analysis.results import load_results
 from passt_bench.console import Stopwatch, duration, stage
 from passt_bench.errors import InputError
 from passt_bench.paper import Corpus

@@ -107,7 +107,7 @@ def means_and_comparisons(
 ) -> tuple[list[VariantMean], list[Comparison]]:
     """Variants' means over their blocks, and comparisons with the baseline, in the study's order.
 
-    Takes the cells of `frame.cells_frame`. Of the seeds that have ``ended`` (also in variants that
+    Takes the cells of `frame.cells_of`. Of the seeds that have ``ended`` (also in variants that
     are left out; None: see `ended_seeds`) the first ones count, up to the last planned look; later
     ones are not judged.
 

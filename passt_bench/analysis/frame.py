@@ -1,39 +1,62 @@
-"""Reads quality records and evaluations into pandas tables, one row per record."""
+"""Reads records into pandas tables, and the newest measurement of each variant of a study."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, check_known
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantRecord
-from passt_bench.records.session import SessionRecord
+from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 
 NAN = float("nan")
 _OF_EVERY_CELL = ("variant", "seed", "fold", "key", "status", "message", "parameters")
+_OF_EVERY_ROW = ("study", "variant", "key", "kind", "status", "message", "seed", "fold")
+Rows = Literal["runs", "epochs", "classes"]
+Measured = tuple[SessionRecord, ArmRecord]
 
 
-def load_frame(root: Path | str) -> pd.DataFrame:
-    """Every quality record and evaluation under a store's folder, one row per record.
+def load_frame(root: Path | str, rows: Rows = "runs") -> pd.DataFrame:
+    """The records under an output folder, or a report's folder, as a table for pandas and seaborn.
 
-    Columns: ``key``, ``kind`` (``quality`` or ``evaluation``), ``status``, ``message``, ``seed``,
-    ``fold`` (nullable integer), ``attempt``, ``finished``, ``dataset``, ``fingerprint``; the recipe
-    by dotted names (``model.name``, ``patchout.kind``, ``training.epochs``, …, ``salt``); then what
-    was measured, named as in `cells_frame`. Rows of different fingerprints must not be compared.
-    Evaluations add ``checkpoints``, ``split``, ``clips`` and the ends of each metric's interval
-    over clips, ``METRIC_low`` and ``METRIC_high``, and ``against``, the name of the model that it
-    was compared with, if any was; they have the recipe of a single model file and
-    no seed (the column is then a nullable integer). Where patches were dropped, they have
-    ``inference_patchout.kind``, ``inference_patchout.rate``, …, and tokens of the first model file.
+    >>> runs = load_frame("runs")  # a row per run
+    >>> runs.groupby("variant")[["mAP", "cost/train_step_ratio"]].mean().loc["half"].to_dict()
+    {'mAP': 0.75, 'cost/train_step_ratio': 0.6}
+    >>> epochs = load_frame("runs", "epochs")  # curves, a row per run and epoch
+    >>> epochs.groupby(["variant", "epoch"])["train_loss"].mean()["none"].to_dict()
+    {1: 0.5, 2: 0.25}
+    >>> classes = load_frame("runs", "classes")  # a row per run and class
+    >>> classes.groupby(["variant", "class"])["mAP"].mean()["none"].to_dict()
+    {'band': 0.875, 'clicks': 0.625}
+
+    Every table has ``study``, ``variant``, ``key``, ``kind`` (``quality``, ``cost``,
+    ``evaluation``), ``status``, ``message``, ``seed`` and ``fold`` (nullable integers),
+    ``attempt``, ``finished``, ``dataset``, ``fingerprint``, and the recipe by dotted names
+    (``model.name``, ``patchout.kind``, …, ``salt``). A run that several studies or variants share
+    has a row for each (``drop_duplicates("key")`` keeps one); one that belongs to none, such as a
+    trial of a search, has neither. Rows of different fingerprints must not be compared.
+
+    ``runs`` adds what was measured of a run, named as in `cells_of`, and of its variant in the
+    study's cost session: ``cost/PHASE`` (median seconds of a step), ``cost/PHASE_ratio`` (to the
+    baseline), each with the ends of its 95 % interval (``_low``, ``_high``), ``memory/NAME``
+    (bytes) and ``cost/mfu``. A variant of which only costs were measured has one row, with the
+    session's key. Evaluations add ``checkpoints``, ``split``, ``clips``, ``METRIC_low`` and
+    ``METRIC_high`` (interval over clips) and ``against``, the model that it was compared with, if
+    any; they have no seed, and the recipe of a single model file. Where patches were dropped, they
+    have ``inference_patchout.kind``, …, and tokens of the first model file.
+
+    ``epochs`` adds ``epoch`` (from 1) and a column per curve, ``classes`` adds ``class`` and a
+    column per metric.
 
     Raises:
-        InputError: there is no such folder, or a record is broken.
+        InputError: there is no such folder, no such kind of rows, or a record is broken.
     """
     root = Path(root)
     if not root.is_dir():
@@ -42,30 +65,27 @@ def load_frame(root: Path | str) -> pd.DataFrame:
             source=root,
             remedy="Give the folder that `passt-bench run --runs` wrote to.",
         )
-    records = Store(root).records()
-    rows = [_row(record) for record in records if not isinstance(record, SessionRecord)]
-    if not rows:
-        return pd.DataFrame(columns=["key", "kind", "status", "message", "seed", "fold"])
-    frame = _with_integer_folds(pd.DataFrame(rows))
-    if frame["seed"].isna().any():
-        frame["seed"] = frame["seed"].astype("Int64")
-    return frame
-
-
-def cells_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
-    """The quality cells of a study, one row per cell, cells without a record included.
-
-    Columns: ``variant``, ``seed``, ``fold`` (nullable integer), ``key``, ``status`` (``missing``
-    if there is no record), ``message`` (empty if there is none), ``tokens``, ``tokens_full``,
-    ``grid_frequency``, ``grid_time``, ``parameters``, ``flops`` (per clip of a training step); one
-    column per metric, always including the study's primary metric; ``probe/NAME/METRIC``,
-    ``train/NAME``, ``clocks/NAME`` (seconds), ``resolved/NAME`` (patchout as resolved on the
-    grid). Metrics and occlusion tests are NaN unless the status is ``ok``.
-
-    Raises:
-        InputError: a record is of other data than the study's, or broken.
-    """
-    return cells_of(study, find_runs(study, [store]))
+    check_known(rows, get_args(Rows), "no such kind of rows", field="rows")
+    store, sessions, others = Store(root), list[SessionRecord](), dict[str, list[dict[str, Any]]]()
+    for record in store.records():
+        if isinstance(record, SessionRecord):
+            sessions.append(record)
+        else:
+            identity = {"study": None, "variant": None} | _identity(record)
+            others[record.key] = [identity | row for row in _rows(record, rows)]
+    found, table = dict(others), list[dict[str, Any]]()
+    for study in map(store.study, store.studies()):
+        measured = measured_arms(study, sessions) if rows == "runs" else {}
+        for variant in study.variants:
+            place = {"study": study.name, "variant": variant.name}
+            cost = _costs(study, *measured[variant.name]) if variant.name in measured else {}
+            for cell in variant.cells:
+                table += [cost | row | place for row in found.get(cell.key, ())]
+                others.pop(cell.key, None)
+            table += [cost | place] if cost and not variant.cells else []
+    table += [row for own in others.values() for row in own]
+    columns = dict.fromkeys([*_OF_EVERY_ROW, *(name for row in table for name in row)])
+    return pd.DataFrame(table, columns=[*columns]).astype({"seed": "Int64", "fold": "Int64"})
 
 
 def find_runs(study: StudyRecord, stores: Iterable[Store]) -> dict[str, RunRecord]:
@@ -86,7 +106,18 @@ def find_runs(study: StudyRecord, stores: Iterable[Store]) -> dict[str, RunRecor
 
 
 def cells_of(study: StudyRecord, records: Mapping[str, RunRecord]) -> pd.DataFrame:
-    """`cells_frame` from loaded records, key → record."""
+    """The quality cells of a study, one row per cell, from its records by key (see `find_runs`).
+
+    Columns: ``variant``, ``seed``, ``fold`` (nullable integer), ``key``, ``status`` (``missing``
+    if there is no record), ``message`` (empty if there is none), ``tokens``, ``tokens_full``,
+    ``grid_frequency``, ``grid_time``, ``parameters``, ``flops`` (per clip of a training step); one
+    column per metric, always including the study's primary metric; ``probe/NAME/METRIC``,
+    ``train/NAME``, ``clocks/NAME`` (seconds), ``resolved/NAME`` (patchout as resolved on the
+    grid). Metrics and occlusion tests are NaN unless the status is ``ok``.
+
+    Raises:
+        InputError: a record is of other data than the study's.
+    """
     rows = [
         _cell_row(study, variant, cell, records.get(cell.key))
         for variant in study.variants
@@ -96,7 +127,7 @@ def cells_of(study: StudyRecord, records: Mapping[str, RunRecord]) -> pd.DataFra
     frame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=_OF_EVERY_CELL)
     if study.metric not in frame.columns:
         frame[study.metric] = NAN
-    return _with_integer_folds(frame)
+    return frame.astype({"fold": "Int64"})
 
 
 def _cell_row(
@@ -126,24 +157,42 @@ def _cell_row(
     return row
 
 
-def _row(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
+def _identity(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
+    """What every row of a record has: which record it is, its state, data and recipe."""
     run = record if isinstance(record, RunRecord) else None
-    row: dict[str, Any] = {
+    recipes = (
+        [record.recipe] if isinstance(record, RunRecord) else [m.recipe for m in record.members]
+    )
+    return {
         "key": record.key,
         "kind": record.kind,
         "status": record.status,
         "message": (run.message if run else None) or "",
         "seed": run.seed if run else None,
         "fold": record.fold,
-        **({"attempt": run.attempt} if run else {}),
+        "attempt": run.attempt if run else None,
         "finished": record.finished,
         "dataset": record.fingerprint.dataset,
         "fingerprint": record.fingerprint.digest,
+        **(_flat(recipes[0]) if len(recipes) == 1 else {}),
     }
-    if isinstance(record, RunRecord):
-        return row | _flat(record.recipe) | _measured(record)
-    if len(record.members) == 1:
-        row.update(_flat(record.members[0].recipe))
+
+
+def _rows(record: RunRecord | EvaluationRecord, rows: Rows) -> list[dict[Any, Any]]:
+    """What was measured: one row, or one per epoch or class."""
+    if rows == "runs":
+        return [_measured(record) if isinstance(record, RunRecord) else _evaluated(record)]
+    if rows == "classes":
+        values = pd.DataFrame(record.per_class).rename_axis("class")
+    else:
+        curves = record.curves if isinstance(record, RunRecord) else {}
+        values = pd.DataFrame({name: pd.Series(curve) for name, curve in curves.items()})
+        values.index = pd.RangeIndex(1, len(values) + 1, name="epoch")
+    return values.reset_index().to_dict("records")
+
+
+def _evaluated(record: EvaluationRecord) -> dict[str, Any]:
+    row: dict[str, Any] = {}
     if record.patchout is not None:
         row.update(_flat(record.patchout.setting, "inference_patchout."))
         row["tokens"], row["tokens_full"] = record.patchout.tokens[0]
@@ -152,6 +201,27 @@ def _row(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
     for name, (low, high) in record.intervals.items():
         row.update({f"{name}_low": low, f"{name}_high": high})
     return row | {f"clocks/{name}": value for name, value in record.clocks.items()}
+
+
+def _costs(study: StudyRecord, session: SessionRecord, arm: ArmRecord) -> dict[str, Any]:
+    """The row of a variant of which only costs were measured; a run's own values go before."""
+    row: dict[str, Any] = {
+        "key": session.key,
+        "kind": session.kind,
+        "status": arm.status,
+        "message": arm.message or "",
+        "finished": session.finished,
+        "dataset": study.fingerprint.dataset,
+        "fingerprint": study.fingerprint.digest,
+        **_flat(arm.recipe),
+        **{name: getattr(arm, name) for name in ("tokens", "tokens_full", "parameters", "flops")},
+    }
+    for end, spans in (("", arm.phases), ("_ratio", arm.ratios)):
+        for phase, span in spans.items():
+            name = f"cost/{phase}{end}"
+            row |= {name: span.median, f"{name}_low": span.low, f"{name}_high": span.high}
+    row |= {f"memory/{name}": size for name, size in arm.memory.items()}
+    return row | {"cost/batch_size": arm.batch_size, "cost/mfu": arm.mfu}
 
 
 def _measured(record: RunRecord) -> dict[str, Any]:
@@ -182,6 +252,27 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     return row
 
 
-def _with_integer_folds(frame: pd.DataFrame) -> pd.DataFrame:
-    frame["fold"] = frame["fold"].astype("Int64")
-    return frame
+def measured_arms(
+    study: StudyRecord, sessions: Iterable[SessionRecord], *, oldest: bool = False
+) -> dict[str, Measured]:
+    """Variant → its arm in the newest (or oldest) session that measured it against the baseline.
+
+    Every session has the baseline; its seconds are taken from the session that most variants come
+    from, so that they are of the same session.
+    """
+    base = next(v.arm for v in study.variants if v.name == study.baseline)
+    newest: dict[str, Measured] = {}
+    for session in sorted(sessions, key=age, reverse=oldest):
+        if session.baseline == base:
+            newest.update({arm.key: (session, arm) for arm in session.arms})
+    others = [v.arm for v in study.variants if v.arm != base and v.arm in newest]
+    if others:
+        arms_of = Counter(newest[arm][0].key for arm in others)
+        chosen = max((newest[arm][0] for arm in others), key=lambda s: (arms_of[s.key], *age(s)))
+        newest[base] = (chosen, next(arm for arm in chosen.arms if arm.key == base))
+    return {v.name: newest[v.arm] for v in study.variants if v.arm in newest}
+
+
+def age(session: SessionRecord) -> tuple[str, str]:
+    """Sorts sessions, the oldest first."""
+    return session.finished, session.key

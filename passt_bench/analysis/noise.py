@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, block_table, means_and_comparisons
-from passt_bench.analysis.frame import cells_frame
+from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, block_table
+from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.analysis.statistics import (
     INTERVAL_FROM,
-    NAN,
     Contrast,
     detectable,
     fit_blocks,
@@ -34,8 +33,6 @@ class NoiseFloor:
 
     df: float  # residual degrees of freedom, over which the noise is pooled
     deviation: float  # standard deviation of one difference of two arms in one block
-    largest: float  # absolute difference of an arm's mean to the baseline's
-    false_positives: tuple[str, ...]  # arms whose interval excludes zero: wrong here
 
     def margin(self, blocks: int, variants: int, level: float = LEVELS[0]) -> float:
         """The smallest margin within which equal variants are *same* with probability 0.8.
@@ -68,14 +65,7 @@ def noise_floor(study: StudyRecord, cells: pd.DataFrame) -> NoiseFloor:
                 remedy="Measure the noise floor on a study such as noise_floor.",
             )
     fit = fit_blocks(block_table(study, cells, study.metric).to_numpy(dtype=np.float64))
-    _, comparisons = means_and_comparisons(study, cells)
-    differences = [abs(c.difference) for c in comparisons if np.isfinite(c.difference)]
-    return NoiseFloor(
-        df=fit.df,
-        deviation=math.sqrt(2 * fit.variance),
-        largest=max(differences, default=NAN),
-        false_positives=tuple(c.variant for c in comparisons if c.real),
-    )
+    return NoiseFloor(df=fit.df, deviation=math.sqrt(2 * fit.variance))
 
 
 def known_floor(study: StudyRecord, stores: Sequence[Store]) -> NoiseFloor | None:
@@ -88,7 +78,7 @@ def known_floor(study: StudyRecord, stores: Sequence[Store]) -> NoiseFloor | Non
             continue
         known = store.study(STUDY)
         if (known.fingerprint.digest, known.metric) == (study.fingerprint.digest, study.metric):
-            floor = noise_floor(known, cells_frame(known, store))
+            floor = noise_floor(known, cells_of(known, find_runs(known, [store])))
             if floor.df > 0:
                 return floor
     return None

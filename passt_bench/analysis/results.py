@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -27,7 +26,7 @@ from passt_bench.analysis.compare import (
     means_and_comparisons,
     metric_direction,
 )
-from passt_bench.analysis.frame import cells_of, find_runs
+from passt_bench.analysis.frame import age, cells_of, find_runs, measured_arms
 from passt_bench.analysis.statistics import INTERVAL_FROM
 from passt_bench.intervals import Rounds, round_medians
 from passt_bench.records.evaluation import EvaluationRecord
@@ -37,7 +36,6 @@ from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 
 _STEP = "train_step"
-Measured = tuple[SessionRecord, ArmRecord]
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Results:
     """A study with its results; variants are in the study's order."""
 
     study: StudyRecord
-    cells: pd.DataFrame  # see `frame.cells_frame`
+    cells: pd.DataFrame  # see `frame.cells_of`
     means: tuple[VariantMean, ...]  # of the primary metric, that of the baseline too
     comparisons: tuple[Comparison, ...]  # every variant except the baseline
     records: dict[str, RunRecord]  # by key, of the cells that have one
@@ -146,33 +144,8 @@ def analyze(
         comparisons=tuple(comparisons),
         records={key: records[key] for key in keys if key in records},
         arms=arms,
-        sessions=tuple(sorted(used.values(), key=_age)),
+        sessions=tuple(sorted(used.values(), key=age)),
         declared=declared,
         reached=reached,
         ended=ended,
     )
-
-
-def measured_arms(
-    study: StudyRecord, sessions: Iterable[SessionRecord], *, oldest: bool = False
-) -> dict[str, Measured]:
-    """Variant → its arm in the newest (or oldest) session that measured it against the baseline.
-
-    Every session has the baseline; its seconds are taken from the session that most variants come
-    from, so that they are of the same session.
-    """
-    base = next(v.arm for v in study.variants if v.name == study.baseline)
-    newest: dict[str, Measured] = {}
-    for session in sorted(sessions, key=_age, reverse=oldest):
-        if session.baseline == base:
-            newest.update({arm.key: (session, arm) for arm in session.arms})
-    others = [v.arm for v in study.variants if v.arm != base and v.arm in newest]
-    if others:
-        arms_of = Counter(newest[arm][0].key for arm in others)
-        chosen = max((newest[arm][0] for arm in others), key=lambda s: (arms_of[s.key], *_age(s)))
-        newest[base] = (chosen, next(arm for arm in chosen.arms if arm.key == base))
-    return {v.name: newest[v.arm] for v in study.variants if v.arm in newest}
-
-
-def _age(session: SessionRecord) -> tuple[str, str]:
-    return session.finished, session.key

@@ -20,10 +20,11 @@ from passt_bench.cli.options import (
     argument,
     console,
     flag,
+    listed,
     option,
     print_json,
 )
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, check_known
 from passt_bench.processes import SAFE_PATH_VARIABLE
 
 if TYPE_CHECKING:
@@ -88,12 +89,20 @@ def _check_adoption(name: str, runs: Path, reports: Path) -> str | None:
 def show(
     study: Annotated[str, argument("STUDY", "A study or search on record.")],
     json: Json = False,
+    latex: Annotated[
+        str | None, option("TABLE", "Print a table of its page as LaTeX, e.g. verdicts.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        option("NAMES", "Columns of the LaTeX table, as in its CSV file, for one column of a page"),
+    ] = None,
     runs: Runs = RUNS,
     reports: Reports = None,
 ) -> None:
     """Show what a study or search found: its answer and its verdicts."""
     from passt_bench.report.build import load
-    from passt_bench.report.terminal import print_result, result_json
+    from passt_bench.report.tables import to_latex
+    from passt_bench.report.terminal import print_result, result_json, result_tables
     from passt_bench.report.view import study_view
     from passt_bench.runner.request import Paths
 
@@ -101,6 +110,12 @@ def show(
     results, search = load(study, runs, reports)
     view = study_view(results) if results else None
     page = reports / study / "index.html"
+    if latex is not None:
+        tables, chosen = result_tables(view, search), listed(columns)
+        check_known(latex, tables, "no such table", field="--latex", source=study)
+        found = tables[latex].only(chosen) if chosen else tables[latex]
+        print(to_latex(found, f"{study}-{latex}", narrow=bool(chosen)), end="")
+        return
     if json:
         print_json(result_json(view, search, page if page.is_file() else None))
         return
@@ -119,12 +134,13 @@ def report(
     adopt: Annotated[
         bool, flag("--adopt", "Replace no study that has other settings or more runs.")
     ] = False,
+    pdf: Annotated[bool, flag("--pdf", "Write the figures as PDF as well.")] = False,
     runs: Runs = RUNS,
     reports: Reports = None,
 ) -> None:
     """Render pages, tables and figures from records."""
     from passt_bench.records.store import Store
-    from passt_bench.report.build import build_all, build_study, build_variants
+    from passt_bench.report.build import build_all, build_pdfs, build_study, build_variants
     from passt_bench.runner.request import Paths, data_folders
 
     reports = Paths(runs, pages=reports).reports
@@ -148,23 +164,28 @@ def report(
         pages = [build_study(name, runs, reports) for name in studies]
     else:
         pages = build_all(runs, reports, paper_status(runs, reports, data_folders(())))
+    lost = "".join(build_pdfs(page.parent) for page in pages) if pdf else ""
     for line in (*pages, *filter(None, replaced)):
         console.print(str(line))
+    if lost:
+        from matplotlib import get_cachedir
+
+        text = f"The PDF files lack letters that no font here has: {lost}. Install a font with them"
+        console.print(f"{text} (Noto), and remove the folder {get_cachedir()}.", style="yellow")
 
 
 @app.command()
 def sync(runs: Runs = RUNS) -> None:
     """Update MLflow from the records."""
     from passt_bench.console import stage
+    from passt_bench.report.text import counted
     from passt_bench.runner.tracking import sync as update_mlflow
 
     with stage(console, "Updating MLflow") as update:
         done = update_mlflow(runs, progress=update)
-    console.print(
-        f"{done.studies} studies at {done.uri}: {done.runs['created']} runs added, "
-        f"{done.runs['finished']} finished, {done.runs['updated']} updated, "
-        f"{done.runs['unchanged']} unchanged."
-    )
+    counts = ", ".join(f"{number} {kind}" for kind, number in done.runs.items())
+    studies = counted(done.studies, "study", "studies")
+    console.print(f"{studies} at {done.uri}" + (f"; runs: {counts}" if counts else ""))
 
 
 @app.command()
@@ -177,6 +198,7 @@ def ui(
         SETTINGS,
         database,
         local_uri,
+        pages,
         store_uri,
         without_password,
     )
@@ -197,6 +219,7 @@ def ui(
     settings = {
         **SETTINGS,
         **os.environ,
+        "PYTHONWARNINGS": "ignore",
         # The job runners would be eight more processes for features that are not used.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         # Not an argument, which everybody on the machine can read: it may contain a password.
@@ -207,6 +230,10 @@ def ui(
         "UVICORN_APP_DIR": sysconfig.get_path("scripts"),
     }
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1"]
+    # Errors and warnings only, not each request.
+    command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    console.print(f"http://127.0.0.1:{port} (Ctrl-C ends it)", soft_wrap=True)
+    for name, place in pages(runs, uri).items():
+        console.print(f"  {name}: http://127.0.0.1:{port}{place}", soft_wrap=True)
     command += ["--default-artifact-root", (runs.resolve() / "mlartifacts").as_uri()]
     os.execve(sys.executable, command, settings)

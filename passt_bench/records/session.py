@@ -52,6 +52,14 @@ class ArmRecord:
     # Before it was measured: seconds of ``train_step``, bytes of ``train_peak``; may be empty.
     predicted: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def main_memory(self) -> str:
+        """The entry of `memory` to show where only one is: the peak on CUDA.
+
+        Elsewhere what is saved for backward, because a resident peak holds the interpreter too.
+        """
+        return "train_peak" if "reserved" in self.memory else "saved_for_backward"
+
 
 @dataclass(frozen=True)
 class SessionRecord:

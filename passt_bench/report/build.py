@@ -16,6 +16,8 @@ from passt_bench.errors import InputError, check_known, choose_from
 from passt_bench.records.files import read_bytes, write_atomically
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.store import SEARCHES, STUDIES, Record, Store, read_search, write_document
+from passt_bench.report.figures import draw_all
+from passt_bench.report.figures.search import draw_search
 from passt_bench.report.files import (
     REPORT_FOLDERS,
     exclusive,
@@ -33,6 +35,8 @@ from passt_bench.report.pages import (
 )
 from passt_bench.report.paper import PaperStatus, render_paper
 from passt_bench.report.text import listed, quoted
+from passt_bench.report.theme import to_pdf
+from passt_bench.report.view import study_view
 from passt_bench.spec.key import digest
 
 # Every function takes the folder of the runs, whose records come first, and that of all reports.
@@ -108,6 +112,24 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
         with replacing(reports / "paper", ()) as new:
             page = render_paper(new, replace(status, results=results))
         return [*pages, reports / "paper" / page.name, render_index(reports)]
+
+
+def build_pdfs(folder: Path) -> str:
+    """Writes the figures of a page as PDF, from its records; the letters that no font here has.
+
+    The next rendering of the page removes them.
+    """
+    missing = set[str]()
+    paths = [path for kind in (STUDIES, SEARCHES) for path in folder.glob(f"{kind}/*.json")]
+    for name in {path.stem for path in paths}:
+        results, search = load(name, folder, folder.parent)
+        drawn = draw_all(study_view(_begun(results)[0])) if results is not None else []
+        for drawing in drawn + (draw_search(search) if search is not None else []):
+            if drawing.figure is not None:
+                data, lost = to_pdf(drawing.figure)
+                write_atomically(folder / "figures" / f"{drawing.name}.pdf", data)
+                missing |= {*lost}
+    return "".join(sorted(missing))
 
 
 def build_evaluations(runs: Path, reports: Path) -> list[Path]:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from math import isfinite
 
 from passt_bench.records.evaluation import Against, EvaluationRecord
+from passt_bench.records.run import cell_name
 from passt_bench.registry import METRICS
 from passt_bench.report.provenance import machine_text
 from passt_bench.report.tables import Column, Table, table
-from passt_bench.report.text import NAN, Span, interval, p_value, significant
+from passt_bench.report.text import NAN, Span, interval, p_value, quoted, significant
 from passt_bench.spec.study import patchout_text
 
 
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
     """The table of evaluations, with a row per evaluation and metric."""
     columns = (
-        Column("checkpoints", "checkpoints"),
+        Column("checkpoints", "checkpoints", label=readable),
         Column("data", "data"),
         Column("clips", "clips", str),
         Column("metric", "metric"),
@@ -42,8 +44,8 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
 def comparisons_table(records: Sequence[EvaluationRecord]) -> Table:
     """The table of models that were compared on the same clips, with a row per metric."""
     columns = (
-        Column("first", "model A"),
-        Column("second", "model B"),
+        Column("first", "model A", label=readable),
+        Column("second", "model B", label=readable),
         Column("data", "data"),
         Column("clips", "clips", str),
         Column("metric", "metric"),
@@ -95,6 +97,16 @@ def title_of(model: EvaluationRecord | Against) -> str:
     dropped = model.patchout
     text = dropped and f" (patchout {patchout_text(dropped.setting, dropped.tokens)})"
     return f"{model.name}{text or ''}"
+
+
+def readable(title: str) -> str:
+    """A title with study, seed and fold of a kept model in words; others as they are."""
+    found = re.fullmatch(r"([^:,]+):([^:]+):(\d+)(?::(\d+))?( \(.*)?", title)
+    if found is None:
+        return title
+    study, variant, seed, fold, dropped = found.groups()
+    run = cell_name(int(seed), int(fold) if fold else None)
+    return f"{quoted(variant)} of {study}, {run}{dropped or ''}"
 
 
 def clip_time(record: EvaluationRecord) -> str:

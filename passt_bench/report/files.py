@@ -43,7 +43,7 @@ def exclusive(reports: Path) -> AbstractContextManager[object]:
 def files_of(folder: str, tables: Iterable[str], figures: Iterable[str] = ()) -> frozenset[str]:
     """The files that `write_report` may write below a folder."""
     written = [f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")]
-    written += [f"{name}.{kind}" for name in figures for kind in ("svg", "csv")]
+    written += [f"{name}.{kind}" for name in figures for kind in ("svg", "csv", "pdf")]
     return frozenset(f"{folder}/{name}" for name in written)
 
 

@@ -19,6 +19,7 @@ from passt_bench.report.evaluations import (
     data_of,
     evaluation_facts,
     evaluations_table,
+    readable,
     title_of,
 )
 from passt_bench.report.figures import draw_all, figure_names
@@ -107,12 +108,13 @@ def render(
 def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store) -> Path:
     """Writes the page of all evaluations, and its table; ``kept`` is as in `render`."""
     records = sorted(found, key=lambda r: (r.fingerprint.dataset, r.finished, r.key))
-    rows = [(title_of(record), data_of(record), "ok", record.key) for record in records]
+    names = {record.key: readable(title_of(record)) for record in records}
+    rows = [(names[record.key], data_of(record), "ok", record.key) for record in records]
     datasets = distinct(record.fingerprint.dataset for record in records)
     facts: list[Fact] = []
     for record in records:
-        other = f" against {title_of(record.against)}" if record.against else ""
-        facts.append((f"{title_of(record)}{other}, {data_of(record)}", evaluation_facts(record)))
+        other = f" against {readable(title_of(record.against))}" if record.against else ""
+        facts.append((f"{names[record.key]}{other}, {data_of(record)}", evaluation_facts(record)))
         facts += [("Note", note) for note in record.notes]
     context = {
         "home": f"../{PAGE}",

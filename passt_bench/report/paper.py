@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,13 @@ def render_paper(folder: Path, status: PaperStatus) -> Path:
         "datasets": dict.fromkeys(row.corpus.name for row in status.rows),
         "weights": dict.fromkeys(name for row in status.rows for name in row.weights),
     }
-    context = {"tables": tables, "available": status.available, "needed": needed}
+
+    def rows(made: Table, *, ran: bool) -> Table:
+        kept = (r for r in made.rows if ran == (" (study " in r[-1] or " (evaluation " in r[-1]))
+        return replace(made, rows=tuple(kept))
+
+    halves = [(rows(made, ran=True), rows(made, ran=False)) for made in tables]
+    context = {"tables": halves, "available": status.available, "needed": needed}
     context["home"] = "../index.html"
     return write_page(folder / "index.html", "paper.html", context)
 

@@ -29,6 +29,7 @@ from passt_bench.report.view import (
     Gain,
     StudyView,
     VariantView,
+    finding,
     gains,
     gap_of,
     setting_of,
@@ -107,13 +108,6 @@ def _found(view: StudyView, noun: str, found: Sequence[tuple[str, str]], named: 
         kept = named == 1 and not few and len(names) <= _NAMED and verdict in _KEPT
         parts.append(f"{told} ({listed(map(quoted, names))})" if kept else told)
     return "; ".join(parts) if few else listed(parts)
-
-
-def finding(item: Comparison) -> str:
-    """The verdict; of what is not in the metric's unit, where it is from zero."""
-    if item.margin or not isfinite(item.low) or item.verdict == "no verdict":
-        return item.verdict
-    return "unclear" if not item.real else "above zero" if item.low > 0 else "below zero"
 
 
 def costs_headline(view: StudyView) -> str:
@@ -226,8 +220,8 @@ def _pace(speedup: Span) -> str:
 
 def _gain(view: StudyView, v: VariantView) -> str:
     """The speed-up by a variant, and its memory, relative to the baseline."""
-    saved = Span(v.saved_per_clip / view.baseline.saved_per_clip)
-    memory = f" with {times(saved)} the memory for backward" if saved.known else ""
+    share = Span(v.memory_per_clip / view.baseline.memory_per_clip)
+    memory = f" with {times(share)} the {view.memory_name}" if share.known else ""
     return f"{_pace(v.cost(TRAIN_STEP).speedup)}{memory}"
 
 
@@ -311,9 +305,9 @@ def _cost(view: StudyView, v: VariantView) -> str:
             parts[0] = f"{parts[0]} by the step, its whole training takes {times(whole)} as long"
     elif v.cost_status not in ("ok", "missing"):
         parts.append(f"its step could not be timed ({v.cost_status})")
-    saved, base = v.saved_per_clip, view.baseline.saved_per_clip
-    if isfinite(saved) and isfinite(base) and base > 0:
-        parts.append(f"stores {fixed(saved / base, 2)}× the activations for backward")
+    memory, base = v.memory_per_clip, view.baseline.memory_per_clip
+    if isfinite(memory) and isfinite(base) and base > 0:
+        parts.append(f"takes {fixed(memory / base, 2)}× the {view.memory_name}")
     if v.record.tokens:
         parts.append(f"with {v.record.tokens} of {v.record.tokens_full} tokens")
     return "; " + ", ".join(parts) if parts else ""

@@ -30,6 +30,7 @@ from passt_bench.report.view import (
     TRAIN_STEP,
     StudyView,
     VariantView,
+    finding,
     gap_of,
     mean,
 )
@@ -87,10 +88,10 @@ def bytes_column(arms: Sequence[VariantView], entry: str) -> Column:
     )  # fmt: skip
 
 
-def saved_column(view: StudyView, name: str, title: str) -> Column:
-    """Memory saved for backward per clip, divided by that of the baseline."""
-    base = view.baseline.saved_per_clip
-    return Column(name, title, times, get=lambda v: v.saved_per_clip / base)
+def memory_column(view: StudyView) -> Column:
+    """The one memory figure per clip, divided by that of the baseline."""
+    base = view.baseline.memory_per_clip
+    return Column("memory", "memory", times, get=lambda v: v.memory_per_clip / base)
 
 
 def predicted_columns(
@@ -186,7 +187,7 @@ def contrasts(view: StudyView) -> Table:
         Column("remark", "remark"),
     ]
     rows = [
-        (c.variant, family, gap_of(c), c.detectable, c.verdict,
+        (c.variant, family, gap_of(c), c.detectable, finding(c),
          INSIDE if c.verdict == "same" and c.real else "")
         for family, found in view.results.declared.items()
         for c in found
@@ -262,7 +263,8 @@ def speed(view: StudyView) -> Table:
         replace(bytes_column(arms, "train_peak"), title="peak memory"),
         Column("saved_per_clip", "saved for backward, per clip", scaled(unit), unit.name,
                get=attrgetter("saved_per_clip")),
-        saved_column(view, "saved_ratio", "relative"),
+        Column("saved_ratio", "relative", times,
+               get=lambda v: v.saved_per_clip / base.saved_per_clip),
     ]  # fmt: skip
     caption = f"training speed and memory, also relative to {quoted(base.name)}; "
     caption += f"{view.time_intervals}."

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, isnan
 from typing import Any
 
-from passt_bench.report.text import NAN, NOTHING, Span, latex, markdown
+from passt_bench.errors import check_known
+from passt_bench.report.text import MINUS, NAN, NOTHING, Span, latex, markdown
 
-# Widths in points: a LaTeX page in one column, a character in \\small, the gap between columns.
-_PAGE, _CHARACTER, _GAP = 345.0, 4.3, 12.0
+_NUMBER = re.compile(rf"([+{MINUS}]?)(\d[\d ]*)(?:\.(\d+))?×?")
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,15 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]  # one value per column: a `Span`, number, string, or None
     highlight: int | None = None  # index of the baseline's row
 
+    def only(self, names: Sequence[str]) -> Table:
+        """The table with these columns, named as in CSV files, in this order (`InputError`)."""
+        known = {column.name: number for number, column in enumerate(self.columns)}
+        for name in names:
+            check_known(name, known, f"no such column in {self.name}", field="--columns")
+        chosen = [known[name] for name in names]
+        rows = tuple(tuple(row[number] for number in chosen) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[number] for number in chosen), rows=rows)
+
     def texts(self) -> list[list[str]]:
         """All cells in HTML, Markdown and LaTeX."""
         return [
@@ -144,33 +154,52 @@ def to_markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_latex(table: Table, label: str) -> str:
-    """The table as a booktabs ``table*``, scaled to the page if it is too wide."""
-    wide = _width(table) > _PAGE
-    needs = r"\usepackage{booktabs,graphicx}" if wide else r"\usepackage{booktabs}"
-    titles = [latex(column.heading) for column in table.columns]
-    body = [r"\toprule", _ampersands(titles), r"\midrule"]
-    body += [_ampersands([latex(cell) for cell in row]) for row in table.texts()]
-    spec = "".join("r" if column.numeric else "l" for column in table.columns)
+def to_latex(table: Table, label: str, *, narrow: bool = False) -> str:
+    """The table with booktabs and siunitx: in one column of a page if ``narrow``, else in all.
+
+    Numbers are aligned at their decimal point, intervals beside them; a table that is too wide is
+    scaled down.
+    """
+    cells = zip(*table.texts(), strict=True) if table.rows else [()] * len(table.columns)
+    made = [_latex_column(*both) for both in zip(table.columns, cells, strict=True)]
+    lines = [_ampersands(row) for row in zip(*(texts for _, texts in made), strict=True)]
+    where = "table" if narrow else "table*"
     lines = [
-        f"% Needs {needs} in the preamble.",
-        r"\begin{table*}",
-        r"  \centering",
+        r"% Needs \usepackage{booktabs,graphicx,siunitx} in the preamble.",
+        f"\\begin{{{where}}}",
+        r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}\sisetup{retain-explicit-plus}",
         f"  \\caption{{{latex(table.caption)}}}",
         f"  \\label{{tab:{label}}}",
-        r"  \resizebox{\textwidth}{!}{%" if wide else r"  \small",
-        f"  \\begin{{tabular}}{{@{{}}{spec}@{{}}}}",
-        *(f"    {line}" for line in [*body, r"\bottomrule"]),
-        r"  \end{tabular}" + ("}" if wide else ""),
-        r"\end{table*}",
+        r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        f"  \\begin{{tabular}}{{@{{}}{''.join(spec for spec, _ in made)}@{{}}}}",
+        *(f"    {line}" for line in (r"\toprule", lines[0], r"\midrule", *lines[1:])),
+        r"    \bottomrule",
+        r"  \end{tabular}}",
+        f"\\end{{{where}}}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _width(table: Table) -> float:
-    """Approximate width of the table in LaTeX, in points."""
-    columns = zip([c.title + c.unit for c in table.columns], *table.texts(), strict=True)
-    return sum(_CHARACTER * max(map(len, cells)) + _GAP for cells in columns)
+def _latex_column(column: Column, cells: Sequence[str]) -> tuple[str, list[str]]:
+    """The column type in LaTeX, and the texts of the column, its heading first."""
+    heading, texts = latex(column.heading), [latex(cell) for cell in cells]
+    parts = [cell.partition(" [") for cell in cells]
+    found = [_NUMBER.fullmatch(value) for value, _, _ in parts] if column.numeric else []
+    numbers = [number.groups("") for number in found if number]
+    if not numbers:
+        return "r" if column.numeric else "l", [heading, *texts]
+    sign = "+" if any(sign for sign, _, _ in numbers) else ""
+    digits, places = (max(len(number[i].replace(" ", "")) for number in numbers) for i in (1, 2))
+    spec = f"S[table-format={sign}{digits}.{places}]"
+    values = [
+        value.replace(MINUS, "-").replace("×", "") if number else f"{{{latex(value)}}}"
+        for number, (value, _, _) in zip(found, parts, strict=True)
+    ]
+    if not any(end for _, end, _ in parts):
+        return spec, [f"{{{heading}}}", *values]
+    ends = [rf"\scriptsize {latex(f'[{end}')}" if between else "" for _, between, end in parts]
+    both = [f"{value} & {end}" for value, end in zip(values, ends, strict=True)]
+    return spec + r"@{\,}l", [rf"\multicolumn{{2}}{{c}}{{{heading}}}", *both]
 
 
 def _ampersands(cells: Sequence[str]) -> str:

@@ -17,24 +17,24 @@ from passt_bench.records.search import SearchRecord
 from passt_bench.report.cost_tables import page_tables, reached_table
 from passt_bench.report.provenance import answer
 from passt_bench.report.search import search_headline, settings
-from passt_bench.report.sentences import finding, has_budgets
+from passt_bench.report.sentences import has_budgets
 from passt_bench.report.study_tables import (
     failures,
+    memory_column,
     name_column,
     quality,
     runs,
-    saved_column,
     tokens_column,
 )
 from passt_bench.report.tables import Column, Table, table, to_rows
 from passt_bench.report.text import interval, significant, times
-from passt_bench.report.view import TRAIN_STEP, StudyView, gap_of
+from passt_bench.report.view import TRAIN_STEP, StudyView, finding, gap_of
 
 # Minimum width of the column of names, maximum width of columns of numbers in a narrow terminal,
 # and the width from which a terminal is wide.
 _NAME_WIDTH, _CELL_WIDTH, _WIDE = 14, 8, 110
 _TRIALS = 10  # of a search, the best first
-_COSTS = "time of a training step, and what it saves for its backward pass per clip, / baseline"
+_COSTS = "time of a training step, and its {} per clip, / baseline"
 
 
 def print_result(
@@ -85,8 +85,6 @@ def result_json(
     """
     record = view.study if view else search
     assert record is not None
-    tables = {"settings": settings(search)} if search else {}
-    tables |= page_tables(view) if view else {}
     return {
         "study": record.name,
         "question": record.question,
@@ -95,8 +93,15 @@ def result_json(
         "metric": record.metric,
         "baseline": record.baseline,
         "page": str(page) if page else None,
-        "tables": {name: to_rows(found) for name, found in tables.items() if found.rows},
+        "tables": {name: to_rows(found) for name, found in result_tables(view, search).items()},
     }
+
+
+def result_tables(view: StudyView | None, search: SearchRecord | None) -> dict[str, Table]:
+    """The tables of a page that have rows, by name."""
+    tables = {"settings": settings(search)} if search else {}
+    tables |= page_tables(view) if view else {}
+    return {name: found for name, found in tables.items() if found.rows}
 
 
 def _verdicts(view: StudyView) -> Table:
@@ -109,10 +114,10 @@ def _verdicts(view: StudyView) -> Table:
                get=lambda v: v.difference),
         Column("verdict", "verdict", get=lambda v: v.verdict),
         Column("step", "step", times, get=lambda v: v.cost(TRAIN_STEP).ratio.value),
-        saved_column(view, "memory", "memory"),
+        memory_column(view),
     )  # fmt: skip
     caption = f"{view.metric}, differences with 95 % intervals"
-    caption += f"; {_COSTS}" if view.results.sessions else ""
+    caption += f"; {_COSTS.format(view.memory_name)}" if view.results.sessions else ""
     return table("verdicts", caption, columns, view.variants)
 
 
@@ -122,9 +127,9 @@ def _costs(view: StudyView) -> Table:
         tokens_column("tokens"),
         Column("speed", "clips/s", significant, get=lambda v: v.speed.value),
         Column("step", "step / baseline", times, get=lambda v: v.cost(TRAIN_STEP).ratio),
-        saved_column(view, "memory", "memory"),
+        memory_column(view),
     )  # fmt: skip
-    return table("speed", _COSTS, columns, view.variants)
+    return table("speed", _COSTS.format(view.memory_name), columns, view.variants)
 
 
 def print_table(

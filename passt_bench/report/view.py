@@ -31,6 +31,13 @@ def gap_of(item: Comparison) -> Span:
     return Span(item.difference, item.low, item.high)
 
 
+def finding(item: Comparison) -> str:
+    """The verdict; of what is not in the metric's unit, where it is from zero."""
+    if item.margin or not isfinite(item.low) or item.verdict == "no verdict":
+        return item.verdict
+    return "unclear" if not item.real else "above zero" if item.low > 0 else "below zero"
+
+
 @dataclass(frozen=True)
 class Cost:
     """Seconds of one phase, and their ratio to the baseline in the same session."""
@@ -179,6 +186,11 @@ class VariantView:
         return self.cost(TRAIN_STEP).seconds.reciprocal(self.batch)
 
     @property
+    def memory_per_clip(self) -> float:
+        """Bytes per clip of the one memory figure, see `ArmRecord.main_memory`."""
+        return self.memory.get(self.arm.main_memory, NAN) / self.batch if self.arm else NAN
+
+    @property
     def saved_per_clip(self) -> float:
         """Bytes saved for the backward pass, per clip."""
         return self.memory.get("saved_for_backward", NAN) / self.batch
@@ -201,6 +213,12 @@ class StudyView:
     def baseline(self) -> VariantView:
         """The baseline variant."""
         return next(v for v in self.variants if v.name == self.study.baseline)
+
+    @property
+    def memory_name(self) -> str:
+        """What `VariantView.memory_per_clip` is."""
+        arm = self.baseline.arm
+        return "peak memory" if arm and arm.main_memory == "train_peak" else "memory for backward"
 
     @property
     def others(self) -> tuple[VariantView, ...]:

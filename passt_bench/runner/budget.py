@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from passt_bench.analysis.budgets import clip_seconds
-from passt_bench.analysis.results import measured_arms
+from passt_bench.analysis.frame import measured_arms
 from passt_bench.errors import located
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.session import SessionRecord

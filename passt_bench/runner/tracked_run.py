@@ -1,9 +1,9 @@
-"""Computes from the records of a study what its MLflow runs should contain; imports no MLflow."""
+"""Computes from the records of a study what its runs should contain in MLflow, or elsewhere."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,14 +13,20 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from passt_bench.analysis.results import Results
-from passt_bench.records.run import CellRecord, RunRecord, VariantRecord
+from passt_bench.errors import InputError
+from passt_bench.records.files import write_atomically
+from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
+from passt_bench.registry import TRACKERS, Component
 from passt_bench.runner.run_status import PROGRESS, State, run_state
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.study import flatten
 
+VIEW = "mlflow.sharedViewState.passt-bench"  # where MLflow's page finds what a table has to show
 # MLflow's statuses; a summary has the first that one of its cells has.
 STATUSES: dict[State, str] = {
     "running": "RUNNING",
@@ -36,7 +42,8 @@ class TrackedRun:
     """One MLflow run as it should be: the summary of a variant, or a cell nested under it.
 
     Times are in milliseconds since 1970; a run that is not finished has no end. Curves hold the
-    values after epoch 1, 2, …; the record's file is kept with the run.
+    values after epoch 1, 2, …; the record's file is kept with the run. ``parent`` is the key of the
+    summary that a cell is nested under.
     """
 
     key: str
@@ -58,6 +65,10 @@ class TrackedRun:
         return digest([self.status, self.end, *shown])
 
 
+# Called with the output folder, a study and its runs as they should be, after each change of them.
+Tracker = Callable[[Path, StudyRecord, Sequence[TrackedRun]], None]
+
+
 def tracked_runs(results: Results, store: Store) -> Iterator[TrackedRun]:
     """The MLflow runs of a study, each summary before its cells.
 
@@ -73,6 +84,54 @@ def tracked_runs(results: Results, store: Store) -> Iterator[TrackedRun]:
             run = _cell_run(summary, results, cell, store)
             if run.record is not None or run.curves:
                 yield run
+
+
+def experiment_tags(study: StudyRecord) -> dict[str, str]:
+    """What MLflow's page reads: the description, and a view with the columns and charts to show."""
+    metric, charts = study.metric, (study.metric, "step_time_ms", "memory_mib")
+    columns = ["tags.`verdict`", *(f"metrics.`{name}`" for name in charts)]
+    columns += [f"metrics.`{metric}_{end}`" for end in ("low", "high")]
+    section = {"metricSectionId": "results", "deleted": False, "isGenerated": False}
+    state = {
+        "selectedColumns": columns,
+        "isAccordionReordered": True,  # keeps this section first
+        "compareRunSections": [{"uuid": "results", "name": "Results", "display": True}],
+        "compareRunCharts": [
+            {"uuid": name, "type": "BAR", "metricKey": name, "runsCountToCompare": 20, **section}
+            for name in charts
+        ],
+    }
+    view = {"name": "Results", "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)}
+    return {
+        "mlflow.experimentKind": "custom_model_development",  # not that of language models
+        "mlflow.note.content": f"{study.question}\n\n{study.notebook}"[:5000],
+        VIEW: json.dumps(view),
+    }
+
+
+@TRACKERS.register("csv", version=1, summary="csv/STUDY.csv in the folder of the runs")
+def write_csv(root: Path, study: StudyRecord, runs: Sequence[TrackedRun]) -> None:
+    """Writes a table of a study: a row per run, its tags, parameters and metrics as columns."""
+    rows = [
+        {"key": r.key, "name": r.name, "status": r.status, **r.tags, **r.params, **r.metrics}
+        for r in runs
+    ]
+    text = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    write_atomically(root / "csv" / f"{study.name}.csv", text.encode())
+
+
+def deliver(
+    tracker: Component[Tracker], root: Path, study: StudyRecord, runs: Sequence[TrackedRun]
+) -> None:
+    """Hands a study's runs to a tracker, which may be a plug-in's (raises `InputError`)."""
+    try:
+        tracker.build(root, study, runs)
+    except Exception as error:
+        raise InputError(
+            f"the tracker failed ({type(error).__name__}: {error}); the records are not affected",
+            source=f"tracker {tracker.name}",
+            remedy=f"Fix it, then: passt-bench sync --runs {root}",
+        ) from error
 
 
 def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedRun:
@@ -105,6 +164,9 @@ def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedR
     }
     # Only what decides the key: MLflow refuses a parameter that comes with another value.
     params = flatten({**key_fields(variant.recipe), "resolved": variant.patchout})
+    params = {"variant": variant.name} | {
+        n: v for n, v in params.items() if v not in (None, "", [])
+    }
     return TrackedRun(
         key=digest(identity),
         name=variant.name,
@@ -121,8 +183,9 @@ def _metrics(results: Results, variant: VariantRecord) -> dict[str, float]:
     """The values of a summary.
 
     The study's own metric with its interval and its difference from the baseline, the median
-    training step (``step_time_ms``) and other phases with intervals and ratios, training memory
-    (``peak_memory_mib``) and other entries, tokens, FLOPs and parameters.
+    training step (``step_time_ms``) and other phases with intervals and ratios, the one memory
+    figure (``memory_mib``, see `ArmRecord.main_memory`), the peak (``peak_memory_mib``) and other
+    entries, tokens, FLOPs and parameters.
     """
     metric, cells = results.study.metric, results.cells
     values: dict[str, Any] = {"tokens": variant.tokens, "tokens_full": variant.tokens_full}
@@ -144,6 +207,7 @@ def _metrics(results: Results, variant: VariantRecord) -> dict[str, float]:
             if ratio := arm.ratios.get(phase):
                 values |= _interval(f"{name}_ratio", ratio.median, ratio.low, ratio.high)
         values |= {f"memory/{name}_mib": size / 2**20 for name, size in arm.memory.items()}
+        values["memory_mib"] = values.get(f"memory/{arm.main_memory}_mib")
         values["peak_memory_mib"] = values.pop("memory/train_peak_mib", None)
         of_arm = ("batch_size", "flops", "flops_inference", "mfu")
         values |= {name: getattr(arm, name) for name in of_arm}
@@ -158,13 +222,14 @@ def _cell_run(summary: TrackedRun, results: Results, cell: CellRecord, store: St
     folder, record = store.folder(cell.key), results.records.get(cell.key)
     place = {"seed": str(cell.seed)} | ({} if cell.fold is None else {"fold": str(cell.fold)})
     tags = {"role": "cell", "study": results.study.name, "variant": summary.name, **place}
+    params = summary.params | place
     name = " · ".join([summary.name, *map(" ".join, place.items())])
     if record is None:
         state = run_state(cell.key, None, store)
         start, losses = _progress(folder / PROGRESS)
         tags["status"] = "running" if state == "running" else "interrupted"
         return TrackedRun(
-            cell.key, name, STATUSES[state], start, None, tags, summary.params,
+            cell.key, name, STATUSES[state], start, None, tags, params,
             curves={"train_loss": losses} if losses else {}, parent=summary.key,
         )  # fmt: skip
     more = {"message": record.message, "commit": record.commit}
@@ -175,7 +240,7 @@ def _cell_run(summary: TrackedRun, results: Results, cell: CellRecord, store: St
     hidden = [c for c in row.index if c in ("seed", "fold") or c.startswith("resolved/")]
     return TrackedRun(
         cell.key, name, "FINISHED" if record.status == "ok" else "FAILED", *_span(record), tags,
-        summary.params, _finite(row.drop(hidden).to_dict()), record.curves,
+        params, _finite(row.drop(hidden).to_dict()), record.curves,
         folder / "record.json", summary.key,
     )  # fmt: skip
 

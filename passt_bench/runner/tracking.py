@@ -1,4 +1,4 @@
-"""Logs studies to MLflow from their records; the only module that uses MLflow.
+"""Logs studies to MLflow, and to other trackers, from their records; nothing else uses MLflow.
 
 Each study is an experiment with one run per variant (its summary) and, nested under it, one run per
 cell. Every run is tagged with its key and, last, with a hash of its content: a run that has the
@@ -11,6 +11,7 @@ locked database costs the command only the bounded wait at its end.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -35,13 +36,15 @@ from passt_bench.errors import InputError
 from passt_bench.processes import PipedChild
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.tracked_run import TrackedRun, tracked_runs
+from passt_bench.registry import TRACKERS
+from passt_bench.runner.tracked_run import VIEW, TrackedRun, deliver, experiment_tags, tracked_runs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-ADDRESS = "MLFLOW_TRACKING_URI"
+ADDRESS, CHOSEN = "MLFLOW_TRACKING_URI", "PASST_BENCH_TRACKERS"
+MLFLOW = "mlflow"
 KEY, DIGEST, PARENT = "passt_bench.key", "passt_bench.digest", "mlflow.parentRunId"
 LOCK_SECONDS = 5.0  # timeout for another process to release the database
 SYNC_SECONDS = 600.0  # timeout for another sync to end
@@ -67,7 +70,7 @@ Outcome = Literal["created", "finished", "updated", "unchanged"]
 class SyncReport:
     """The result of a sync: studies and MLflow runs (summaries and cells); no credentials."""
 
-    uri: str
+    uri: str  # of MLflow, or the names of the trackers without it
     studies: int = 0
     runs: Counter[Outcome] = field(default_factory=Counter)
 
@@ -79,24 +82,30 @@ def sync(
     study: str | None = None,
     progress: Progress = lambda share, text: None,
 ) -> SyncReport:
-    """Updates MLflow from the records of an output folder.
+    """Updates MLflow, and what else ``PASST_BENCH_TRACKERS`` names, from the records of a folder.
 
     It may be called at any time, also while cells are trained, and killed at any time. Syncs of the
     same folder wait for each other, so each key gets one run. Without a study, all are logged.
 
     Raises:
-        InputError: MLflow is unreachable or refuses (the records are not affected, and a later sync
-            catches up), another sync does not end, or a record or study cannot be read.
+        InputError: a tracker is unknown, unreachable or refuses (the records are not affected, and
+            a later sync catches up), another sync does not end, or a record cannot be read.
     """
-    root = root.resolve()
-    store, uri = Store(root), store_uri(root, tracking_uri)
+    root, chosen = root.resolve(), os.environ.get(CHOSEN, MLFLOW).replace(",", " ").split()
+    others = [TRACKERS.get(name) for name in chosen if name != MLFLOW]
+    store, uri = Store(root), store_uri(root, tracking_uri) if MLFLOW in chosen else ""
     names = [name for name in store.studies() if study in (None, name)]
-    report = SyncReport(without_password(uri), len(names))
+    report = SyncReport(without_password(uri) or ", ".join(chosen), len(names))
     if not names:
         return report
     with _explained(uri, root), FileLock(root / "mlflow.lock", timeout=SYNC_SECONDS):
         loaded = [load_results(name, [store]) for name in names]
         wanted = [(results.study, list(tracked_runs(results, store))) for results in loaded]
+        for tracker in others:
+            for record, runs in wanted:
+                deliver(tracker, root, record, runs)
+        if MLFLOW not in chosen:
+            return report
         total = sum(len(runs) for _, runs in wanted)
         client = _connect(uri, root)
         # A server knows the place of its artifacts; for a database it would be the current folder.
@@ -116,10 +125,16 @@ class _Experiment:
 
     def __init__(self, client: MlflowClient, study: StudyRecord, artifacts: str | None) -> None:
         self._client = client
-        found = client.get_experiment_by_name(study.name)
+        from mlflow.entities import Dataset
+
+        found, tags = client.get_experiment_by_name(study.name), experiment_tags(study)
+        data = study.fingerprint
+        self._data = Dataset(
+            data.dataset, data.digest, "local", json.dumps({"uri": data.dataset}),
+            profile=json.dumps({"clips": data.found, "classes": len(data.classes)}),
+        )  # fmt: skip
         if found is None:
-            note = {"mlflow.note.content": f"{study.question}\n\n{study.notebook}"[:5000]}
-            self._id = client.create_experiment(study.name, artifacts, tags=note)
+            self._id = client.create_experiment(study.name, artifacts, tags=tags)
         else:
             self._id = found.experiment_id
             if artifacts is not None and found.artifact_location != artifacts:
@@ -130,6 +145,9 @@ class _Experiment:
                 )
             if found.lifecycle_stage == "deleted":
                 client.restore_experiment(self._id)  # with all runs that were ever deleted
+            for name, text in tags.items():
+                if found.tags.get(name) != text:
+                    client.set_experiment_tag(self._id, name, text)
         self._runs = self.index()
 
     def index(self) -> dict[str, Run]:
@@ -173,7 +191,7 @@ class _Experiment:
 
     def _write(self, run: Run, wanted: TrackedRun, complete: dict[str, str]) -> None:
         """Logs all that a run lacks, its status, and last the tags that mark it as complete."""
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import DatasetInput, Metric, Param, RunTag
 
         run_id, logged, now = run.info.run_id, run.data.metrics, _now()
         values = dict(wanted.metrics)
@@ -189,6 +207,8 @@ class _Experiment:
         params = [Param(name, text[:6000]) for name, text in wanted.params.items()]
         tags = [RunTag(name, text[:5000]) for name, text in wanted.tags.items()]
         self._client.log_batch(run_id, metrics, params, tags)
+        if not run.inputs.dataset_inputs:
+            self._client.log_inputs(run_id, [DatasetInput(self._data)])
         if wanted.record is not None:
             self._client.log_artifact(run_id, str(wanted.record))
         if wanted.status in ("RUNNING", "SCHEDULED"):
@@ -196,6 +216,18 @@ class _Experiment:
         else:
             self._client.set_terminated(run_id, wanted.status, end_time=wanted.end)
         self._client.log_batch(run_id, tags=[RunTag(*tag) for tag in complete.items()])
+
+
+def pages(root: Path, uri: str) -> dict[str, str]:
+    """Study → the place of its results on MLflow's page, below the address of the server."""
+    view = f"viewStateShareKey={VIEW.rpartition('.')[2]}&workflowType=machine_learning"
+    with _explained(uri, root):
+        experiments = _connect(uri, root).search_experiments()
+    return {
+        found.name: f"/#/experiments/{found.experiment_id}/runs?{view}"
+        for found in experiments
+        if VIEW in found.tags
+    }
 
 
 def _now() -> int:
@@ -302,8 +334,7 @@ def regular_sync(
 
     The process has the lowest priority. Failures are reported by the last sync if they last.
     """
-    address = os.environ.get(ADDRESS, "")
-    with closing(PipedChild(_sync_regularly, root, address, study, every, pause)):
+    with closing(PipedChild(_sync_regularly, root, _environment(), study, every, pause)):
         yield
 
 
@@ -313,7 +344,7 @@ def updating_mlflow(runs: Path, clock: Stopwatch, console: Console) -> Iterator[
 
     Waits at most 30 s, or 2 % of the command's run time (``clock``) if that is longer.
     """
-    with closing(PipedChild(_sync_once, runs, os.environ.get(ADDRESS, ""))) as child:
+    with closing(PipedChild(_sync_once, runs, _environment())) as child:
         yield
         patience = max(PATIENCE_SECONDS, 0.02 * clock.elapsed)
         with console.status("Updating MLflow"):
@@ -329,9 +360,9 @@ def updating_mlflow(runs: Path, clock: Stopwatch, console: Console) -> Iterator[
 
 
 def _sync_regularly(
-    _: Connection, root: Path, address: str, study: str | None, every: float, pause: float
+    _: Connection, root: Path, env: dict[str, str], study: str | None, every: float, pause: float
 ) -> None:
-    _prepare(address)
+    _prepare(env)
     os.nice(19)
     time.sleep(every)
     previous = 0.0  # the import of MLflow and the set-up of its database count
@@ -343,9 +374,9 @@ def _sync_regularly(
         previous = now
 
 
-def _sync_once(pipe: Connection, root: Path, address: str) -> None:
+def _sync_once(pipe: Connection, root: Path, env: dict[str, str]) -> None:
     """Syncs and answers with the reason if that fails."""
-    _prepare(address)
+    _prepare(env)
     failure = ""
     try:
         sync(root)
@@ -354,9 +385,13 @@ def _sync_once(pipe: Connection, root: Path, address: str) -> None:
     pipe.send(failure)
 
 
-def _prepare(address: str) -> None:
-    """Takes over the address of the parent; discards what MLflow prints."""
-    os.environ[ADDRESS] = address  # the fork server may be older than the parent's
+def _environment() -> dict[str, str]:
+    return {ADDRESS: os.environ.get(ADDRESS, ""), CHOSEN: os.environ.get(CHOSEN, MLFLOW)}
+
+
+def _prepare(env: dict[str, str]) -> None:
+    """Takes over what the parent was told; discards what trackers print."""
+    os.environ |= env  # the fork server may be older than the parent's
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)

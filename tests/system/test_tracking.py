@@ -1,10 +1,12 @@
 """What MLflow shows of a study whose results are known, and how a sync keeps it up to date."""
 
+import json
 import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tracked_study import (
     MAP,
@@ -20,10 +22,13 @@ from tracked_study import (
     write_all,
 )
 
+from passt_bench.errors import InputError
 from passt_bench.records.run import CellRecord
 from passt_bench.records.store import Store
+from passt_bench.registry import TRACKERS
 from passt_bench.runner.run_status import lock
-from passt_bench.runner.tracking import KEY, sync
+from passt_bench.runner.tracked_run import VIEW
+from passt_bench.runner.tracking import KEY, pages, store_uri, sync
 from passt_bench.spec import Recipe
 
 CURVE = [(1, 0.5), (2, 0.25), (3, 0.125)]
@@ -39,6 +44,7 @@ def test_a_summary_holds_the_four_numbers_and_the_verdict(template):
         "step_time_ms": 12.0,
         "step_time_ms_low": 10.8,
         "step_time_ratio": 0.6,
+        "memory_mib": 1e8 / 2**20,  # saved for backward, on a CPU
         "peak_memory_mib": 3e8 / 2**20,
         "memory/saved_for_backward_mib": 1e8 / 2**20,
         "tokens": 65,
@@ -46,8 +52,16 @@ def test_a_summary_holds_the_four_numbers_and_the_verdict(template):
     }
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)
     assert metrics["mAP_low"] < metrics["mAP"] < metrics["mAP_high"]
-    params = {"patchout.kind": "unstructured", "patchout.rate": "0.01", "resolved.rate": "0.01"}
+    params = {
+        "variant": "half",
+        "patchout.kind": "unstructured",
+        "patchout.rate": "0.01",
+        "resolved.rate": "0.01",
+    }
     assert params.items() <= half.data.params.items()
+    assert not {"", "null", "[]"} & set(half.data.params.values())
+    (data,) = half.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("synthetic", "a1b2")
     states = [(run.info.status, run.data.tags["verdict"]) for run in (none, half, huge)]
     assert states == [("FINISHED", "baseline"), ("FINISHED", "worse"), ("FAILED", "failed")]
     assert none.data.metrics["mAP"] == pytest.approx(mean["none"])
@@ -67,12 +81,52 @@ def test_a_cell_holds_its_whole_record(template):
     parent = summary_of(template, "half").info.run_id
     tags = {"seed": "1", "variant": "half", "status": "ok", "mlflow.parentRunId": parent}
     assert tags.items() <= run.data.tags.items() and "fold" not in run.data.tags
+    assert {"variant": "half", "seed": "1"}.items() <= run.data.params.items()
     assert curve_of(template, key) == CURVE
     kept = Path(client_of(template).download_artifacts(run.info.run_id, "record.json"))
     assert kept.read_bytes() == (Store(template).folder(key) / "record.json").read_bytes()
     assert run.info.artifact_uri.startswith((template / "mlartifacts").as_uri())
     tags = {"status": "oom", "message": "killed"}
     assert tags.items() <= failed.data.tags.items()
+
+
+def test_the_page_opens_with_the_columns_and_charts_of_the_results(template):
+    found = client_of(template).get_experiment_by_name("small")
+    assert found.tags["mlflow.experimentKind"] == "custom_model_development"
+    state = json.loads(json.loads(found.tags[VIEW])["state"])
+    assert {"metrics.`mAP`", "metrics.`memory_mib`", "tags.`verdict`"} <= {
+        *state["selectedColumns"]
+    }
+    assert state["compareRunCharts"][0]["metricKey"] == "mAP"
+    shown = {name.strip("`") for name in (c.partition(".")[2] for c in state["selectedColumns"])}
+    known = summary_of(template, "half").data
+    assert shown <= {*known.metrics, *known.tags}
+    place = pages(template, store_uri(template))["small"]
+    assert place.startswith(
+        f"/#/experiments/{found.experiment_id}/runs?viewStateShareKey=passt-bench&"
+    )
+
+
+def test_other_trackers_get_each_study_and_their_failure_is_told(tmp_path, monkeypatch):
+    write_all(tmp_path)
+    seen = []
+
+    @TRACKERS.register("seen", version=1, summary="what it was given")
+    def see(root, study, runs):
+        seen.append((root, study.name, len(runs)))
+        if len(seen) > 1:
+            raise ValueError("no more")
+
+    monkeypatch.setenv("PASST_BENCH_TRACKERS", "csv, seen")
+    assert sync(tmp_path).uri == "csv, seen"
+    table = pd.read_csv(tmp_path / "csv" / "small.csv").set_index("key")
+    assert len(table) == 12 and not (tmp_path / "mlflow.db").exists()
+    assert table.loc[cell_key("half", 1), "mAP"] == MAP["half"][1]
+    assert (table["verdict"] == "worse").sum() == 1
+    with pytest.raises(InputError, match="no more") as refused:
+        sync(tmp_path)
+    assert refused.value.source == "tracker seen"
+    assert seen == [(tmp_path, "small", 12)] * 2
 
 
 def test_a_second_sync_changes_nothing(synced):

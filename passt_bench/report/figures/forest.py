@@ -14,7 +14,7 @@ from passt_bench.analysis.compare import Comparison
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import Span, interval, quoted, wrapped
 from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS, Drawing, one_panel, placeholder
-from passt_bench.report.view import StudyView, gap_of
+from passt_bench.report.view import StudyView, finding, gap_of
 
 NAME, TITLE = "differences", "Differences to the baseline"
 CONTRASTS, CONTRASTS_TITLE = "contrasts", "Contrasts between variants"
@@ -31,7 +31,7 @@ def forest_data(items: Iterable[tuple[Comparison, str, str]], last: str) -> pd.D
 def contrasts(view: StudyView) -> Drawing:
     """Forest plot of the contrasts that the study declares."""
     declared = view.results.declared.items()
-    found = ((c, c.verdict, family) for family, items in declared for c in items)
+    found = ((c, finding(c), family) for family, items in declared for c in items)
     data = forest_data(found, "family")
     if data.empty or not data["difference"].notna().any():
         return placeholder(CONTRASTS, CONTRASTS_TITLE, "the study declares none.")

@@ -23,6 +23,7 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_evaluations, render_index
+from passt_bench.report.evaluations import readable
 from passt_bench.runner.evaluation import _key
 from passt_bench.spec import Patchout, Recipe
 
@@ -158,3 +159,16 @@ def test_dropped_patches_are_on_the_page(tmp_path: Path) -> None:
     frame = load_frame(store.root)
     assert set(frame["inference_patchout.kind"]) == {"time"}
     assert set(zip(frame["tokens"], frame["tokens_full"], strict=True)) == {(34, 66)}
+
+
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [
+        ("mine:none, 4x:0", "“none, 4x” of mine, seed 0"),
+        ("mine:a:1:2 (patchout x:0.5)", "“a” of mine, seed 1, fold 2 (patchout x:0.5)"),
+        ("mine:a:0, mine:a:1", "mine:a:0, mine:a:1"),
+        ("passt-s.pt", "passt-s.pt"),
+    ],
+)  # fmt: skip
+def test_a_kept_model_is_named_by_study_variant_and_seed(title: str, shown: str) -> None:
+    assert readable(title) == shown

@@ -14,7 +14,7 @@ from page_reader import read
 from passt_bench.errors import InputError
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import read_search, write_document
-from passt_bench.report.build import build_study, build_variants, render_index
+from passt_bench.report.build import build_pdfs, build_study, build_variants, render_index
 from passt_bench.report.figures.search import (
     draw_search,
     history_data,
@@ -111,6 +111,10 @@ def test_the_page_is_self_contained_and_rendered_again_from_its_report(
     assert "search/search-quick.json" in before and "tables/settings.csv" in before
     for name in ("search.html", "search/confirmed.csv", "search/search_history.svg"):
         (page.parent / name).write_text("of an earlier version")
+    assert build_pdfs(page.parent) == ""
+    pdfs = {path.stem: path.read_bytes() for path in (page.parent / "figures").glob("*.pdf")}
+    assert pdfs.keys() == {path.stem for path in (page.parent / "figures").glob("*.svg")}
+    assert all(pdf.startswith(b"%PDF") and b"/FontFile2" in pdf for pdf in pdfs.values())
     build_study("search-quick", tmp_path / "none", page.parent.parent)
     assert files(page.parent) == before
     assert 'href="search-quick/index.html#search"' in (page.parents[1] / "index.html").read_text()

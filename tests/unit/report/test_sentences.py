@@ -72,7 +72,7 @@ def test_each_verdict_has_its_sentence(results: Results, item: Comparison, start
     assert sentence.startswith(start)
     # 34 of 66 tokens: (0.006 + 34 x 0.44 ms) against (0.006 + 66 x 0.44 ms)
     assert sentence.endswith(
-        "trains 1.67× [1.64, 1.71] as fast, stores 0.52× the activations for backward, "
+        "trains 1.67× [1.64, 1.71] as fast, takes 0.52× the memory for backward, "
         "with 34 of 66 tokens."
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from passt_bench.analysis.results import load_results
+from passt_bench.errors import InputError
 from passt_bench.records.store import Store, read_search
 from passt_bench.report.cost_tables import page_tables
 from passt_bench.report.figures.forest import contrasts as drawn_contrasts
@@ -59,18 +60,31 @@ def test_every_format_of_a_table() -> None:
     assert "| oom |" in lines[-1]
 
 
-def test_latex_is_escaped_and_balanced() -> None:
+def test_latex_aligns_numbers_and_sets_the_rest_as_it_is() -> None:
     text = to_latex(MADE, "study-t")
-    assert r"none\_of \& all & -- & 2.00 \\" in text
-    assert r"\caption{50 \% of it}" in text
-    assert text.count(r"\begin{") == text.count(r"\end{") == 2
-    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
-    assert r"\begin{tabular}{@{}lrr@{}}" in text
+    assert r"none\_of \& all & {--} &  & 2.00 \\" in text
+    assert r"a|b, c & 0.050 & \scriptsize [0.040, 0.060] & {oom} \\".replace("|", "$|$") in text
+    assert r"variant & \multicolumn{2}{c}{difference} & {memory (MiB)} \\" in text
+    assert r"\begin{tabular}{@{}lS[table-format=1.3]@{\,}lS[table-format=1.2]@{}}" in text
+    assert r"\caption{50 \% of it}" in text and text.count("{") == text.count("}")
+    signed = Table("t", "c", (Column("n", "n", str),), (("−0.5",), ("12 345.25×",), ("+1",)))
+    narrow = to_latex(signed, "t", narrow=True)
+    assert "S[table-format=+5.2]" in narrow and r"\begin{table}" in narrow
+    assert [line.strip() for line in narrow.splitlines()[10:13]] == [
+        r"-0.5 \\", r"12 345.25 \\", r"+1 \\",
+    ]  # fmt: skip
     # A cell that begins with a bracket would be read as an argument.
     assert "{}[x]" in to_latex(Table("t", "c", (Column("a", "a"),), (("[x]",),)), "t")
-    columns = tuple(Column(f"c{i}", "c") for i in range(9))
-    wide = to_latex(Table("t", "c", columns, (("a text of some length",) * 9,)), "t")
-    assert r"\resizebox{\textwidth}{!}{%" in wide and wide.count("{") == wide.count("}")
+    assert r"\end{tabular}" in to_latex(Table("t", "c", COLUMNS, ()), "t")
+
+
+def test_columns_are_chosen_by_their_names_in_csv() -> None:
+    chosen = MADE.only(["bytes", "variant"])
+    assert [column.name for column in chosen.columns] == ["bytes", "variant"]
+    assert chosen.rows == ((2.0, "none_of & all"), ("oom", "a|b, c"))
+    with pytest.raises(InputError) as refused:
+        MADE.only(["gap", "never"])
+    assert (refused.value.field, refused.value.value) == ("--columns", "never")
 
 
 def test_verdicts_say_what_the_results_say(quick_view: StudyView) -> None:
@@ -111,6 +125,11 @@ def test_a_contrast_that_is_real_but_inside_the_margin_says_so(quick_view: Study
     results = replace(quick_view.results, declared={family: items})
     shown = read(to_csv(contrasts(replace(quick_view, results=results))))
     assert [row["remark"] for row in shown] == ["real, but inside the margin", ""]
+    slope = replace(first, margin=0.0, low=0.001, high=0.01, verdict="better")
+    results = replace(quick_view.results, declared={family: (slope,)})
+    view = replace(quick_view, results=results)
+    assert read(to_csv(contrasts(view)))[0]["verdict"] == "above zero"
+    assert drawn_contrasts(view).data["verdict"].tolist() == ["above zero"]
     results = replace(quick_view.results, declared={family: items[1:]})
     (row,) = read(to_csv(contrasts(replace(quick_view, results=results))))
     assert "remark" not in row

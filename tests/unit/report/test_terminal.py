@@ -47,6 +47,12 @@ def test_show_prints_a_result_again_and_as_json(cli: Cli) -> None:
     assert code == 0
     assert text.rstrip().endswith(str(REPORTS / "quick" / "index.html"))
     code, text = cli("show", "quick", "--json", "--runs", REPORTS / "quick", "--reports", REPORTS)
+    places = ("--runs", REPORTS / "quick", "--reports", REPORTS)
+    words = ("--latex", "quality", "--columns", "variant,mAP", "--columns", "detectable")
+    told, table = cli("show", "quick", *words, *places)
+    assert told == 0 and table.startswith("% Needs") and r"\begin{table}" in table
+    assert r"variant & \multicolumn{2}{c}{mAP} & {detectable difference} \\" in table
+    assert cli("show", "quick", "--latex", "qualty", *places)[0] == 2
     found = json.loads(text)
     assert (code, found["study"], found["baseline"]) == (0, "quick", "none")
     by_name = {row["variant"]: row for row in found["tables"]["verdicts"]}

@@ -15,6 +15,7 @@ from passt_bench.report.theme import (
     kind_styles,
     overlaps,
     place_labels,
+    to_pdf,
     to_svg,
 )
 
@@ -137,3 +138,15 @@ def test_a_label_is_beside_its_point_or_not_written() -> None:
         before = drawn_text(figure)
         assert not place_labels(axes, [Label("wider than all of the axes " * 3, 0.5, 0.5)])
         assert [text for text, _ in drawn_text(figure)] == [text for text, _ in before]
+
+
+def test_letters_without_a_font_are_for_the_reader_in_svg_and_told_of_in_pdf(monkeypatch) -> None:
+    name = "собака \U0001f4a9 \ue123"  # the last has no meaning, so no font has it
+    monkeypatch.setattr("passt_bench.report.theme._FURTHER_FONTS", ("DejaVu Serif",))
+    with figure_style():  # pytest turns warnings into errors
+        figure = Figure()
+        figure.text(0.5, 0.5, name)
+        svg = to_svg(figure, "f")
+    assert name in svg and "'DejaVu Sans', Verdana" in svg and "Serif" not in svg
+    data, lost = to_pdf(figure)
+    assert data.startswith(b"%PDF") and "\ue123" in lost and "с" not in lost
