@@ -40,9 +40,10 @@ from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import PROGRESS, lock
 from passt_bench.training import checkpoint
 from passt_bench.training.engine import Diverged, Engine
-from passt_bench.training.evaluate import Evaluation, evaluate
+from passt_bench.training.evaluate import Evaluation, evaluate, predict
 from passt_bench.training.features import features_path, open_features
 from passt_bench.training.loop import set_up, train
+from passt_bench.training.metrics import best_thresholds
 from passt_bench.training.state import Progress, Task, Training, add_clocks, temporarily_load
 
 VISIBLE_GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -214,6 +215,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     result = _evaluate(state, dataset, test_clips)
     clock.lap("evaluate")
     if cell.keeps_model:
+        net.thresholds = _thresholds(state, dataset, validation_clips)
         path = folder / MODEL
         save_model(path, net, recipe, classes, metrics=result.metrics, key=cell.key)
     curves = {"train_loss": tuple(done.train_loss), "learning_rate": tuple(done.learning_rate)}
@@ -255,6 +257,17 @@ def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluatio
             other = evaluate(state.net, *data, replace(fingerprint, groups={}), engine)
         result.metrics |= {f"{kind}_{name}": value for name, value in other.metrics.items()}
     return result
+
+
+def _thresholds(
+    state: Training, dataset: Dataset, clips: np.ndarray | None
+) -> tuple[float, ...] | None:
+    """Those of the classes on the validation split; None without one, or with one class a clip."""
+    clips = dataset.validation() if clips is None else clips
+    if clips is None or not dataset.fingerprint.multi_label:
+        return None
+    scores = predict(state.net, state.task.features, clips, Engine(state.task.recipe.engine))
+    return best_thresholds(dataset.targets[clips], scores)
 
 
 class Clock:
