@@ -189,7 +189,7 @@ def evaluate(
     from passt_bench.report import evaluations as report
     from passt_bench.report.build import build_evaluations, render_index
     from passt_bench.report.tables import to_rows
-    from passt_bench.report.terminal import print_table
+    from passt_bench.report.terminal import print_decisions, print_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
     from passt_bench.runner.kept_models import find_model
     from passt_bench.runner.request import Paths
@@ -218,6 +218,7 @@ def evaluate(
     place = runs / "records" / record.key / "record.json"
     if json:
         made = {"evaluations": report.evaluations_table, "comparisons": report.comparisons_table}
+        made["decisions"] = report.decisions_table
         tables = {name: to_rows(build([record])) for name, build in made.items()}
         found = {"record": str(place), "page": str(pages[0]), "notes": record.notes}
         return print_json({**found, "clocks": record.clocks, "tables": tables})
@@ -230,6 +231,8 @@ def evaluate(
     hidden = ("checkpoints", "data", "clips", "source")
     print_table(console, report.evaluations_table([record]), caption="", without=hidden)
     console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
+    if record.decisions is not None:
+        print_decisions(console, record)
     if record.against is not None:
         print_table(console, report.comparisons_table([record]), without=("first", "data", "clips"))
     if time := report.clip_time(record):
