@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from passt_bench.analysis.results import load_results, measured_arms
-from passt_bench.console import Stopwatch, duration, stage
+from passt_bench.console import Stopwatch, aside, duration, stage
 from passt_bench.errors import InputError
 from passt_bench.paper import Corpus
 from passt_bench.records.files import to_json
@@ -60,7 +60,7 @@ def run_study(
         done = run_plan(plan, config, paths, console)
         if seeds == looks[-1] or not (names := _undecided(plan, paths, seeds)):
             break
-        console.print(f"Undecided with {seeds} seeds: {names}.", markup=False)
+        aside(console).print(f"Undecided with {seeds} seeds: {names}.", markup=False)
     return done
 
 
@@ -79,7 +79,7 @@ def _plan(
         plan = plan_request(file, request, paths, ratios=ratios)
     if todo := missing_cells(plan.tuning, store, config.retry):
         check_device(plan)
-        console.print(describe_tuning(plan, todo), markup=False)
+        aside(console).print(describe_tuning(plan, todo), markup=False)
         prepare(todo, paths, plan.datasets, console)
         train(todo, paths, config, console)
         if missing_cells(plan.tuning, store):
@@ -137,16 +137,17 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
 
     store, clock, name = Store(paths.runs), Stopwatch(), plan.study.name
     todo = _todo(plan, store, config)
-    console.print(plan.study.question, markup=False)
+    notes = aside(console)
+    notes.print(plan.study.question, markup=False)
     if plan.cells:
-        console.print(describe_data(plan.record.fingerprint), markup=False)
-    console.print(describe(plan, store, config, todo), markup=False)
+        notes.print(describe_data(plan.record.fingerprint), markup=False)
+    notes.print(describe(plan, store, config, todo), markup=False)
     if todo:
-        console.print(describe_models(todo), markup=False)
+        notes.print(describe_models(todo), markup=False)
     incomplete = execute_plan(plan, config, paths, console, todo)
     with updating_mlflow(paths.runs, clock, console) if config.track else nullcontext():
         page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
-    console.print(f"Finished in {duration(clock.elapsed)}.", markup=False)
+    notes.print(f"Finished in {duration(clock.elapsed)}.", markup=False)
     results, _ = load(name, paths.runs, paths.reports)
     assert results is not None
     print_result(console, study_view(results))

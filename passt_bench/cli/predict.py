@@ -186,6 +186,7 @@ def evaluate(
     """Evaluate model files on a data set; each metric gets an interval."""
     from passt_bench.console import stage
     from passt_bench.data.tables import read_vocabulary
+    from passt_bench.records.run import count_of
     from passt_bench.report import evaluations as report
     from passt_bench.report.build import build_evaluations, render_index
     from passt_bench.report.tables import to_rows
@@ -225,7 +226,7 @@ def evaluate(
     if not fresh:
         console.print(f"Already evaluated on {record.finished}; shown from the record.")
     title = report.title_of(record)
-    console.print(f"{title}: {record.clips} clips of {report.data_of(record)}")
+    console.print(f"{title}: {count_of(record.clips, 'clip')} of {report.data_of(record)}")
     if patchout is not None and record.patchout is None:
         console.print(f"--patchout {patchout} drops no patch of this model.")
     hidden = ("checkpoints", "data", "clips", "source")

@@ -156,14 +156,19 @@ def report(
 def sync(runs: Runs = RUNS) -> None:
     """Update MLflow from the records."""
     from passt_bench.console import stage
+    from passt_bench.records.run import count_of
+    from passt_bench.report.text import counted
     from passt_bench.runner.tracking import sync as update_mlflow
 
     with stage(console, "Updating MLflow") as update:
         done = update_mlflow(runs, progress=update)
+    if not done.studies:
+        remedy = "Run a study first, e.g. passt-bench run quick, or name your folder of runs."
+        raise InputError("nothing was run here", source=runs, field="--runs", remedy=remedy)
     console.print(
-        f"{done.studies} studies at {done.uri}: {done.runs['created']} runs added, "
-        f"{done.runs['finished']} finished, {done.runs['updated']} updated, "
-        f"{done.runs['unchanged']} unchanged."
+        f"{counted(done.studies, 'study', 'studies')} at {done.uri}: "
+        f"{count_of(done.runs['created'], 'run')} added, {done.runs['finished']} finished, "
+        f"{done.runs['updated']} updated, {done.runs['unchanged']} unchanged."
     )
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from passt_bench.cli.options import (
     CORES,
     RUNS,
+    Curves,
     Device,
     Dropped,
     Json,
@@ -71,6 +72,7 @@ def run(
             "Save all trained models with their records, or none; by default one per variant.",
         ),
     ] = None,
+    curves: Curves = False,
     until_decided: Annotated[
         bool, flag("--until-decided", "Run only as many of the study's looks as verdicts take.")
     ] = False,
@@ -95,6 +97,7 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         keep_checkpoints=keep_checkpoints,
         keep_models=keep_models,
+        curves=curves,
         until_decided=until_decided,
         cost=cost,
         remeasure=remeasure,
@@ -131,6 +134,7 @@ def train(
     device: Device = "cpu",
     name: Annotated[str | None, option("NAME", "Name in records and reports.")] = None,
     workers: Workers = CORES,
+    curves: Curves = False,
     track: Track = True,
     runs: NewRuns = RUNS,
     reports: Reports = None,
@@ -161,7 +165,7 @@ def train(
         epochs=epochs,
         seeds=seeds,
     )
-    config = RunConfig(workers=workers, keep_models=True, cost=False, track=track)
+    config = RunConfig(workers=workers, keep_models=True, curves=curves, cost=False, track=track)
     request = StudyRequest(chosen, folds=folds)
     if not run_study(StudyFile(study, ""), request, config, paths, console):
         raise typer.Exit(1)
@@ -187,6 +191,7 @@ def search(
     """Search for the best patchout on a validation split, then confirm it on the test split."""
     file = load_file(request, paths)
     from passt_bench.console import Stopwatch
+    from passt_bench.records.run import count_of
     from passt_bench.report.build import build_study, load
     from passt_bench.report.terminal import print_result
     from passt_bench.report.view import study_view
@@ -211,7 +216,7 @@ def search(
     print_result(console, study_view(results) if results else None, found)
     console.print(f"Page: {page}")
     if failed:
-        console.print(f"{failed} runs failed; see the report page.")
+        console.print(f"{count_of(failed, 'run')} failed; see the report page.")
         raise typer.Exit(1)
 
 

@@ -14,7 +14,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,12 +31,13 @@ from passt_bench.measure.memory import (
 )
 from passt_bench.models import draw_kept, from_recipe, save_model
 from passt_bench.models.patchout import random_stream
+from passt_bench.records.files import write_atomically
 from passt_bench.records.run import Outcome, Picture, RunRecord, Status
 from passt_bench.records.store import Store
 from passt_bench.runner.initial_weights import load_initial_weights
 from passt_bench.runner.planned_cell import MODEL, PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.runner.run_status import PROGRESS, lock
+from passt_bench.runner.run_status import CURVES, PROGRESS, lock, read_epochs
 from passt_bench.training import checkpoint
 from passt_bench.training.engine import Diverged, Engine
 from passt_bench.training.evaluate import Evaluation, evaluate, predict
@@ -104,6 +104,7 @@ def run_cell(
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(".*.*"):
         path.unlink()  # left by a process that was killed while it wrote
+    (folder / CURVES).unlink(missing_ok=True)  # of an earlier attempt
     (folder / PROGRESS).touch()  # marks the cell as started
     try:
         with memory_limit(config.memory):
@@ -143,11 +144,16 @@ def _confirmed(cell: PlannedCell, record: RunRecord, store: Store) -> RunRecord:
 def clear(paths: Paths, config: RunConfig, key: str) -> None:
     """Removes what a cell does not need after its record is written; its progress file last.
 
+    The curves of the progress file stay beside the record.
+
     A progress file beside a record therefore shows that a process was killed in between.
     """
     folder = Store(paths.runs).folder(key)
     if not config.keep_checkpoints:
         checkpoint.remove(folder)
+    if epochs := read_epochs(folder / PROGRESS):
+        lines = "".join(json.dumps(values) + "\n" for values in epochs.values())
+        write_atomically(folder / CURVES, lines.encode(), sync=False)
     (folder / PROGRESS).unlink(missing_ok=True)
 
 
@@ -208,7 +214,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         checkpoint_seconds=config.checkpoint_seconds,
         clocks=clock.seconds,
     )
-    state = train(net, task, lambda done: _note_epoch(folder, task.epochs, done))
+    state = train(net, task, lambda done: _note_epoch(folder, task, done))
     done = state.progress
     clock.lap("train")
     clock.seconds["train"] = done.seconds  # with those before an interruption
@@ -284,13 +290,17 @@ class Clock:
         self._since = now
 
 
-def _note_epoch(folder: Path, epochs: int, progress: Progress) -> None:
-    line: dict[str, Any] = {
+def _note_epoch(folder: Path, task: Task, progress: Progress) -> None:
+    """Appends an epoch's values to the progress file, under the names of a record's curves."""
+    line: dict[str, float] = {
         "epoch": progress.epoch,
-        "epochs": epochs,
+        "epochs": task.epochs,
         "train_loss": progress.train_loss[-1],
+        "learning_rate": progress.learning_rate[-1],
         "seconds": round(progress.seconds, 3),
     }
+    if progress.validation:
+        line[f"inner/{task.recipe.metrics[0]}"] = progress.validation[-1]
     with (folder / PROGRESS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 

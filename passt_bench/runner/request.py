@@ -50,6 +50,7 @@ class RunConfig:
     keep_checkpoints: bool = False  # also after the run has finished
     # Which trained models are written to the folders of their records, see `with_kept_models`.
     keep_models: bool | None = None
+    curves: bool = False  # prints loss and validation metric of each epoch
     until_decided: bool = False  # runs one planned look after another, until no verdict is open
     cost: bool = True  # whether costs are measured after training
     remeasure: bool = False  # measures again costs that are already on record
