@@ -140,6 +140,7 @@ def train(
     reports: Reports = None,
 ) -> None:
     """Train one model on your recordings, or fine-tune it, and keep it."""
+    from passt_bench.runner.datasets import Datasets
     from passt_bench.runner.kept_models import find_model
     from passt_bench.runner.request import Paths, RunConfig, StudyRequest, data_folders
     from passt_bench.runner.studies import StudyFile
@@ -152,12 +153,12 @@ def train(
     paths = Paths(runs, data_folders([data] if folder else []), pages=reports)
     named = model or ("passt_micro" if start is None else "checkpoint")
     default = f"train-{named.partition(':')[0]}-{kind}"
-    chosen = plain_name(name or default, field="--name")
+    chosen, datasets = plain_name(name or default, field="--name"), Datasets(paths)
     study = train_study(
         chosen,
         model,
         kind,
-        paths,
+        datasets,
         checkpoint=find_model(start, runs) if start else None,
         patchout=parse_patchout(patchout),
         overrides=parse_assignments(sets or []) | {"engine.device": device},
@@ -167,7 +168,7 @@ def train(
     )
     config = RunConfig(workers=workers, keep_models=True, curves=curves, cost=False, track=track)
     request = StudyRequest(chosen, folds=folds)
-    if not run_study(StudyFile(study, ""), request, config, paths, console):
+    if not run_study(StudyFile(study, ""), request, config, paths, console, datasets):
         raise typer.Exit(1)
 
 

@@ -22,6 +22,7 @@ from passt_bench.report.search import search_headline, settings
 from passt_bench.report.sentences import finding, has_budgets
 from passt_bench.report.study_tables import (
     failures,
+    frontend_column,
     name_column,
     quality,
     runs,
@@ -140,7 +141,8 @@ def _costs(view: StudyView) -> Table:
         name_column("variant"),
         tokens_column("tokens"),
         Column("speed", "clips/s", significant, get=lambda v: v.speed.value),
-        Column("step", "step / baseline", times, get=lambda v: v.cost(TRAIN_STEP).ratio),
+        Column("step", "step without front end", times, get=lambda v: v.cost(TRAIN_STEP).ratio),
+        frontend_column(view, "with it"),
         saved_column(view, "memory", "memory"),
     )  # fmt: skip
     return table("speed", _COSTS, columns, view.variants)

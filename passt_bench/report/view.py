@@ -179,6 +179,11 @@ class VariantView:
         return self.cost(TRAIN_STEP).seconds.reciprocal(self.batch)
 
     @property
+    def seconds_with_frontend(self) -> float:
+        """A training step and making its log-mels, per clip: medians of both, added."""
+        return sum(self.cost(p).seconds.value for p in (TRAIN_STEP, "frontend")) / self.batch
+
+    @property
     def saved_per_clip(self) -> float:
         """Bytes saved for the backward pass, per clip."""
         return self.memory.get("saved_for_backward", NAN) / self.batch
