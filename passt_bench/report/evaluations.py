@@ -87,18 +87,11 @@ def _rows(record: EvaluationRecord) -> Iterator[tuple[object, ...]]:
 
 def decisions_table(records: Sequence[EvaluationRecord]) -> Table:
     """What was decided about each class, the class with the lowest F1 first."""
-    share = partial(fixed, places=3)
+    shares = {"threshold": "threshold", "precision": "precision", "recall": "recall", "f1": "F1"}
     columns = (
-        Column("checkpoints", "checkpoints"),
-        Column("data", "data"),
-        Column("class", "class"),
-        Column("clips", "clips", str),
-        Column("decided", "decided", str),
-        Column("right", "right", str),
-        Column("threshold", "threshold", share),
-        Column("precision", "precision", share),
-        Column("recall", "recall", share),
-        Column("f1", "F1", share),
+        *(Column(name, name) for name in ("checkpoints", "data", "class")),
+        *(Column(name, name, str) for name in ("clips", "decided", "right")),
+        *(Column(name, title, partial(fixed, places=3)) for name, title in shares.items()),
     )
 
     def worst(item: tuple[str, Decided]) -> tuple[float, str]:

@@ -100,7 +100,7 @@ def run_cells(
     return {key: end for key, end in runner.ends.items() if end is not None}
 
 
-def in_words(values: Mapping[str, float]) -> str:
+def _in_words(values: Mapping[str, float]) -> str:
     """The values of an epoch: ``epoch 2 of 8, loss 0.51, validation mAP 0.62``."""
     text = f"epoch {values['epoch']:g} of {values['epochs']:g}, loss {values['train_loss']:.4g}"
     chosen = [name for name in values if name.startswith("inner/")]
@@ -165,7 +165,7 @@ class _CellRunner:
         self._busy: list[PlannedCell] = []  # cells that other commands run
         self._guard = Lock()  # of what is to be done
         self._gpus = visible_gpus(os.environ, torch.cuda.device_count())
-        self._shown: dict[str, int] = {}  # key → last epoch that `new_epochs` gave; -1: all
+        self._shown: dict[str, float] = {}  # key → last epoch that `new_epochs` gave
         self.ends: dict[str, Outcome | None] = {}  # None if the child was repeatedly killed
         self.stop = Event()  # when set, the children are killed
 
@@ -187,16 +187,15 @@ class _CellRunner:
 
     def new_epochs(self) -> Iterator[str]:
         """A line for each epoch that was finished since the last call."""
-        for cell in (cell for cell in self._cells if cell.key in self._running):
+        left = (c for c in self._cells if self._shown.get(c.key, 0.0) < math.inf)
+        for cell in (cell for cell in left if cell.key in self._running):
             folder, ended = self._store.folder(cell.key), cell.key in self.ends
-            shown = self._shown.setdefault(cell.key, 0)
-            if shown < 0:
-                continue
+            shown = self._shown.get(cell.key, 0.0)
             found = read_epochs(folder / PROGRESS) or read_epochs(folder / CURVES)
-            for number, values in found.items():
-                if number > shown:
-                    yield f"{cell.variant}, {cell_name(cell.seed, cell.fold)}: {in_words(values)}"
-            self._shown[cell.key] = -1 if ended else max((shown, *found))
+            for number in (number for number in found if number > shown):
+                run = f"{cell.variant}, {cell_name(cell.seed, cell.fold)}"
+                yield f"{run}: {_in_words(found[number])}"
+            self._shown[cell.key] = math.inf if ended else max((shown, *found))
 
     def work(self) -> None:
         """Runs cells until none is left; called in each thread.

@@ -304,29 +304,24 @@ def as_json(
 
 def write_npz(path: Path, found: Sequence[tuple[str, Windows]]) -> None:
     """Embeddings of all windows as ``embedding`` (rows, D), ``file``, ``start`` and ``end``."""
-    rows, names = sum(len(windows) for _, windows in found), np.array([name for name, _ in found])
+    rows = sum(len(windows) for _, windows in found)
     classes, width = (found[0][1].classes, found[0][1].width) if found else (0, 2)
 
-    def of_rows(first: int, kind: str) -> Iterator[np.ndarray]:
-        for block in (block for _, windows in found for block in windows.blocks(_ROWS)):
-            yield (block[:, first] if kind == "<f8" else block[:, first:]).astype(kind)
+    def columns(part: int | slice) -> Iterator[np.ndarray]:
+        return (block[:, part] for _, windows in found for block in windows.blocks(_ROWS))
 
-    def of_files() -> Iterator[np.ndarray]:
-        for name, (_, windows) in zip(names, found, strict=True):
-            for block in windows.blocks(_ROWS):
-                yield np.full(len(block), name, names.dtype)
-
+    files = (np.full(len(block), name) for name, own in found for block in own.blocks(_ROWS))
     arrays = {
-        "embedding": ("<f4", (rows, width - classes - 2), of_rows(2 + classes, "<f4")),
-        "file": (names.dtype.str, (rows,), of_files()),
-        "start": ("<f8", (rows,), of_rows(0, "<f8")),
-        "end": ("<f8", (rows,), of_rows(1, "<f8")),
+        "embedding": ("<f4", (rows, width - classes - 2), columns(slice(2 + classes, None))),
+        "file": (np.array([name for name, _ in found]).dtype.str, (rows,), files),
+        "start": ("<f8", (rows,), columns(0)),
+        "end": ("<f8", (rows,), columns(1)),
     }
     # Not by np.savez, which has a parameter of its own called file, and takes arrays whole.
     with writing(path) as out, ZipFile(out, "w", ZIP_DEFLATED) as archive:
-        for name, (kind, shape, blocks) in arrays.items():
+        for name, (stored, shape, blocks) in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                head = {"descr": kind, "fortran_order": False, "shape": shape}
+                head = {"descr": stored, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(member, head)
                 for block in blocks:
-                    member.write(block.tobytes())
+                    member.write(block.astype(stored).tobytes())
