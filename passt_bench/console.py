@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 15.0
 MAX_SHOWN = 0.99  # until the work has ended, when a line says so
+quiet = False  # set by --quiet
 Progress = Callable[[float, str], None]  # takes the share that is done, from 0 to 1, and some words
+
+
+def aside(console: Console) -> Console:
+    """The console for progress and notes, which --quiet silences."""
+    from rich.console import Console
+
+    return Console(quiet=True, force_terminal=False) if quiet else console
 
 
 def duration(seconds: float) -> str:
@@ -74,7 +82,7 @@ def late_stage(title: str, patience: float = 3.0) -> Iterator[Callable[[float], 
 @contextmanager
 def stage(console: Console, title: str) -> Iterator[Progress]:
     """Shows the progress of work; yields ``update(fraction done, text)``."""
-    clock = Stopwatch()
+    clock, console = Stopwatch(), aside(console)
     if console.is_terminal:
         from rich import progress
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import filecmp
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isnan
 from pathlib import Path
 
@@ -15,17 +16,17 @@ from rich.console import Console
 
 from passt_bench.analysis.frame import measured_arms
 from passt_bench.analysis.results import load_results
-from passt_bench.console import Stopwatch, duration, stage
+from passt_bench.console import Stopwatch, aside, duration, stage
 from passt_bench.errors import InputError
-from passt_bench.paper import Corpus
 from passt_bench.records.files import to_json
-from passt_bench.records.run import STATUSES, Fingerprint, count_of
+from passt_bench.records.run import STATUSES, count_of
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.budget import step_ratios
 from passt_bench.runner.cells import clear
 from passt_bench.runner.cluster import train_cells
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
+from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import (
     check_device,
     disk_bytes,
@@ -33,7 +34,7 @@ from passt_bench.runner.executor import (
     parallel_runs,
 )
 from passt_bench.runner.kept_models import describe_models, kept_models, with_kept_models
-from passt_bench.runner.plan import StudyPlan, missing_cells, plan_request
+from passt_bench.runner.plan import StudyPlan, describe_data, missing_cells, plan_request
 from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
@@ -46,29 +47,42 @@ _MODELS = 12  # kept models that are named at the end
 
 
 def run_study(
-    file: StudyFile, request: StudyRequest, config: RunConfig, paths: Paths, console: Console
+    file: StudyFile,
+    request: StudyRequest,
+    config: RunConfig,
+    paths: Paths,
+    console: Console,
+    datasets: Datasets | None = None,
 ) -> bool:
-    """Plans a study, runs its missing runs and renders its page; whether everything is done."""
+    """Plans a study, runs its missing runs and renders its page; whether everything is done.
+
+    Data sets that are open already may be given.
+    """
+    plan_with = partial(plan_request, file, paths=paths, datasets=datasets or Datasets(paths))
     if not (file.study.seeds or config.cost):
         problem = "this study measures only costs, so nothing remains to be done"
         raise file.study.error(problem, "--no-cost", file.study.name, "Leave it out.")
     looks = _looks(file.study, request) if config.until_decided else (request.seeds,)
     for seeds in looks:
-        plan = _plan(file, replace(request, seeds=seeds), config, paths, console)
+        plan = _plan(plan_with, replace(request, seeds=seeds), config, paths, console)
         if seeds == looks[0]:
             warn_of_unused_cuda([plan], request, console)
         done = run_plan(plan, config, paths, console)
         if seeds == looks[-1] or not (names := _undecided(plan, paths, seeds)):
             break
-        console.print(f"Undecided with {seeds} seeds: {names}.", markup=False)
+        aside(console).print(f"Undecided with {seeds} seeds: {names}.", markup=False)
     return done
 
 
 def _plan(
-    file: StudyFile, request: StudyRequest, config: RunConfig, paths: Paths, console: Console
+    plan_with: Callable[..., StudyPlan],
+    request: StudyRequest,
+    config: RunConfig,
+    paths: Paths,
+    console: Console,
 ) -> StudyPlan:
     """The plan; where equal seconds are shared, the steps are measured first, once and for all."""
-    plan, store, ratios = plan_request(file, request, paths), Store(paths.runs), None
+    plan, store, ratios = plan_with(request), Store(paths.runs), None
     if plan.study.shared == "seconds" and not plan.record.step_ratios:
         sessions = measure(plan, config, store, console)
         ratios = step_ratios(plan.record, sessions)
@@ -76,15 +90,15 @@ def _plan(
             problem = "the steps were not measured, which decide how long each variant is trained"
             remedy = "Run it without --no-cost and --no-baseline."
             raise plan.study.error(problem, "shared", "seconds", remedy)
-        plan = plan_request(file, request, paths, ratios=ratios)
+        plan = plan_with(request, ratios=ratios)
     if todo := missing_cells(plan.tuning, store, config.retry):
         check_device(plan)
-        console.print(describe_tuning(plan, todo), markup=False)
+        aside(console).print(describe_tuning(plan, todo), markup=False)
         train_cells(todo, plan.datasets, config, paths, console)
         if missing_cells(plan.tuning, store):
             problem, remedy = "the tuning did not finish", "Run the same command to resume."
             raise plan.study.error(problem, "tune", count_of(len(todo), "run"), remedy)
-        plan = plan_request(file, request, paths, ratios=ratios)
+        plan = plan_with(request, ratios=ratios)
     return plan
 
 
@@ -136,16 +150,17 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
 
     store, clock, name = Store(paths.runs), Stopwatch(), plan.study.name
     todo = _todo(plan, store, config)
-    console.print(plan.study.question, markup=False)
+    notes = aside(console)
+    notes.print(plan.study.question, markup=False)
     if plan.cells:
-        console.print(describe_data(plan.record.fingerprint), markup=False)
-    console.print(describe(plan, store, config, todo), markup=False)
+        notes.print(describe_data(plan.record.fingerprint), markup=False)
+    notes.print(describe(plan, store, config, todo), markup=False)
     if todo:
-        console.print(describe_models(todo), markup=False)
+        notes.print(describe_models(todo), markup=False)
     incomplete = execute_plan(plan, config, paths, console, todo)
     with updating_mlflow(paths.runs, clock, console) if config.track else nullcontext():
         page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
-    console.print(f"Finished in {duration(clock.elapsed)}.", markup=False)
+    notes.print(f"Finished in {duration(clock.elapsed)}.", markup=False)
     results, _ = load(name, paths.runs, paths.reports)
     assert results is not None
     print_result(console, study_view(results))
@@ -375,20 +390,6 @@ def describe(
 
 
 _NO_COST = "Costs are not measured: they are ratios to the baseline, which --no-baseline excludes."
-
-
-def describe_data(data: Fingerprint, absent: Corpus | None = None) -> str:
-    """A sentence with the number of clips found, and notes about the data; or what is needed."""
-    if absent is not None:
-        of = f" in each of {absent.folds} folds" if absent.folds > 1 else ""
-        return (
-            f"Data: {absent.title}, {absent.training:,} clips for training and "
-            f"{absent.evaluation:,} for evaluation{of}, about {absent.disk_gb:g} GB on disk: give "
-            f"--data {absent.name}=DIR."
-        )
-    of = f" of {data.expected}" if data.expected is not None else ""
-    notes = "".join(f"; {note}" for note in data.notes)
-    return f"Data: {data.dataset}, {data.found}{of} clips{notes}."
 
 
 def warn_of_unused_cuda(

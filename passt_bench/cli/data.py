@@ -218,13 +218,15 @@ def prepare(
 
 
 def _describe(index: Index) -> str:
+    from passt_bench.records.run import count_of
+
     hours = index.samples / index.sampling_rate / 3600
-    parts = [f"{index.clips} clips, {hours:.3g} hours at {index.sampling_rate} Hz"]
+    parts = [f"{count_of(index.clips, 'clip')}, {hours:.3g} hours at {index.sampling_rate} Hz"]
     if index.cut:
         parts.append(f"{index.cut} of them cut to {index.seconds:g} s")
     if index.clipped:
-        count = len(index.clipped_clips)
-        parts.append(f"{index.clipped} samples of {count} clips beyond ±1 clipped")
+        of = count_of(len(index.clipped_clips), "clip")
+        parts.append(f"{count_of(index.clipped, 'sample')} of {of} beyond ±1 clipped")
     if index.skipped:
         names = ", ".join(f"{name} ({reason})" for name, _, reason in index.skipped[:_NAMED])
         more = f" and {len(index.skipped) - _NAMED} more" if len(index.skipped) > _NAMED else ""

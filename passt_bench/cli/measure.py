@@ -82,7 +82,7 @@ def compare(
     from passt_bench.report.build import load
     from passt_bench.report.terminal import result_json
     from passt_bench.report.view import study_view
-    from passt_bench.runner.compare import PAPER, as_study, default_name, subjects
+    from passt_bench.runner.compare import PAPER, as_study, default_name, foreign_patchout, subjects
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import Paths, RunConfig, StudyRequest
     from passt_bench.runner.studies import StudyFile
@@ -110,6 +110,8 @@ def compare(
         ),
     )
     recipes = subjects(items, shared, parse_assignments(sets or []))
+    for warning in foreign_patchout(recipes):
+        error_console().print(f"note: {warning}", style="yellow")
     study = as_study(plain_name(name or default_name(items), field="--name"), recipes)
     paths = Paths(runs, pages=reports)
     plan = plan_request(StudyFile(study, ""), StudyRequest(study.name), paths)

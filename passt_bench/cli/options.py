@@ -4,13 +4,14 @@ import functools
 import inspect
 import json
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+import passt_bench.console
 from passt_bench import __version__
 from passt_bench.errors import InputError, check_known
 from passt_bench.processes import default_workers
@@ -213,6 +214,7 @@ Sets = Annotated[
         "--set",
     ),
 ]
+Curves = Annotated[bool, flag("--curves", "Print loss and validation metric of each epoch.")]
 Track = Annotated[bool, flag("--track/--no-track", "Log the runs to MLflow.")]
 Checkpoints = Annotated[
     list[str],
@@ -277,11 +279,33 @@ def asks_for_study(
         study = _study_options(**{name: given[name] for name in shared})
         command(*study, **{name: given[name] for name in own})
 
-    # Typer reads both; a command's own option replaces a shared one of the same name.
-    parameters = [*{**shared, **own}.values()]
-    typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    typed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return typed
+    # A command's own option replaces a shared one of the same name.
+    return _with_parameters(typed, {**shared, **own})
+
+
+def _with_parameters(
+    command: Callable[..., None], parameters: Mapping[str, inspect.Parameter]
+) -> Callable[..., None]:
+    """The command with a signature and annotations, because Typer reads both."""
+    command.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
+    command.__annotations__ = {name: each.annotation for name, each in parameters.items()}
+    return command
+
+
+def with_quiet(command: Callable[..., Any]) -> Callable[..., None]:
+    """Adds the option --quiet to a command."""
+    option = Annotated[bool, flag("--quiet", "Print only results and errors.")]
+    more = inspect.Parameter(
+        "quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option
+    )
+
+    @functools.wraps(command)
+    def typed(*, quiet: bool, **given: Any) -> None:
+        passt_bench.console.quiet = quiet
+        command(**given)
+
+    own = inspect.signature(command, eval_str=True).parameters
+    return _with_parameters(typed, {**own, "quiet": more})
 
 
 def load_file(request: "StudyRequest", paths: "Paths") -> "StudyFile":

@@ -87,11 +87,11 @@ def plan(
     from passt_bench.analysis import noise
     from passt_bench.paper import published_numbers
     from passt_bench.records.store import Store
-    from passt_bench.runner.plan import plan_request
+    from passt_bench.runner.plan import describe_data, plan_request
     from passt_bench.runner.prediction import Predictor
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.studies import shipped_folder
-    from passt_bench.study_run import describe, describe_data, warn_of_unused_cuda
+    from passt_bench.study_run import describe, warn_of_unused_cuda
 
     config = RunConfig(workers=workers, per_gpu=per_gpu)
     predictor = Predictor(paths.runs, gpu, utilization)

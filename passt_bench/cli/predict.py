@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, cast
 
 import typer
@@ -33,6 +36,10 @@ _NAMELESS = (
     "note: the model file contains no class names, so classes are numbered. Give their names with "
     "--labels FILE, one per line."
 )
+_NO_THRESHOLDS = (
+    "note: there are no thresholds of these classes in the model file, as training with a "
+    "validation split chooses them, or there are several models: each counts from 0.5 on."
+)
 _SHOWN = 10  # classes per file in text
 
 
@@ -60,6 +67,10 @@ def predict(
         str,
         option("NAME", "mean or max over a file's windows.", callback=one_of("mean", "max")),
     ] = "mean",
+    decide: Annotated[
+        bool,
+        flag("--decide", "Give only the classes a file has: the most probable, or by thresholds."),
+    ] = False,
     embeddings: Annotated[
         Path | None,
         option(
@@ -76,11 +87,11 @@ def predict(
     ] = None,
     runs: NewRuns = RUNS,
 ) -> None:
-    """Predict the classes of audio files, with probabilities."""
+    """Predict the classes of audio files, with probabilities or as decisions."""
     from passt_bench.console import stage
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.models.ensemble import build_ensemble
-    from passt_bench.records.files import write_atomically
+    from passt_bench.records.files import writing
     from passt_bench.records.run import count_of
     from passt_bench.runner import predict as runner
     from passt_bench.runner.kept_models import find_model
@@ -102,20 +113,38 @@ def predict(
         errors.print(f"note: files without an ending of audio were skipped: {skipped}.")
     if labels is None and are_numbers(ensemble.classes):
         errors.print(_NAMELESS)
-    with stage(errors, f"Predicting {count_of(len(paths), 'file')}") as update:
-        given = ensemble.to(device), paths, hop, engine, cast(runner.Pool, pool)
-        results = runner.predict_files(*given, update)
-    write = {"text": runner.as_text, "csv": runner.as_csv, "json": runner.as_json}
-    text = write[form](results, top or (_SHOWN if form == "text" else None), windows)
-    if embeddings is not None:
-        write_atomically(embeddings, runner.as_npz(results))
-        errors.print(str(embeddings))
-    if output is None:
-        typer.echo(text, nl=False)
-    else:
-        write_atomically(output, text.encode(errors="backslashreplace"))
+    if decide and ensemble.multi_label and ensemble.thresholds is None:
+        errors.print(_NO_THRESHOLDS)
+    most = top or (_SHOWN if form == "text" and not decide else None)
+    write = {"text": runner.as_text, "csv": runner.as_csv, "json": runner.as_json}[form]
+    if form == "csv":
+        write = partial(runner.as_csv, dropped=ensemble.patchout.kind != "none")
+    failures: list[str] = []
+    embedded: list[tuple[str, runner.Windows]] = []
+
+    def noted(results: Iterator[runner.Prediction]) -> Iterator[runner.Prediction]:
+        for result in results:
+            failures.extend([result.error] if result.error else [])
+            embedded.extend([] if result.error else [(result.file, result.windows)])
+            yield result
+
+    # Printed at the end, because progress is shown meanwhile.
+    with TemporaryFile() as rows, TemporaryFile() if output is None else writing(output) as out:
+        with stage(errors, f"Predicting {count_of(len(paths), 'file')}") as update:
+            given = ensemble.to(device), paths, hop, engine, cast(runner.Pool, pool)
+            kept = rows if windows or embeddings else None
+            found = runner.predict_files(*given, decide=decide, rows=kept, progress=update)
+            for text in write(noted(found), most, windows):
+                out.write(text.encode(errors="backslashreplace"))
+        if embeddings is not None:
+            runner.write_npz(embeddings, embedded)
+            errors.print(str(embeddings))
+        if output is None:
+            out.seek(0)
+            for line in out:
+                typer.echo(line.decode(), nl=False)
+    if output is not None:
         console.print(str(output))
-    failures = [result.error for result in results if result.error]
     for failure in failures:
         errors.print(f"error: {failure}", style="red")
     if failures:
@@ -157,10 +186,11 @@ def evaluate(
     """Evaluate model files on a data set; each metric gets an interval."""
     from passt_bench.console import stage
     from passt_bench.data.tables import read_vocabulary
+    from passt_bench.records.run import count_of
     from passt_bench.report import evaluations as report
     from passt_bench.report.build import build_evaluations, render_index
     from passt_bench.report.tables import to_rows
-    from passt_bench.report.terminal import print_table
+    from passt_bench.report.terminal import print_decisions, print_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
     from passt_bench.runner.kept_models import find_model
     from passt_bench.runner.request import Paths
@@ -189,18 +219,21 @@ def evaluate(
     place = runs / "records" / record.key / "record.json"
     if json:
         made = {"evaluations": report.evaluations_table, "comparisons": report.comparisons_table}
+        made["decisions"] = report.decisions_table
         tables = {name: to_rows(build([record])) for name, build in made.items()}
         found = {"record": str(place), "page": str(pages[0]), "notes": record.notes}
         return print_json({**found, "clocks": record.clocks, "tables": tables})
     if not fresh:
         console.print(f"Already evaluated on {record.finished}; shown from the record.")
     title = report.title_of(record)
-    console.print(f"{title}: {record.clips} clips of {report.data_of(record)}")
+    console.print(f"{title}: {count_of(record.clips, 'clip')} of {report.data_of(record)}")
     if patchout is not None and record.patchout is None:
         console.print(f"--patchout {patchout} drops no patch of this model.")
     hidden = ("checkpoints", "data", "clips", "source")
     print_table(console, report.evaluations_table([record]), caption="", without=hidden)
     console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
+    if record.decisions is not None:
+        print_decisions(console, record)
     if record.against is not None:
         print_table(console, report.comparisons_table([record]), without=("first", "data", "clips"))
     if time := report.clip_time(record):

@@ -47,10 +47,12 @@ def merge(
     runs: NewRuns = RUNS,
 ) -> None:
     """Copy the records of other folders into --runs; copy none if any conflict."""
+    from passt_bench.records.run import count_of
     from passt_bench.runner.merge import merge as copy
 
     done = copy(sources, runs)
-    console.print(f"{len(done.copied)} records copied, {len(done.same)} existed already.")
+    copied = count_of(len(done.copied), "record")
+    console.print(f"{copied} copied, {len(done.same)} existed already.")
     for key in done.replaced:
         console.print(f"{key}: the successful run replaced a failed one.")
     for key in done.kept:

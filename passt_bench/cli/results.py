@@ -183,6 +183,9 @@ def sync(runs: Runs = RUNS) -> None:
 
     with stage(console, "Updating MLflow") as update:
         done = update_mlflow(runs, progress=update)
+    if not done.studies:
+        remedy = "Run a study first, e.g. passt-bench run quick, or name your folder of runs."
+        raise InputError("nothing was run here", source=runs, field="--runs", remedy=remedy)
     counts = ", ".join(f"{number} {kind}" for kind, number in done.runs.items())
     studies = counted(done.studies, "study", "studies")
     console.print(f"{studies} at {done.uri}" + (f"; runs: {counts}" if counts else ""))

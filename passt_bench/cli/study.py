@@ -14,6 +14,7 @@ from rich.table import Table
 from passt_bench.cli.options import (
     CORES,
     RUNS,
+    Curves,
     Device,
     Dropped,
     Json,
@@ -72,6 +73,7 @@ def run(
             "Save all trained models with their records, or none; by default one per variant.",
         ),
     ] = None,
+    curves: Curves = False,
     until_decided: Annotated[
         bool, flag("--until-decided", "Run only as many of the study's looks as verdicts take.")
     ] = False,
@@ -103,6 +105,7 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         keep_checkpoints=keep_checkpoints,
         keep_models=keep_models,
+        curves=curves,
         until_decided=until_decided,
         part=part_of(part),
         dask=dask,
@@ -141,11 +144,13 @@ def train(
     device: Device = "cpu",
     name: Annotated[str | None, option("NAME", "Name in records and reports.")] = None,
     workers: Workers = CORES,
+    curves: Curves = False,
     track: Track = True,
     runs: NewRuns = RUNS,
     reports: Reports = None,
 ) -> None:
     """Train one model on your recordings, or fine-tune it, and keep it."""
+    from passt_bench.runner.datasets import Datasets
     from passt_bench.runner.kept_models import find_model
     from passt_bench.runner.request import Paths, RunConfig, StudyRequest, data_folders
     from passt_bench.runner.studies import StudyFile
@@ -158,12 +163,12 @@ def train(
     paths = Paths(runs, data_folders([data] if folder else []), pages=reports)
     named = model or ("passt_micro" if start is None else "checkpoint")
     default = f"train-{named.partition(':')[0]}-{kind}"
-    chosen = plain_name(name or default, field="--name")
+    chosen, datasets = plain_name(name or default, field="--name"), Datasets(paths)
     study = train_study(
         chosen,
         model,
         kind,
-        paths,
+        datasets,
         checkpoint=find_model(start, runs) if start else None,
         patchout=parse_patchout(patchout),
         overrides=parse_assignments(sets or []) | {"engine.device": device},
@@ -171,9 +176,9 @@ def train(
         epochs=epochs,
         seeds=seeds,
     )
-    config = RunConfig(workers=workers, keep_models=True, cost=False, track=track)
+    config = RunConfig(workers=workers, keep_models=True, curves=curves, cost=False, track=track)
     request = StudyRequest(chosen, folds=folds)
-    if not run_study(StudyFile(study, ""), request, config, paths, console):
+    if not run_study(StudyFile(study, ""), request, config, paths, console, datasets):
         raise typer.Exit(1)
 
 
@@ -197,6 +202,7 @@ def search(
     """Search for the best patchout on a validation split, then confirm it on the test split."""
     file = load_file(request, paths)
     from passt_bench.console import Stopwatch
+    from passt_bench.records.run import count_of
     from passt_bench.report.build import build_study, load
     from passt_bench.report.terminal import print_result
     from passt_bench.report.view import study_view
@@ -221,7 +227,7 @@ def search(
     print_result(console, study_view(results) if results else None, found)
     console.print(f"Page: {page}")
     if failed:
-        console.print(f"{failed} runs failed; see the report page.")
+        console.print(f"{count_of(failed, 'run')} failed; see the report page.")
         raise typer.Exit(1)
 
 

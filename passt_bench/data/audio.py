@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from fractions import Fraction
 
 import numpy as np
@@ -39,19 +40,21 @@ def read_waveform(
     samples: int | None = None,
     start: int = 0,
     part: tuple[float, float | None] = (0.0, None),
+    file: soundfile.SoundFile | None = None,
 ) -> np.ndarray:
     """Mono float32 samples at the given rate: all, or cut or zero-padded at the end to a length.
 
     Of a length, only the part of the file that the result needs is read.
 
     The clip is a ``part`` of the file, from begin to end in seconds (None is the file's end), of
-    which ``start`` samples at ``sampling_rate`` are skipped.
+    which ``start`` samples at ``sampling_rate`` are skipped. ``file`` is the open file, if several
+    parts of one that can seek are read.
 
     Raises:
         InputError: the file cannot be read, is empty, is cut off, holds NaN, or ends before the
             clip begins.
     """
-    with opened(sound, thorough=samples is None) as file:
+    with opened(sound, thorough=samples is None) if file is None else nullcontext(file) as file:
         rate, total = int(file.samplerate), int(file.frames)
         # Reading begins where input and output samples align, and before the first sample that the
         # resampler needs: the start of reading does not change the result.

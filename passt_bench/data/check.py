@@ -24,6 +24,7 @@ from passt_bench.data.dataset import Dataset
 from passt_bench.data.opening import AudioFile
 from passt_bench.data.targets import class_counts
 from passt_bench.errors import InputError
+from passt_bench.records.run import count_of
 from passt_bench.spec.codec import written_as
 
 REMEDIES: dict[str, str] = {
@@ -94,7 +95,8 @@ class Spread:
             f"{high:.2f} s, median {middle:.2f} s"
         )
         if self.values:
-            words = ", ".join(f"{value} s ({count} clips)" for value, count in self.values.items())
+            each = ((value, count_of(n, "clip")) for value, n in self.values.items())
+            words = ", ".join(f"{value} s ({clips})" for value, clips in each)
         return words + (f"; of {self.unknown} clips not known" if self.unknown else "")
 
 

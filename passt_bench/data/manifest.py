@@ -53,7 +53,8 @@ class Manifest(DatasetLayout):
                 source=file,
                 field="manifest=DIR",
                 remedy="Give a CSV file with the columns path, labels and split (or fold), or the "
-                f"folder that holds it as {MANIFEST}.",
+                f"folder that holds it as {MANIFEST}; `passt-bench data split manifest=DIR` makes "
+                "it of a folder with one folder for each class.",
             )
         return file
 

@@ -60,6 +60,8 @@ class AudioModel(nn.Module, ABC):
         patch, stride: size and stride of the patches (frequency, time).
         patchout: what a plain ``net(x)`` in training drops, drawn from torch's own generator;
             always the full amount, because a schedule belongs to the training loop.
+        thresholds: of a trained model, the probability of each class from which on a clip has it,
+            see `training.metrics.best_thresholds`; None if they were not chosen.
     """
 
     Options: ClassVar[type[Any]] = NoOptions
@@ -70,6 +72,7 @@ class AudioModel(nn.Module, ABC):
     patch: Pair
     stride: Pair
     patchout = Patchout()
+    thresholds: tuple[float, ...] | None = None
 
     def __init__(self, num_classes: int, options: Any, *, mels: int, frames: int) -> None:
         super().__init__()

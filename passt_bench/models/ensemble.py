@@ -75,6 +75,7 @@ class Ensemble(nn.Module):
             audio must be cut into windows.
         patchout: which patches are dropped, see `drop`.
         notes: as given.
+        thresholds: those of a single model, see `AudioModel`; None if it has none, or of several.
 
     Raises:
         InputError: members with different classes or losses.
@@ -114,6 +115,7 @@ class Ensemble(nn.Module):
         ]
         self.window = min(max(pair) for pair in zip(clips, covered, strict=True))
         self.clip = min(self.window, max(clips))
+        self.thresholds = first.net.thresholds if len(models) == 1 else None
         self.eval()
 
     def rename(self, classes: Sequence[str]) -> None:
@@ -156,6 +158,16 @@ class Ensemble(nn.Module):
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Sigmoid or softmax of (…, classes), by the loss the members were trained with."""
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Which classes a clip has, (…, classes) booleans, from probabilities of that shape.
+
+        If a clip has one class, the most probable; else each from its threshold on, by default 0.5.
+        """
+        if self.multi_label:
+            return probabilities >= (0.5 if self.thresholds is None else np.array(self.thresholds))
+        most = probabilities.argmax(axis=-1)[..., None]
+        return np.arange(len(self.classes)) == most
 
 
 def build_ensemble(

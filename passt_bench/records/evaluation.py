@@ -63,6 +63,19 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Decided:
+    """What was decided about a class, over the clips whose label is known."""
+
+    clips: int  # that have the class
+    decided: int  # for which it was decided
+    right: int  # both
+    precision: float | None  # None if it was decided for no clip
+    recall: float | None  # None if no clip has it
+    f1: float | None
+    threshold: float | None = None  # of its probability; None if the most probable is decided
+
+
+@dataclass(frozen=True)
 class Against:
     """The model that the evaluated one was compared with, on the same clips."""
 
@@ -110,6 +123,9 @@ class EvaluationRecord:
     command: str = ""
     notes: tuple[str, ...] = ()
     against: Annotated[Against | None, OMITTED] = None
+    decisions: Annotated[dict[str, Decided] | None, OMITTED] = None  # by class
+    # Class → decided class → clips, of data with one class per clip; only pairs with clips.
+    confusion: Annotated[dict[str, dict[str, int]] | None, OMITTED] = None
     patchout: Annotated[DroppedPatches | None, OMITTED] = None
     finished: str = ""  # ISO 8601, UTC
     status: Literal["ok"] = "ok"

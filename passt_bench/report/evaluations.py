@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from math import isfinite
 
-from passt_bench.records.evaluation import Against, EvaluationRecord
+from passt_bench.records.evaluation import Against, Decided, EvaluationRecord
 from passt_bench.records.run import cell_name
 from passt_bench.registry import METRICS
 from passt_bench.report.provenance import machine_text
 from passt_bench.report.tables import Column, Table, table
-from passt_bench.report.text import NAN, Span, interval, p_value, quoted, significant
+from passt_bench.report.text import NAN, Span, fixed, interval, p_value, quoted, significant
 from passt_bench.spec.study import patchout_text
 
 
@@ -29,13 +29,14 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
         Column("difference", "minus published", partial(interval, sign=True), span=True),
         Column("source", "published by"),
     )
-    rows = [_row(record, metric) for record in records for metric in record.metrics]
+    rows = [row for record in records for row in _rows(record)]
     rows = list({str(row): row for row in rows}.values())  # a compared model has several records
     return table(
         "evaluations",
         "Checkpoints on data sets, with 95 % intervals over clips: how much the value "
-        "would vary with other clips, not with another training. Where a number is published for "
-        "the same checkpoint, the difference to it has the same interval.",
+        "would vary with other clips, not with another training. Precision, recall and F1 are "
+        "means over classes, without intervals. Where a number is published for the same "
+        "checkpoint, the difference to it has the same interval.",
         columns,
         rows,
     )
@@ -72,6 +73,72 @@ def comparisons_table(records: Sequence[EvaluationRecord]) -> Table:
         columns,
         rows,
     )
+
+
+def _rows(record: EvaluationRecord) -> Iterator[tuple[object, ...]]:
+    """Rows of the metrics, and the means over the classes that clips have of what was decided."""
+    yield from (_row(record, metric) for metric in record.metrics)
+    found = [each for each in (record.decisions or {}).values() if each.clips]
+    classes = f"{len(found)} of {len(record.fingerprint.classes)}"
+    for name in ("precision", "recall", "F1") if found else ():
+        # A class that was never decided counts as 0.
+        mean = sum(getattr(each, name.lower()) or 0.0 for each in found) / len(found)
+        place = title_of(record), data_of(record), record.clips
+        yield (*place, name, Span(mean), classes, None, Span(NAN), "")
+
+
+def decisions_table(records: Sequence[EvaluationRecord]) -> Table:
+    """What was decided about each class, the class with the lowest F1 first."""
+    shares = {"threshold": "threshold", "precision": "precision", "recall": "recall", "f1": "F1"}
+    columns = (
+        *(Column(name, name) for name in ("checkpoints", "data", "class")),
+        *(Column(name, name, str) for name in ("clips", "decided", "right")),
+        *(Column(name, title, partial(fixed, places=3)) for name, title in shares.items()),
+    )
+
+    def worst(item: tuple[str, Decided]) -> tuple[float, str]:
+        return 2.0 if item[1].f1 is None else item[1].f1, item[0]
+
+    rows = [
+        (title_of(record), data_of(record), name, *(getattr(each, c.name) for c in columns[3:]))
+        for record in records
+        for name, each in sorted((record.decisions or {}).items(), key=worst)
+    ]
+    return table(
+        "decisions",
+        "Clips that have a class, for which it was decided, and both. The most probable class is "
+        "decided; of multi-label data, each from its threshold on, which training with a "
+        "validation split chose there, and is else 0.5.",
+        columns,
+        {str(row): row for row in rows}.values(),  # a compared model has several records
+    )
+
+
+def most_confused(record: EvaluationRecord, most: int = 5) -> str:
+    """A sentence about the classes that are taken for others most often; empty if none is."""
+    pairs = [
+        (clips, f"{name} for {other} ({clips} of {sum(row.values())})")
+        for name, row in (record.confusion or {}).items()
+        for other, clips in row.items()
+        if other != name
+    ]
+    named = [text for _, text in sorted(pairs, key=lambda pair: (-pair[0], pair[1]))[:most]]
+    return f"Most often mistaken: {', '.join(named)}." if named else ""
+
+
+def confusion_table(record: EvaluationRecord) -> Table:
+    """The matrix of the classes of clips (rows) and the decided classes (numbered columns)."""
+    counts, names = record.confusion or {}, record.fingerprint.classes
+    columns = [
+        Column("class", "class"),
+        *(Column(name, str(number), str) for number, name in enumerate(names, start=1)),
+    ]
+    rows = [
+        (f"{number} {name}", *(counts.get(name, {}).get(other) for other in names))
+        for number, name in enumerate(names, start=1)
+    ]
+    caption = "Clips by their class (rows) and the decided class (columns, by number)"
+    return Table("confusion", caption, tuple(columns), tuple(rows if counts else ()))
 
 
 def _row(record: EvaluationRecord, metric: str) -> tuple[object, ...]:

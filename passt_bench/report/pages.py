@@ -16,7 +16,9 @@ from passt_bench.records.store import Store
 from passt_bench.report.cost_tables import TABLES, page_tables
 from passt_bench.report.evaluations import (
     comparisons_table,
+    confusion_table,
     data_of,
+    decisions_table,
     evaluation_facts,
     evaluations_table,
     readable,
@@ -58,7 +60,7 @@ EVALUATIONS, COMPARISONS = "evaluations", "comparisons"
 
 def written() -> frozenset[str]:
     """Relative paths of the files that a report may write, or that older versions wrote."""
-    tables = files_of("tables", (*TABLES, "settings", EVALUATIONS, COMPARISONS))
+    tables = files_of("tables", (*TABLES, "settings", EVALUATIONS, COMPARISONS, "decisions"))
     figures = (*figure_names(), COSTS, SWEEP, *SEARCH_FIGURES)
     old = files_of("search", ("settings", "confirmed"), SEARCH_FIGURES) | {"search.html"}
     return tables | files_of("figures", (), figures) | old | {SUMMARY, PAGE}
@@ -127,10 +129,16 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
         "notebook": [],
         "shared": "",
         "records": _linked(rows, out, kept),
+        "matrices": {
+            f"{title_of(record)}, {data_of(record)}": confusion_table(record)
+            for record in records
+            if record.confusion
+        },
     }
     tables = {EVALUATIONS: evaluations_table(records)}
     compared = comparisons_table(records)
-    tables |= {COMPARISONS: compared} if compared.rows else {}
+    decided = decisions_table(records)
+    tables |= {made.name: made for made in (compared, decided) if made.rows}
     return write_report(out / PAGE, context, tables, {})
 
 

@@ -79,6 +79,12 @@ def ratio_column(phase: str, title: str) -> Column:
     return Column(f"{phase}_ratio", title, times, span=True, get=lambda v: v.cost(phase).ratio)
 
 
+def frontend_column(view: StudyView, title: str) -> Column:
+    """The time of training step and front end divided by that of the baseline; from medians."""
+    base = view.baseline.seconds_with_frontend
+    return Column("whole_ratio", title, times, get=lambda v: v.seconds_with_frontend / base)
+
+
 def bytes_column(arms: Sequence[VariantView], entry: str) -> Column:
     """Bytes of a memory entry, in the unit that suits these variants."""
     unit = unit_for((v.memory.get(entry, NAN) for v in arms), "B")
@@ -260,14 +266,15 @@ def speed(view: StudyView) -> Table:
         tokens_column("tokens"),
         Column("batch", "clips per step", "{:g}".format, get=attrgetter("batch")),
         *throughput_columns("relative"),
+        frontend_column(view, "step with front end / baseline"),
         replace(bytes_column(arms, "train_peak"), title="peak memory"),
         Column("saved_per_clip", "saved for backward, per clip", scaled(unit), unit.name,
                get=attrgetter("saved_per_clip")),
         Column("saved_ratio", "relative", times,
                get=lambda v: v.saved_per_clip / base.saved_per_clip),
     ]  # fmt: skip
-    caption = f"training speed and memory, also relative to {quoted(base.name)}; "
-    caption += f"{view.time_intervals}."
+    caption = "training speed without front end, and memory, also relative to "
+    caption += f"{quoted(base.name)}; {view.time_intervals}."
     return of_variants(view, "speed", caption, columns)
 
 
@@ -348,9 +355,7 @@ def probes(view: StudyView) -> Table:
         *(Column(group, f"{group} classes", partial(fixed, places=2)) for group in groups),
     ]
     rows: list[tuple[Any, ...]] = []
-    for v in view.variants if names else ():
-        if not v.ok_runs:
-            continue
+    for v in (v for v in view.variants if names and v.ok_runs):
         whole = group_values(view, class_values(view, v))
         rows.append((v.name, "nothing", v.value.value, *(whole.get(group) for group in groups)))
         for name in names:

@@ -13,13 +13,16 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.search import SearchRecord
 from passt_bench.report.cost_tables import page_tables, reached_table
+from passt_bench.report.evaluations import confusion_table, decisions_table, most_confused
 from passt_bench.report.provenance import answer
 from passt_bench.report.search import search_headline, settings
 from passt_bench.report.sentences import has_budgets
 from passt_bench.report.study_tables import (
     failures,
+    frontend_column,
     memory_column,
     name_column,
     quality,
@@ -33,6 +36,7 @@ from passt_bench.report.view import TRAIN_STEP, StudyView, finding, gap_of
 # Minimum width of the column of names, maximum width of columns of numbers in a narrow terminal,
 # and the width from which a terminal is wide.
 _NAME_WIDTH, _CELL_WIDTH, _WIDE = 14, 8, 110
+_CLASSES, _MATRIX = 20, 12  # rows of decisions, and classes of a matrix, that are printed
 _TRIALS = 10  # of a search, the best first
 _COSTS = "time of a training step, and its {} per clip, / baseline"
 
@@ -74,6 +78,22 @@ def _print_tables(console: Console, view: StudyView) -> None:
     failed = failures(view)
     if rows := tuple(row for row in failed.rows if row[2] != "missing"):
         show(replace(failed, rows=rows))
+
+
+def print_decisions(console: Console, record: EvaluationRecord) -> None:
+    """Prints the decisions of an evaluation: classes with the lowest F1, and confusions."""
+    made = decisions_table([record])
+    caption = "Decisions by class, the lowest F1 first"
+    if len(made.rows) > _CLASSES:
+        caption += f": {_CLASSES} of {len(made.rows)}, all are on the page"
+    shown = replace(made, rows=made.rows[:_CLASSES])
+    hidden = ("checkpoints", "data", "decided", "right")
+    print_table(console, shown, caption=caption, without=hidden, packed=True)
+    matrix = confusion_table(record)
+    if 0 < len(matrix.rows) <= _MATRIX:
+        print_table(console, matrix, packed=True)
+    if text := most_confused(record):
+        console.print(text, soft_wrap=False)
 
 
 def result_json(
@@ -126,7 +146,8 @@ def _costs(view: StudyView) -> Table:
         name_column("variant"),
         tokens_column("tokens"),
         Column("speed", "clips/s", significant, get=lambda v: v.speed.value),
-        Column("step", "step / baseline", times, get=lambda v: v.cost(TRAIN_STEP).ratio),
+        Column("step", "step without front end", times, get=lambda v: v.cost(TRAIN_STEP).ratio),
+        frontend_column(view, "with it"),
         memory_column(view),
     )  # fmt: skip
     return table("speed", _COSTS.format(view.memory_name), columns, view.variants)

@@ -191,6 +191,11 @@ class VariantView:
         return self.memory.get(self.arm.main_memory, NAN) / self.batch if self.arm else NAN
 
     @property
+    def seconds_with_frontend(self) -> float:
+        """A training step and making its log-mels, per clip: medians of both, added."""
+        return sum(self.cost(p).seconds.value for p in (TRAIN_STEP, "frontend")) / self.batch
+
+    @property
     def saved_per_clip(self) -> float:
         """Bytes saved for the backward pass, per clip."""
         return self.memory.get("saved_for_backward", NAN) / self.batch

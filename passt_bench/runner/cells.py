@@ -14,7 +14,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,18 +30,20 @@ from passt_bench.measure.memory import (
 )
 from passt_bench.models import draw_kept, from_recipe, save_model
 from passt_bench.models.patchout import random_stream
+from passt_bench.records.files import write_atomically
 from passt_bench.records.run import Outcome, Picture, RunRecord, Status
 from passt_bench.records.store import Store
 from passt_bench.runner.datasets import hold_out
 from passt_bench.runner.initial_weights import load_initial_weights
 from passt_bench.runner.planned_cell import MODEL, PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.runner.run_status import PROGRESS, lock
+from passt_bench.runner.run_status import CURVES, PROGRESS, lock, read_epochs
 from passt_bench.training import checkpoint
 from passt_bench.training.engine import Diverged, Engine
-from passt_bench.training.evaluate import Evaluation, evaluate
+from passt_bench.training.evaluate import Evaluation, evaluate, predict
 from passt_bench.training.features import features_path, open_features
 from passt_bench.training.loop import set_up, train
+from passt_bench.training.metrics import best_thresholds
 from passt_bench.training.state import Progress, Task, Training, add_clocks, temporarily_load
 
 VISIBLE_GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -103,6 +104,7 @@ def run_cell(
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(".*.*"):
         path.unlink()  # left by a process that was killed while it wrote
+    (folder / CURVES).unlink(missing_ok=True)  # of an earlier attempt
     (folder / PROGRESS).touch()  # marks the cell as started
     try:
         with memory_limit(config.memory):
@@ -142,11 +144,16 @@ def _confirmed(cell: PlannedCell, record: RunRecord, store: Store) -> RunRecord:
 def clear(paths: Paths, config: RunConfig, key: str) -> None:
     """Removes what a cell does not need after its record is written; its progress file last.
 
+    The curves of the progress file stay beside the record.
+
     A progress file beside a record therefore shows that a process was killed in between.
     """
     folder = Store(paths.runs).folder(key)
     if not config.keep_checkpoints:
         checkpoint.remove(folder)
+    if epochs := read_epochs(folder / PROGRESS):
+        lines = "".join(json.dumps(values) + "\n" for values in epochs.values())
+        write_atomically(folder / CURVES, lines.encode(), sync=False)
     (folder / PROGRESS).unlink(missing_ok=True)
 
 
@@ -207,13 +214,14 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         checkpoint_seconds=config.checkpoint_seconds,
         clocks=clock.seconds,
     )
-    state = train(net, task, lambda done: _note_epoch(folder, task.epochs, done))
+    state = train(net, task, lambda done: _note_epoch(folder, task, done))
     done = state.progress
     clock.lap("train")
     clock.seconds["train"] = done.seconds  # with those before an interruption
     result = _evaluate(state, dataset, test_clips)
     clock.lap("evaluate")
     if cell.keeps_model:
+        net.thresholds = _thresholds(state, dataset, validation_clips)
         path = folder / MODEL
         save_model(path, net, recipe, classes, metrics=result.metrics, key=cell.key)
     curves = {"train_loss": tuple(done.train_loss), "learning_rate": tuple(done.learning_rate)}
@@ -257,6 +265,17 @@ def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluatio
     return result
 
 
+def _thresholds(
+    state: Training, dataset: Dataset, clips: np.ndarray | None
+) -> tuple[float, ...] | None:
+    """Those of the classes on the validation split; None without one, or with one class a clip."""
+    clips = dataset.validation() if clips is None else clips
+    if clips is None or not dataset.fingerprint.multi_label:
+        return None
+    scores = predict(state.net, state.task.features, clips, Engine(state.task.recipe.engine))
+    return best_thresholds(dataset.targets[clips], scores)
+
+
 class Clock:
     """Measures wall seconds by part."""
 
@@ -271,13 +290,17 @@ class Clock:
         self._since = now
 
 
-def _note_epoch(folder: Path, epochs: int, progress: Progress) -> None:
-    line: dict[str, Any] = {
+def _note_epoch(folder: Path, task: Task, progress: Progress) -> None:
+    """Appends an epoch's values to the progress file, under the names of a record's curves."""
+    line: dict[str, float] = {
         "epoch": progress.epoch,
-        "epochs": epochs,
+        "epochs": task.epochs,
         "train_loss": progress.train_loss[-1],
+        "learning_rate": progress.learning_rate[-1],
         "seconds": round(progress.seconds, 3),
     }
+    if progress.validation:
+        line[f"inner/{task.recipe.metrics[0]}"] = progress.validation[-1]
     with (folder / PROGRESS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 

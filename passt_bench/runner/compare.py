@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -11,12 +12,14 @@ import torch
 
 from passt_bench.errors import InputError
 from passt_bench.models import build_model
+from passt_bench.models.patchout import resolve
 from passt_bench.registry import MODELS
+from passt_bench.runner.estimates import on_meta
 from passt_bench.spec.codec import spellings
 from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions
-from passt_bench.spec.recipe import ModelSpec, Patchout, Recipe
+from passt_bench.spec.recipe import DataSpec, ModelSpec, Patchout, Recipe
 from passt_bench.spec.study import Study, Variant, override, parse_assignments
 
 # Table 1 of the paper, as far as its models can be built.
@@ -75,10 +78,8 @@ def typed_recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> 
     """The recipe of one item, see `subjects`."""
     name, _, rest = item.partition(":")
     changes = parse_assignments([part for part in _COMMA.split(rest) if part])
-    with torch.device("meta"):
-        patchout = build_model(name, 1).patchout
     model, frontend = ModelSpec(name=name), frontend_of(name)
-    recipe = replace(shared, model=model, patchout=patchout, frontend=frontend)
+    recipe = replace(shared, model=model, patchout=published_patchout(name), frontend=frontend)
     # Fields of other models are not set: a CNN, for example, has no heads.
     options = {"frames", *(item.name for item in fields(MODELS.get(name).build.Options))}
     others = {f"model.{item.name}" for item in fields(ModelSpec) if item.name not in options}
@@ -88,6 +89,38 @@ def typed_recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> 
     if "patchout.kind" in named:  # the published counts are not those of another kind
         recipe = replace(recipe, patchout=Patchout())
     return override(recipe, named, source=item)
+
+
+def published_patchout(name: str) -> Patchout:
+    """What the authors of a model drop in training."""
+    with torch.device("meta"):
+        return build_model(name, 1).patchout
+
+
+def foreign_patchout(recipes: Mapping[str, Recipe]) -> list[str]:
+    """Sentences about published counts of patchout that meet a grid they were not made for."""
+    found = []
+    for label, recipe in recipes.items():
+        name, setting = recipe.model.name, recipe.patchout
+        published = Recipe(ModelSpec(name), setting, frontend_of(name), DataSpec(seconds=10.0))
+        (net, x, _), (other, y, _) = on_meta(published, 1), on_meta(recipe, 1)
+        made, met = net.grid(x.shape[-1]), other.grid(y.shape[-1])
+        if setting != published_patchout(name) or not (made and met) or made == met:
+            continue
+        share = 1 - resolve(setting, made).kept / math.prod(made)
+        fields = f"patchout.kind={setting.kind},patchout.rate={share:.2g}"
+        item = label.replace(": ", ":", 1).replace(", ", ",")
+        same = f"The same share: {item}{',' if ':' in item else ':'}{fields}"
+        try:
+            here = 1 - resolve(setting, met).kept / math.prod(met)
+        except InputError as error:
+            error.source, error.remedy = label, same
+            raise
+        found += [
+            f"{label}: its published patchout drops {100 * share:.0f} % of {made[0]} x {made[1]} "
+            f"patches, for which it was made, and {100 * here:.0f} % of {met[0]} x {met[1]}. {same}"
+        ] * (share > 0)
+    return found
 
 
 def as_study(name: str, recipes: Mapping[str, Recipe]) -> Study:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+import torch
 from filelock import Timeout
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN
@@ -21,7 +23,14 @@ from passt_bench.measure.memory import failure_status
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.ensemble import Member as Model
 from passt_bench.published_weights import ENSEMBLES, locate
-from passt_bench.records.evaluation import Against, DroppedPatches, EvaluationRecord, Member, Split
+from passt_bench.records.evaluation import (
+    Against,
+    Decided,
+    DroppedPatches,
+    EvaluationRecord,
+    Member,
+    Split,
+)
 from passt_bench.records.store import Store
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
 from passt_bench.runner.cells import Clock
@@ -291,6 +300,38 @@ def _adapt(known: EvaluationRecord, asked: EvaluationRecord, store: Store) -> Ev
     return replace(known, metrics={name: known.metrics[name] for name in asked.metrics})
 
 
+def _decisions(job: _Job, logits: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    """The record's fields about decisions, from the ensemble's logits (N, its classes).
+
+    If the data have one class per clip, it is the one of the highest logit, whatever the loss was.
+    """
+    ensemble, data = job.ensemble, job.dataset.fingerprint
+    names, columns = data.classes, job.columns
+    most = logits[:, columns].argmax(axis=1)
+    chosen, cuts = np.arange(len(names)) == most[:, None], [None] * len(names)
+    if data.multi_label:
+        values = ensemble.probabilities(torch.from_numpy(logits)).numpy()
+        chosen = ensemble.decide(values)[:, columns]
+    if data.multi_label and ensemble.multi_label:
+        cuts = np.array(ensemble.thresholds or (0.5,) * len(names))[columns].tolist()
+    there, chosen = targets > 0.5, chosen & ~np.isnan(targets)
+    sums = (each.sum(axis=0).tolist() for each in (there, chosen, there & chosen))
+    decided = {
+        name: Decided(
+            *(clips, found, right),
+            precision=right / found if found else None,
+            recall=right / clips if clips else None,
+            f1=2 * right / (clips + found) if clips + found else None,
+            threshold=cut,
+        )
+        for name, clips, found, right, cut in zip(names, *sums, cuts, strict=True)
+    }
+    confusion: dict[str, Counter[str]] = {}
+    for label, found in zip(targets.argmax(axis=1), most, strict=True):
+        confusion.setdefault(names[label], Counter())[names[found]] += 1
+    return {"decisions": decided, "confusion": None if data.multi_label else confusion}
+
+
 def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> EvaluationRecord:
     clock, jobs = Clock(), [job, *([job.other] if job.other else [])]
     places = [folder / name for name in (PARTIAL, PARTIAL_AGAINST)[: len(jobs)]]
@@ -341,5 +382,6 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
         commit=git_commit(),
         notes=(*notes, *([few] if few else [])),
         against=against,
+        **_decisions(job, found[0][0], targets),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )

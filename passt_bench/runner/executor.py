@@ -9,7 +9,7 @@ that no cell can be harmed by the state of another.
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from passt_bench import processes
 from passt_bench.console import Progress, stage
 from passt_bench.errors import InputError, StorageError
 from passt_bench.processes import PipedChild
-from passt_bench.records.run import Outcome, count_of
+from passt_bench.records.run import Outcome, cell_name, count_of
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import (
     CANNOT_WRITE,
@@ -41,7 +41,7 @@ from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.plan import StudyPlan
 from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig, check_device_name
-from passt_bench.runner.run_status import PROGRESS, is_running, lock
+from passt_bench.runner.run_status import CURVES, PROGRESS, is_running, lock, read_epochs
 from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.features import cache_bytes, features_path, fits_cache, prepare_features
@@ -63,11 +63,12 @@ def run_cells(
     paths: Paths,
     config: RunConfig,
     progress: Progress = lambda share, text: None,
+    note: Callable[[str], None] | None = None,
 ) -> dict[str, Outcome]:
     """Runs each cell until it has a final record; skips a cell that got one meanwhile.
 
     ``progress`` is called a few times per second with the fraction of the expected work that is
-    done, and the number of runs.
+    done, and the number of runs; ``note`` with a line for each epoch that a cell has finished.
 
     Returns:
         Key → how the cell ended; without cells whose process was repeatedly killed from outside.
@@ -90,10 +91,20 @@ def run_cells(
                 for thread in ended:
                     thread.result()  # raises what concerns all cells, e.g. a full disk
                 progress(*runner.estimate())
+                if note is not None:
+                    for line in runner.new_epochs():
+                        note(line)
         except BaseException:
             runner.stop.set()
             raise
     return {key: end for key, end in runner.ends.items() if end is not None}
+
+
+def _in_words(values: Mapping[str, float]) -> str:
+    """The values of an epoch: ``epoch 2 of 8, loss 0.51, validation mAP 0.62``."""
+    text = f"epoch {values['epoch']:g} of {values['epochs']:g}, loss {values['train_loss']:.4g}"
+    chosen = [name for name in values if name.startswith("inner/")]
+    return text + "".join(f", validation {name[6:]} {values[name]:.4g}" for name in chosen)
 
 
 def fork_server() -> ForkServerContext:
@@ -154,6 +165,7 @@ class _CellRunner:
         self._busy: list[PlannedCell] = []  # cells that other commands run
         self._guard = Lock()  # of what is to be done
         self._gpus = visible_gpus(os.environ, torch.cuda.device_count())
+        self._shown: dict[str, float] = {}  # key → last epoch that `new_epochs` gave
         self.ends: dict[str, Outcome | None] = {}  # None if the child was repeatedly killed
         self.stop = Event()  # when set, the children are killed
 
@@ -164,17 +176,26 @@ class _CellRunner:
             if cell.key in self.ends:
                 done += cell.flops
             elif cell.key in self._running:
-                last = self._last_progress(cell.key)
-                done += 0.95 * cell.flops * last["epoch"] / last["epochs"] if last else 0.0
+                last = self._last_epoch(cell.key)
+                share = last.get("epoch", 0.0) / last.get("epochs", math.inf)
+                done += 0.95 * cell.flops * share
         return done / work if work else 1.0, f"{len(self.ends)} of {len(self._cells)} runs"
 
-    def _last_progress(self, key: str) -> dict[str, float]:
-        """The last line of a cell's progress, see `cells._note_epoch`; empty without one."""
-        try:
-            last = json.loads((self._store.folder(key) / PROGRESS).read_bytes().splitlines()[-1])
-            return {name: float(last[name]) for name in ("epoch", "epochs", "seconds")}
-        except (OSError, IndexError, ValueError, KeyError, TypeError):
-            return {}
+    def _last_epoch(self, key: str) -> dict[str, float]:
+        """The values of the last epoch that a cell has finished; empty without one."""
+        return next(reversed(read_epochs(self._store.folder(key) / PROGRESS).values()), {})
+
+    def new_epochs(self) -> Iterator[str]:
+        """A line for each epoch that was finished since the last call."""
+        left = (c for c in self._cells if self._shown.get(c.key, 0.0) < math.inf)
+        for cell in (cell for cell in left if cell.key in self._running):
+            folder, ended = self._store.folder(cell.key), cell.key in self.ends
+            shown = self._shown.get(cell.key, 0.0)
+            found = read_epochs(folder / PROGRESS) or read_epochs(folder / CURVES)
+            for number in (number for number in found if number > shown):
+                run = f"{cell.variant}, {cell_name(cell.seed, cell.fold)}"
+                yield f"{run}: {_in_words(found[number])}"
+            self._shown[cell.key] = math.inf if ended else max((shown, *found))
 
     def work(self) -> None:
         """Runs cells until none is left; called in each thread.
@@ -250,7 +271,7 @@ class _CellRunner:
         paths, config = self._paths, self._config
         left = float("inf")
         if config.timeout is not None:
-            left = config.timeout - self._last_progress(cell.key).get("seconds", 0.0)
+            left = config.timeout - self._last_epoch(cell.key).get("seconds", 0.0)
         reused = child is not None
         if child is None:
             try:
@@ -365,4 +386,4 @@ def train(todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, console:
         width = min(len(todo), parallel_runs(todo, config))
         cells = f"{count_of(len(todo), 'run')}, {width} in parallel"
         with stage(console, f"Training and evaluating {cells}") as update:
-            run_cells(todo, paths, config, update)
+            run_cells(todo, paths, config, update, console.print if config.curves else None)

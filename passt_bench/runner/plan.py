@@ -80,11 +80,13 @@ def plan_request(
     avoid_taken_name: bool = True,
     listed: bool = False,
     ratios: Mapping[str, float] | None = None,
+    datasets: Datasets | None = None,
 ) -> StudyPlan:
     """Overrides and expands a study as requested.
 
     ``avoid_taken_name``: whether to rename it (quick-2) if its name has other settings on record.
     ``ratios``: measured before the training, see `with_budget`.
+    ``datasets``: those that are open already.
     ``listed``: whether it is only shown, so that published data and weights need not be here;
     otherwise variants whose published weights are not here are left out, unless requested.
 
@@ -105,7 +107,7 @@ def plan_request(
         names = ", ".join(name for name, w in lacking.items() if w == weights)
         get = f"passt-bench weights get {weights}"
         notes.append(f"The weights that {names} start from are not here: {get}.")
-    datasets = Datasets(paths)
+    datasets = datasets or Datasets(paths)
     corpus = corpora().get(study.base.data.name)
     if listed and corpus and study.seeds and (lacking or corpus.name not in paths.data):
         given = (request.seeds, request.folds, file.notebook)
@@ -335,3 +337,17 @@ def missing_cells(
         elif models and outcome.status == "ok" and not (store.folder(cell.key) / MODEL).is_file():
             todo.append(replace(cell, attempt=outcome.attempt + 1, again=True))
     return todo
+
+
+def describe_data(data: Fingerprint, absent: Corpus | None = None) -> str:
+    """A sentence with the number of clips found, and notes about the data; or what is needed."""
+    if absent is not None:
+        of = f" in each of {absent.folds} folds" if absent.folds > 1 else ""
+        return (
+            f"Data: {absent.title}, {absent.training:,} clips for training and "
+            f"{absent.evaluation:,} for evaluation{of}, about {absent.disk_gb:g} GB on disk: give "
+            f"--data {absent.name}=DIR."
+        )
+    of = f" of {data.expected}" if data.expected is not None else ""
+    notes = "".join(f"; {note}" for note in data.notes)
+    return f"Data: {data.dataset}, {data.found}{of} clips{notes}."

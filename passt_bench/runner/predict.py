@@ -3,6 +3,7 @@
 A file is mixed down, resampled to the front end's rate, and padded with zeros at its end to the
 length of a training clip, as in training. Audio that is longer than the input of the model is cut
 into windows, the last of which ends with the file; a class's probability is their mean or maximum.
+Windows are read, predicted and written a few at a time: memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -11,30 +12,31 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import BinaryIO, Literal, cast
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import torch
 
 from passt_bench.console import Progress
-from passt_bench.data.audio import read_waveform
-from passt_bench.data.opening import SUFFIXES
+from passt_bench.data.audio import length_at, read_waveform
+from passt_bench.data.opening import SUFFIXES, opened, read_header
 from passt_bench.data.scan import audio_below
 from passt_bench.errors import InputError
 from passt_bench.measure.memory import failure_status
 from passt_bench.models.base import capture_features
 from passt_bench.models.ensemble import Ensemble, Member
+from passt_bench.records.files import writing
 from passt_bench.records.run import count_of
 from passt_bench.spec.study import patchout_text
 from passt_bench.training.engine import CPU, Engine
 
 _BATCH = 8  # windows
-
+_ROWS = 1024  # windows whose embeddings are written at a time
 
 Probabilities = tuple[tuple[str, float], ...]  # of the classes, the most probable first
 Pool = Literal["mean", "max"]
@@ -51,12 +53,42 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Windows:
+    """The windows of one file, read one by one from a file of rows; without that only counted."""
+
+    number: int
+    rows: BinaryIO | None = None  # float64: start, end, the probabilities, the embedding
+    first: int = 0  # the place of the first in it, in bytes
+    width: int = 0  # numbers in a row
+    name: Callable[[np.ndarray], Probabilities] = lambda values: ()
+    classes: int = 0
+
+    def __len__(self) -> int:
+        return self.number
+
+    def blocks(self, size: int = 1) -> Iterator[np.ndarray]:
+        """Rows (at most ``size``, width), in order."""
+        for at in range(0, self.number if self.rows else 0, size):
+            assert self.rows is not None
+            self.rows.seek(self.first + 8 * self.width * at)
+            wanted = 8 * self.width * min(size, self.number - at)
+            yield np.frombuffer(self.rows.read(wanted)).reshape(-1, self.width)
+
+    def __iter__(self) -> Iterator[Window]:
+        for (row,) in self.blocks():
+            values, embedding = np.split(row[2:], [self.classes])
+            yield Window(
+                float(row[0]), float(row[1]), self.name(values), embedding.astype(np.float32)
+            )
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The prediction for one file, or why there is none."""
 
     file: str  # as given
     seconds: float = 0.0
-    windows: tuple[Window, ...] = ()
+    windows: Windows = Windows(0)
     probabilities: Probabilities = ()  # pooled over the windows
     patchout: str = ""  # the setting and the tokens of a window, if patches were dropped
     notes: tuple[str, ...] = ()  # on the model, see `Ensemble`
@@ -87,18 +119,30 @@ def find_audio(paths: Iterable[Path]) -> tuple[list[Path], str]:
     return list(files), ", ".join(f"{n} {suffix or 'without'}" for suffix, n in others.items())
 
 
-def cut_windows(wave: np.ndarray, clip: int, window: int, hop: int) -> Iterator[np.ndarray]:
-    """Windows of mono samples, a few at a time, (at most 8, samples).
+def place_windows(total: int, clip: int, window: int, hop: int) -> tuple[int, int, int]:
+    """The length of the windows of audio, where the last begins, and their number; in samples.
 
-    Audio that is shorter than a clip is padded with zeros at its end; the last window ends with it.
+    Audio that is shorter than a clip has one of that length; else the last ends with the audio.
     """
-    if len(wave) < clip:
-        wave = np.pad(wave, (0, clip - len(wave)))
-    last = max(0, len(wave) - window)
-    count = -(-last // hop) + 1
+    length = max(clip, min(window, total))
+    last = max(0, total - length)
+    return length, last, -(-last // hop) + 1
+
+
+def cut_windows(
+    read: Callable[[int, int], np.ndarray], length: int, last: int, count: int, hop: int
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Where windows begin, and their samples, a few at a time, (at most 8, length).
+
+    ``read(start, samples)`` gives a part of the audio, with zeros behind its end.
+    """
     for first in range(0, count, _BATCH):
-        starts = (min(hop * n, last) for n in range(first, min(first + _BATCH, count)))
-        yield np.stack([wave[start : start + window] for start in starts])
+        starts = [min(hop * n, last) for n in range(first, min(first + _BATCH, count))]
+        if hop > length:
+            yield starts, np.stack([read(start, length) for start in starts])
+        else:  # overlapping ones are read together
+            wave = read(starts[0], starts[-1] - starts[0] + length)
+            yield starts, np.stack([wave[start - starts[0] :][:length] for start in starts])
 
 
 def predict_file(
@@ -107,54 +151,58 @@ def predict_file(
     hop: float | None = None,
     engine: Engine = CPU,
     pool: Pool = "mean",
+    *,
+    decide: bool = False,
+    rows: BinaryIO | None = None,
 ) -> Prediction:
     """Predicts one file; ``hop`` is in seconds, None is a whole window.
 
-    The probabilities of the file are the mean or the maximum over its windows (``pool``). Patches
-    that the ensemble drops depend on a window's place in its file, not on other files.
+    The probabilities of the file are the mean or the maximum over its windows (``pool``). With
+    ``decide`` there are only those of the classes that `Ensemble.decide` chooses. Patches that the
+    ensemble drops depend on a window's place in its file, not on other files. Windows are appended
+    to the file of ``rows``, if there is one.
 
     Raises:
         InputError: the file cannot be read as audio.
     """
-    rate = ensemble.sampling_rate
-    wave = read_waveform(path, rate)
-    window = round(ensemble.window * rate)
-    step = window if hop is None else max(1, round(hop * rate))
-    length = max(round(ensemble.clip * rate), min(window, len(wave)))
-    last = max(0, len(wave) - length)
-    found: list[np.ndarray] = []
-    embeddings: list[np.ndarray] = []
-    count = 0
-    members = cast(list[Member], list(ensemble.members))
-    with capture_features(*(member.net for member in members)) as features:
-        for windows in cut_windows(wave, round(ensemble.clip * rate), window, step):
-            logits = engine.infer(partial(ensemble, first=count), torch.from_numpy(windows))
-            found.append(ensemble.probabilities(logits).double().cpu().numpy())
-            embeddings.append(torch.cat(features, dim=1).float().cpu().numpy())
-            features.clear()
-            count += len(windows)
-    each, embedded = np.concatenate(found), np.concatenate(embeddings)
-    pooled = each.mean(axis=0) if pool == "mean" else each.max(axis=0)
-    if not np.isfinite(pooled).all():
-        raise InputError("the model gives no numbers for it", source=path, remedy="Listen to it.")
 
     def named(values: np.ndarray) -> Probabilities:
-        order = np.argsort(-values, kind="stable").tolist()
-        return tuple((ensemble.classes[index], float(values[index])) for index in order)
+        order = np.argsort(-values, kind="stable")
+        chosen = order[ensemble.decide(values)[order]] if decide else order
+        return tuple((ensemble.classes[index], float(values[index])) for index in chosen.tolist())
 
-    spans = []
-    for number in range(count):
-        start = min(step * number, last) / rate
-        spans.append((start, min(start + length / rate, len(wave) / rate)))
-    parts = tuple(
-        Window(*span, named(values), own)
-        for span, values, own in zip(spans, each, embedded, strict=True)
-    )
+    rate, members = ensemble.sampling_rate, cast(list[Member], list(ensemble.members))
+    step = round((ensemble.window if hop is None else hop) * rate) or 1
+    place, done, pooled = rows.seek(0, 2) if rows else 0, 0, np.zeros(len(ensemble.classes))
+    total = length_at(read_header(path, thorough=True), rate)
+    sizes = round(ensemble.clip * rate), round(ensemble.window * rate)
+    length, last, count = place_windows(total, *sizes, step)
+
+    def parts() -> Iterator[tuple[list[int], np.ndarray]]:
+        with opened(path) as file:  # one that cannot seek is opened again for each part
+            read = partial(read_waveform, path, rate, file=file if file.seekable() else None)
+            yield from cut_windows(lambda at, n: read(n, at), length, last, count, step)
+
+    with capture_features(*(member.net for member in members)) as features:
+        for starts, windows in parts():
+            logits = engine.infer(partial(ensemble, first=done), torch.from_numpy(windows))
+            values = ensemble.probabilities(logits).double().cpu().numpy()
+            done += len(values)
+            most = np.maximum(pooled, values.max(axis=0))
+            pooled = pooled + values.sum(axis=0) if pool == "mean" else most
+            spans = np.column_stack([starts, np.minimum(np.add(starts, length), total)]) / rate
+            table = np.hstack([spans, values, torch.cat(features, dim=1).double().cpu().numpy()])
+            features.clear()
+            if rows is not None:
+                rows.write(table.tobytes())
+    pooled = pooled / count if pool == "mean" else pooled
+    if not np.isfinite(pooled).all():
+        raise InputError("the model gives no numbers for it", source=path, remedy="Listen to it.")
     tokens = ensemble.tokens(length / rate)
     dropped = patchout_text(ensemble.patchout, tokens) if ensemble.patchout.kind != "none" else ""
-    return Prediction(
-        str(path), len(wave) / rate, parts, named(pooled), dropped, notes=ensemble.notes
-    )
+    found = Windows(count, rows, place, table.shape[1], named, len(pooled))
+    notes = ensemble.notes
+    return Prediction(str(path), total / rate, found, named(pooled), dropped, notes=notes)
 
 
 def predict_files(
@@ -163,100 +211,120 @@ def predict_files(
     hop: float | None = None,
     engine: Engine = CPU,
     pool: Pool = "mean",
+    *,
+    decide: bool = False,
+    rows: BinaryIO | None = None,
     progress: Progress = lambda share, text: None,
-) -> list[Prediction]:
+) -> Iterator[Prediction]:
     """Predicts files one by one; a file that cannot be read does not stop the others."""
-    out = []
     for number, path in enumerate(paths, start=1):
         try:
-            out.append(predict_file(ensemble, path, hop, engine, pool))
+            yield predict_file(ensemble, path, hop, engine, pool, decide=decide, rows=rows)
         except InputError as error:
-            out.append(Prediction(str(path), error=str(error)))
+            yield Prediction(str(path), error=str(error))
         except (MemoryError, RuntimeError) as error:
             if failure_status(error) != "oom":
                 raise
-            out.append(Prediction(str(path), error=f"{path}: not enough memory for it."))
+            yield Prediction(str(path), error=f"{path}: not enough memory for it.")
         progress(number / len(paths), f"{number} of {len(paths)} files")
-    return out
 
 
-def as_text(results: Sequence[Prediction], top: int | None, by_window: bool = False) -> str:
+def as_text(
+    results: Iterable[Prediction], top: int | None, by_window: bool = False
+) -> Iterator[str]:
     """One block of lines per file, or per window, the most probable class first."""
-    lines = []
     for result in results:
         if result.error:
-            lines.append(f"{result.file}: no prediction")
+            yield f"{result.file}: no prediction\n"
             continue
         windows = count_of(len(result.windows), "window")
         windows += f"; patchout {result.patchout}" if result.patchout else ""
-        lines.append(f"{result.file} ({result.seconds:.2f} s, {windows})")
+        yield f"{result.file} ({result.seconds:.2f} s, {windows})\n"
         for part in result.windows if by_window else (result,):
             if isinstance(part, Window):
-                lines.append(f" {part.start:.2f} to {part.end:.2f} s")
-            lines += [f"  {p:.4f}  {name}" for name, p in part.probabilities[:top]]
-    return "\n".join(lines) + "\n"
+                yield f" {part.start:.2f} to {part.end:.2f} s\n"
+            lines = [f"  {p:.4f}  {name}\n" for name, p in part.probabilities[:top]]
+            yield "".join(lines) or "  no class\n"
 
 
-def as_csv(results: Sequence[Prediction], top: int | None, by_window: bool = False) -> str:
-    """One row per file and class: file, seconds, windows, rank, class, probability, patchout.
+def as_csv(
+    results: Iterable[Prediction], top: int | None, by_window: bool = False, dropped: bool = False
+) -> Iterator[str]:
+    """One row per file and class: file, seconds, windows, rank, class, probability.
 
-    By window the columns start and end (seconds) replace seconds and windows.
+    By window the columns start and end (seconds) replace seconds and windows; if patches were
+    ``dropped``, there is a column patchout. Where no class was decided, rank and class are empty.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    more = ("patchout",) if any(result.patchout for result in results) else ()
+
+    def row(*values: object, patchout: str) -> str:
+        out, more = io.StringIO(), (patchout,) if dropped else ()
+        csv.writer(out, lineterminator="\n").writerow((*values, *more))
+        return out.getvalue()
+
     span = ("start", "end") if by_window else ("seconds", "windows")
-    writer.writerow(("file", *span, "rank", "class", "probability", *more))
+    yield row("file", *span, "rank", "class", "probability", patchout="patchout")
     for result in results:
-        tail = (result.patchout,) if more else ()
-        for part in result.windows if by_window else (result,):
+        for part in result.windows if by_window else () if result.error else (result,):
             if isinstance(part, Window):
                 head = (result.file, f"{part.start:.6g}", f"{part.end:.6g}")
             else:
                 head = (result.file, f"{result.seconds:.6g}", str(len(result.windows)))
-            for rank, (name, p) in enumerate(part.probabilities[:top], start=1):
-                writer.writerow((*head, rank, name, f"{p:.6g}", *tail))
-    return out.getvalue()
+            found = [(name, f"{p:.6g}") for name, p in part.probabilities[:top]]
+            ranked = [(str(n), *each) for n, each in enumerate(found, 1)] or [("", "", "")]
+            yield "".join(row(*head, *each, patchout=result.patchout) for each in ranked)
 
 
-def as_json(results: Sequence[Prediction], top: int | None, by_window: bool = False) -> str:
+def as_json(
+    results: Iterable[Prediction], top: int | None, by_window: bool = False
+) -> Iterator[str]:
     """A list with one object per file: its predictions, also by window, or the error."""
+
+    def plain(facts: dict[str, object]) -> str:
+        return json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
 
     def named(part: Window | Prediction) -> list[dict[str, object]]:
         return [{"class": n, "probability": p} for n, p in part.probabilities[:top]]
 
-    plain: list[dict[str, object]] = []
+    before = "["
     for result in results:
-        if result.error:
-            plain.append({"file": result.file, "error": result.error})
-            continue
-        facts: dict[str, object] = {"file": result.file, "seconds": result.seconds}
-        facts["windows"] = len(result.windows)
-        facts |= {"patchout": result.patchout} if result.patchout else {}
-        facts |= {"notes": result.notes} if result.notes else {}
-        facts["predictions"] = named(result)
-        if by_window:
-            facts["by_window"] = [
-                {"start": part.start, "end": part.end, "predictions": named(part)}
-                for part in result.windows
-            ]
-        plain.append(facts)
-    return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        facts: dict[str, object] = {"file": result.file, "error": result.error}
+        if not result.error:
+            facts = {"file": result.file, "seconds": result.seconds, "windows": len(result.windows)}
+            facts |= {"patchout": result.patchout} if result.patchout else {}
+            facts |= {"notes": result.notes} if result.notes else {}
+            facts |= {"predictions": named(result)}
+        yield f"{before}\n{plain(facts)[:-2]}"
+        if by_window and not result.error:
+            for number, part in enumerate(result.windows):
+                span: dict[str, object] = {"start": part.start, "end": part.end}
+                yield ",\n" if number else ',\n "by_window": [\n'
+                yield plain(span | {"predictions": named(part)})
+            yield "]"
+        yield "\n}"
+        before = ","
+    yield "[]\n" if before == "[" else "\n]\n"
 
 
-def as_npz(results: Sequence[Prediction]) -> bytes:
+def write_npz(path: Path, found: Sequence[tuple[str, Windows]]) -> None:
     """Embeddings of all windows as ``embedding`` (rows, D), ``file``, ``start`` and ``end``."""
-    rows = [(result.file, part) for result in results for part in result.windows]
+    rows = sum(len(windows) for _, windows in found)
+    classes, width = (found[0][1].classes, found[0][1].width) if found else (0, 2)
+
+    def columns(part: int | slice) -> Iterator[np.ndarray]:
+        return (block[:, part] for _, windows in found for block in windows.blocks(_ROWS))
+
+    files = (np.full(len(block), name) for name, own in found for block in own.blocks(_ROWS))
     arrays = {
-        "embedding": np.stack([part.embedding for _, part in rows]) if rows else np.zeros((0, 0)),
-        "file": np.array([file for file, _ in rows]),
-        "start": np.array([part.start for _, part in rows]),
-        "end": np.array([part.end for _, part in rows]),
+        "embedding": ("<f4", (rows, width - classes - 2), columns(slice(2 + classes, None))),
+        "file": (np.array([name for name, _ in found]).dtype.str, (rows,), files),
+        "start": ("<f8", (rows,), columns(0)),
+        "end": ("<f8", (rows,), columns(1)),
     }
-    out = io.BytesIO()
-    # Not by np.savez, which has a parameter of its own called file.
-    with ZipFile(out, "w", ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w") as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-    return out.getvalue()
+    # Not by np.savez, which has a parameter of its own called file, and takes arrays whole.
+    with writing(path) as out, ZipFile(out, "w", ZIP_DEFLATED) as archive:
+        for name, (stored, shape, blocks) in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                head = {"descr": stored, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(member, head)
+                for block in blocks:
+                    member.write(block.astype(stored).tobytes())

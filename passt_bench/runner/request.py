@@ -51,6 +51,7 @@ class RunConfig:
     keep_checkpoints: bool = False  # also after the run has finished
     # Which trained models are written to the folders of their records, see `with_kept_models`.
     keep_models: bool | None = None
+    curves: bool = False  # prints loss and validation metric of each epoch
     until_decided: bool = False  # runs one planned look after another, until no verdict is open
     part: tuple[int, int] = (1, 1)  # of the study's runs: the second of three is (2, 3)
     dask: str | None = None  # address of a Dask scheduler, whose workers train the runs

@@ -10,9 +10,10 @@ then.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,7 @@ from passt_bench.spec.key import is_key
 from passt_bench.spec.study import Study
 
 PROGRESS = "progress.jsonl"  # one line per epoch; exists from the start of a cell to its record
+CURVES = "curves.jsonl"  # the same beside the record, each epoch once
 SESSION_LOCK = "merge.lock"  # held to choose a session's key; the first edition's name
 STUDIES = "studies.lock"  # held to write or merge studies and searches
 State = Literal["done", "failed", "running", "interrupted", "missing"]
@@ -205,6 +207,21 @@ def chosen(study: StudyRecord, request: StudyRequest) -> StudyRecord:
     """The requested variants of a study on record, see `check_choice` and `choose`."""
     check_choice(request, [v.name for v in study.variants], [study.baseline], study.name)
     return choose(study, request.variants, request.with_baseline)
+
+
+def read_epochs(path: Path) -> dict[int, dict[str, float]]:
+    """The values of each epoch in a file of them, see `cells._note_epoch`, by epoch from 1 on."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:  # not begun, or the record has just replaced it
+        return {}
+    found = dict[int, dict[str, float]]()
+    for line in lines:
+        # A killed writer leaves half a line; a resumed cell repeats some.
+        with suppress(ValueError, TypeError, KeyError):
+            values = {name: float(value) for name, value in dict(json.loads(line)).items()}
+            found[int(values["epoch"])] = values
+    return dict(sorted(found.items()))
 
 
 def run_state(key: str, outcome: Outcome | None, store: Store) -> State:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count, takewhile
@@ -22,7 +21,7 @@ from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantR
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import TRACKERS, Component
-from passt_bench.runner.run_status import PROGRESS, State, run_state
+from passt_bench.runner.run_status import PROGRESS, State, read_epochs, run_state
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.study import flatten
 
@@ -226,11 +225,11 @@ def _cell_run(summary: TrackedRun, results: Results, cell: CellRecord, store: St
     name = " · ".join([summary.name, *map(" ".join, place.items())])
     if record is None:
         state = run_state(cell.key, None, store)
-        start, losses = _progress(folder / PROGRESS)
+        start, curves = _progress(folder / PROGRESS)
         tags["status"] = "running" if state == "running" else "interrupted"
         return TrackedRun(
             cell.key, name, STATUSES[state], start, None, tags, params,
-            curves={"train_loss": losses} if losses else {}, parent=summary.key,
+            curves=curves, parent=summary.key,
         )  # fmt: skip
     more = {"message": record.message, "commit": record.commit}
     tags |= {"status": record.status, "attempt": str(record.attempt)}
@@ -245,22 +244,15 @@ def _cell_run(summary: TrackedRun, results: Results, cell: CellRecord, store: St
     )  # fmt: skip
 
 
-def _progress(path: Path) -> tuple[int, tuple[float, ...]]:
-    """When a cell was begun, in milliseconds, and the loss of each epoch that is done."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-        written = path.stat().st_mtime
-    except FileNotFoundError:  # not begun, or the record has just replaced it
-        return 0, ()
-    losses, seconds = dict[int, float](), 0.0
-    for line in lines[:-1]:  # what follows the last line feed is still being written
-        # A killed writer leaves half a line; a resumed cell repeats some.
-        with suppress(ValueError, TypeError):
-            found = json.loads(line)
-            losses[int(found["epoch"])] = float(found["train_loss"])
-            seconds = float(found["seconds"])
-    known = takewhile(losses.__contains__, count(1))
-    return int(1000 * (written - seconds)), tuple(losses[epoch] for epoch in known)
+def _progress(path: Path) -> tuple[int, dict[str, tuple[float, ...]]]:
+    """When a cell was begun, in milliseconds, and its curves over the epochs that are done."""
+    found = read_epochs(path)
+    epochs = [found[n] for n in takewhile(found.__contains__, count(1))]
+    if not epochs or not path.is_file():
+        return 0, {}
+    names = set[str].intersection(*map(set, epochs)) - {"epoch", "epochs", "seconds"}
+    curves = {name: tuple(each[name] for each in epochs) for name in sorted(names)}
+    return int(1000 * (path.stat().st_mtime - epochs[-1]["seconds"])), curves
 
 
 def _span(record: RunRecord | SessionRecord) -> tuple[int, int]:

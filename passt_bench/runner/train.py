@@ -14,7 +14,6 @@ from passt_bench.models.weights import read_model
 from passt_bench.published_weights import locate
 from passt_bench.runner.compare import typed_recipe
 from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.request import Paths
 from passt_bench.spec.recipe import DataSpec, InitSpec, Patchout, Recipe, TrainingSpec
 from passt_bench.spec.study import Study, Variant, override
 from passt_bench.training.metrics import DataKind, default_metrics
@@ -27,7 +26,7 @@ def train_study(
     name: str,
     model: str | None,
     data: str,
-    paths: Paths,
+    datasets: Datasets,
     *,
     checkpoint: str | None = None,
     patchout: Patchout | None = None,
@@ -60,8 +59,9 @@ def train_study(
         theirs = read_model(locate(checkpoint)).recipe
         recipe = replace(recipe, model=theirs.model, frontend=theirs.frontend)
     recipe = override(replace(recipe, patchout=patchout or Patchout()), overrides or {})
-    dataset = Datasets(paths).get(recipe)
-    recipe = override(_fit(recipe, dataset), overrides or {})  # what is given is not guessed
+    recipe = override(
+        _fit(recipe, datasets.get(recipe)), overrides or {}
+    )  # what is given is not guessed
     label, how = recipe.model.name, " when fine-tuned" if checkpoint is not None else ""
     return Study(
         name,

@@ -13,7 +13,7 @@ from math import inf, sqrt
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import expit, ndtri
 
 from passt_bench.errors import InputError
 from passt_bench.registry import METRICS, Better
@@ -122,6 +122,30 @@ def check_labels(name: str, targets: np.ndarray) -> None:
 def default_metrics(kind: DataKind) -> tuple[str, ...]:
     """The default metrics for a kind of data."""
     return tuple(item.name for item in METRICS.all() if item.build.default_for == kind)
+
+
+def best_thresholds(targets: np.ndarray, scores: np.ndarray) -> tuple[float, ...]:
+    """The probability of each class from which on a clip has it: with the best F1 on these clips.
+
+    Halfway, in logits, between the last clip that then has the class and the next; of equally good
+    ones the lowest. 0.5 for a class without a known positive.
+
+    Args:
+        targets: (N, C), 0 or 1, NaN where unknown.
+        scores: logits (N, C), finite.
+    """
+    from sklearn.metrics import precision_recall_curve  # slow; not needed for planning
+
+    found = []
+    for _, labels, logits in _known(targets, scores.astype(float)):
+        if not labels.any():
+            found.append(0.5)
+            continue
+        precision, recall, cuts = precision_recall_curve(labels, logits)
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        best = int(f1[:-1].argmax())
+        found.append(float(expit(0.5 * (cuts[best] + cuts[max(0, best - 1)]))))
+    return tuple(found)
 
 
 def _mean(per_class: PerClass, needs_negatives: bool) -> tuple[float, PerClass]:

@@ -38,7 +38,7 @@ def test_the_archive_of_a_dry_run_becomes_a_page(
         packed.extractall(tmp_path, filter="data")
     runs, name = tmp_path / "runs", "engine_x_patchout_dry"
     status, said = cli("records", "merge", tmp_path / "gpu-records", "--runs", runs)
-    assert (status, said) == (0, f"1 records copied, 0 existed already. Studies: {name}.")
+    assert (status, said) == (0, f"1 record copied, 0 existed already. Studies: {name}.")
     pages = tmp_path / "reports"
     assert cli("report", name, "--adopt", "--runs", runs, "--reports", pages)[0] == 0
     assert "today, 254 tokens" in (pages / name / "index.html").read_text()

@@ -43,6 +43,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_esc50(folder / "esc50", each=2)
     data = write_manifest(folder / "manifest")
     write_model(folder / "FILE", data.classes, loss="ce")
+    for name in ("owl", "fox"):
+        (folder / "divided" / name).mkdir(parents=True)
+        for number in range(12):
+            noise = torch.rand(800).numpy() - 0.5
+            soundfile.write(folder / "divided" / name / f"{number}.wav", noise, 16000)
     soundfile.write(folder / "a.wav", torch.rand(16000).numpy() - 0.5, 16000)
     return folder
 
@@ -75,7 +80,8 @@ def shell(folder: Path, command: str) -> str:
     ``DIR`` is a folder of the data set that the command names.
     """
     (folder / "DIR").unlink(missing_ok=True)
-    (folder / "DIR").symlink_to("esc50" if "esc50=DIR" in command else "manifest")
+    own = "divided" if "data split" in command else "manifest"
+    (folder / "DIR").symlink_to("esc50" if "esc50=DIR" in command else own)
     return run(folder, "bash", "-e", "-c", f"{ACTIVATE}\n{command}")
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from passt_bench.records.files import unpack_json
 from passt_bench.records.store import Store
 from passt_bench.registry import MODELS
 from passt_bench.report.build import build_study, render_index
-from passt_bench.runner.compare import default_name, subjects
+from passt_bench.runner.compare import default_name, foreign_patchout, subjects
 from passt_bench.spec import DataSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 
 CLASSES = 4
@@ -43,6 +44,23 @@ def test_subjects_have_their_published_settings_and_changed_fields() -> None:
     assert {recipe.model.depth for recipe in found.values()} == {1}
     assert default_name(["passt_s", "passt_s:stride=16"]) == "compare-passt_s-passt_s-stride-16"
     assert len(default_name(["passt_s:patchout.kind=unstructured"] * 5)) <= 60
+
+
+def test_published_patchout_on_another_grid_is_told_with_the_rate() -> None:
+    """PaSST-S drops 4 of 12 rows and 40 of 99 columns: 60 % of the patches."""
+    own = "passt_s:stride=16,patchout.time=20,patchout.frequency=2"  # counts of one's own
+    items = ["passt_s", "passt_s:stride=16", own, "passt_s_n", "passt_b", "cnn14"]
+    ten, five = (replace(SMALL, data=DataSpec(seconds=seconds)) for seconds in (10, 5.1))
+    (text,) = foreign_patchout(subjects(items, ten))
+    assert "60 % of 12 x 99" in text and "of 8 x 62" in text
+    assert text.endswith("passt_s:stride=16,patchout.kind=structured,patchout.rate=0.6")
+    again = [text.rsplit(" ", 1)[1], "passt_s"]
+    assert foreign_patchout(subjects(again, ten)) == []
+    (text,) = foreign_patchout(subjects(["passt_s", "passt_b"], five))
+    assert "of 12 x 50" in text or "of 12 x 49" in text
+    with pytest.raises(InputError, match="the grid has only") as caught:
+        foreign_patchout(subjects(["passt_s", "passt_b"], SMALL))
+    assert (caught.value.source, "rate=0.6" in str(caught.value)) == ("passt_s", True)
 
 
 @pytest.mark.parametrize(
@@ -126,11 +144,19 @@ def test_the_page_and_its_files(compared: Path, tmp_path: Path) -> None:
     build_study("mine", tmp_path / "empty", compared / "rep")
     assert (folder / "index.html").read_bytes() == page
     assert "mine/index.html" in render_index(compared / "rep").read_text()
+    store = Store(compared / "runs")
+    arms = {arm.key: arm.phases for arm in store.sessions()[0].arms}
+    whole = {
+        v.name: sum(arms[v.arm][phase].median for phase in ("train_step", "frontend"))
+        for v in store.study("mine").variants
+    }
     # Throughput is a ratio with an interval.
     speed, ratios, published = (
         pd.read_csv(folder / "tables" / f"{name}.csv", index_col="variant")
         for name in ("speed", "ratios", "published")
     )
+    for name, ratio in speed["whole_ratio"].items():
+        assert ratio == pytest.approx(whole[name] / whole["passt_micro"], rel=1e-4)
     assert ratios[["inference_1_ratio", "train_peak_ratio"]].iloc[0].to_list() == [1, 1]
     for end, other in (("", ""), ("_low", "_high"), ("_high", "_low")):
         faster = pytest.approx(1 / ratios[f"train_step_ratio{other}"], rel=1e-4)

@@ -17,7 +17,7 @@ import small_study
 import torch
 from filelock import FileLock
 from fixtures import Cli
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 from small_model import write_model
 
 from passt_bench import load_frame
@@ -105,6 +105,17 @@ def test_the_metric_is_that_of_the_models_own_logits(whole: EvaluationRecord, on
     assert "numbers of clips as in the model's recipe: test_clips=40" in whole.notes
     assert any("40 clips" in note for note in whole.notes)
     assert str(one.parent) not in to_json(whole)
+    decided = logits >= 0  # a probability of 0.5
+    found = precision_recall_fscore_support(targets, decided, zero_division=np.nan)
+    assert whole.decisions is not None and whole.confusion is None
+    for name, (each, *wanted) in zip(
+        CLASSES, zip(decided.sum(axis=0), *found, strict=True), strict=True
+    ):
+        item = whole.decisions[name]
+        values = item.precision, item.recall, item.f1, item.clips
+        known = [np.nan if value is None else value for value in values]
+        assert (item.decided, item.threshold) == (each, 0.5)
+        assert known == pytest.approx(wanted, nan_ok=True)
 
 
 def test_an_ensemble_is_the_mean_in_any_order(models: dict[str, Path], tmp_path: Path) -> None:
@@ -246,6 +257,13 @@ def test_folds_are_asked_for(tmp_path: Path) -> None:
         evaluated(tmp_path, net, data=data)
     record = evaluated(tmp_path, net, data=data, fold=2)
     assert (set(record.metrics), record.clips, record.fold) == ({"accuracy"}, 6, 2)
+    assert record.decisions is not None and record.confusion is not None
+    right = sum(record.confusion.get(name, {}).get(name, 0) for name in record.decisions)
+    assert right / 6 == record.metrics["accuracy"]
+    for name, clips in record.confusion.items():
+        item = record.decisions[name]
+        assert (item.clips, item.threshold) == (sum(clips.values()), None)
+        assert item.recall == record.per_class["accuracy"][name] == clips.get(name, 0) / item.clips
     record = evaluated(tmp_path, net, data=data, fold=2, split="train")
     assert (record.clips, record.split) == (24, "train")
 

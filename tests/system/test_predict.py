@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import pytest
@@ -18,12 +19,17 @@ from small_model import write_model
 from passt_bench.cli import main
 from passt_bench.data import scan
 from passt_bench.errors import InputError
-from passt_bench.models import create_model
+from passt_bench.models import create_model, read_model, save_model
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.frontend import make_frontend
 from passt_bench.published_weights import PUBLISHED
-from passt_bench.runner import predict as runner
-from passt_bench.runner.predict import cut_windows, find_audio, predict_file, predict_files
+from passt_bench.runner.predict import (
+    cut_windows,
+    find_audio,
+    place_windows,
+    predict_file,
+    predict_files,
+)
 
 Predict = Callable[..., tuple[int, str, str]]
 CLASSES = ("dog", "cat", "rain, heavy")
@@ -62,14 +68,29 @@ def predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize(
     ("samples", "hop", "starts"),
-    [(1, 8, [0]), (8, 8, [0]), (9, 8, [0, 1]), (16, 8, [0, 8]), (20, 4, [0, 4, 8, 12])],
+    [
+        (1, 8, [0]),
+        (8, 8, [0]),
+        (9, 8, [0, 1]),
+        (16, 8, [0, 8]),
+        (20, 4, [0, 4, 8, 12]),
+        (40, 20, [0, 20, 32]),
+    ],
 )
 def test_windows_cover_the_audio_and_end_with_it(samples: int, hop: int, starts: list[int]) -> None:
     wave = np.arange(1, samples + 1, dtype=np.float32)
-    windows = np.concatenate(list(cut_windows(wave, clip=4, window=8, hop=hop)))
+
+    def read(start: int, count: int) -> np.ndarray:
+        assert start + count <= max(4, samples)  # zeros only where a clip is longer
+        return np.pad(wave, (0, 4))[start : start + count]
+
+    places = place_windows(samples, clip=4, window=8, hop=hop)
+    parts = list(cut_windows(read, *places, hop))
+    windows = np.concatenate([windows for _, windows in parts])
+    assert [start for found, _ in parts for start in found] == starts
     assert [int(window[0]) - 1 for window in windows] == starts
     assert windows.shape[1] == max(4, min(samples, 8))
-    assert set(wave) <= set(windows.ravel())
+    assert hop > 8 or set(wave) <= set(windows.ravel())
     if samples >= 8:
         assert windows[-1, -1] == wave[-1]
 
@@ -91,14 +112,16 @@ def test_long_audio_is_the_mean_over_windows(ensemble: Ensemble, tmp_path: Path)
     wave = _wave(tmp_path / "long.wav", 2.5)
     for name, start in (("1", 0), ("2", 16000), ("3", 24000)):
         soundfile.write(tmp_path / f"{name}.wav", wave[start : start + 16000], 16000, "FLOAT")
-    whole = predict_file(ensemble, tmp_path / "long.wav")
-    assert len(whole.windows) == 3
+    with TemporaryFile() as rows:
+        whole = predict_file(ensemble, tmp_path / "long.wav", rows=rows)
+        windows = list(whole.windows)
+    assert len(whole.windows) == len(windows) == 3
     parts = [dict(predict_file(ensemble, tmp_path / f"{n}.wav").probabilities) for n in "123"]
     for name, p in whole.probabilities:
         assert p == pytest.approx(np.mean([part[name] for part in parts]), abs=1e-6)
-    by_window = [dict(part.probabilities) for part in whole.windows]
+    by_window = [dict(part.probabilities) for part in windows]
     assert by_window == [pytest.approx(part) for part in parts]
-    assert [(part.start, part.end) for part in whole.windows] == [(0, 1), (1, 2), (1.5, 2.5)]
+    assert [(part.start, part.end) for part in windows] == [(0, 1), (1, 2), (1.5, 2.5)]
     loudest = dict(predict_file(ensemble, tmp_path / "long.wav", pool="max").probabilities)
     assert loudest == pytest.approx({n: max(p[n] for p in parts) for n in CLASSES}, abs=1e-6)
     assert len(predict_file(ensemble, tmp_path / "long.wav", hop=0.25).windows) == 7
@@ -168,24 +191,24 @@ def test_a_file_that_cannot_be_answered_leaves_the_others(
 
 
 def test_memory_is_enough_for_a_hop_of_a_sample() -> None:
-    wave = np.zeros(10**7, dtype=np.float32)  # all windows together would be 640 GB
-    windows = cut_windows(wave, 16000, 16000, 1)
-    assert [next(windows).shape for _ in range(2)] == [(8, 16000), (8, 16000)]
+    places = place_windows(10**15, 16000, 16000, 1)  # samples of the audio
+    windows = cut_windows(lambda start, count: np.zeros(count), *places, 1)
+    assert [next(windows)[1].shape for _ in range(2)] == [(8, 16000), (8, 16000)]
 
 
 def test_too_little_memory_fails_that_file_alone(
     ensemble: Ensemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
-    for path in paths:
-        _wave(path, 0.5)
-    real = runner.read_waveform
+    _wave(paths[0], 1.5)  # two windows
+    _wave(paths[1], 0.5)
+    real = Ensemble.probabilities
 
-    def read(path: Path, rate: int) -> np.ndarray:
-        return real(path, rate) if path == paths[1] else np.zeros(10**14)
+    def probabilities(self: Ensemble, logits: torch.Tensor) -> torch.Tensor:
+        return real(self, logits) if len(logits) == 1 else torch.zeros(10**14)
 
-    monkeypatch.setattr(runner, "read_waveform", read)
-    found = predict_files(ensemble, paths)
+    monkeypatch.setattr(Ensemble, "probabilities", probabilities)
+    found = list(predict_files(ensemble, paths))
     assert [result.error.partition(": ")[2] for result in found] == [
         "not enough memory for it.",
         "",
@@ -290,3 +313,25 @@ def test_bad_input_is_refused(
     error = mistake("predict", *words.split())
     assert error.field == field
     assert source is None or str(error.source) == source
+
+
+def test_decisions_are_the_top_class_or_by_thresholds(tmp_path: Path, predict: Predict) -> None:
+    audio = tmp_path / "a.wav"
+    _wave(audio, 1.0)
+    plain = write_model(tmp_path / "plain", CLASSES)
+    found = dict(predict_file(build_ensemble(plain), audio).probabilities)
+    for name, thresholds in (("some", (0.0, 1.0, found[CLASSES[2]])), ("none", (1.0, 1.0, 1.0))):
+        net, recipe, _ = read_model(plain)
+        net.thresholds = thresholds
+        save_model(tmp_path / name, net, recipe, CLASSES)
+        assert read_model(tmp_path / name).net.thresholds == thresholds
+    words = (audio, "--decide", "--format", "csv", "--checkpoint")
+    decided = {}
+    for name in ("some", "none", "plain", write_model(tmp_path / "ce", CLASSES, loss="ce").name):
+        _, text, err = predict(*words, tmp_path / name)
+        decided[name] = [row["class"] for row in csv.DictReader(io.StringIO(text))]
+        assert ("no thresholds" in err) == (name == "plain")
+    assert sorted(decided["some"]) == ["dog", "rain, heavy"] and decided["none"] == [""]
+    assert set(decided["plain"]) == ({n for n, p in found.items() if p >= 0.5} or {""})
+    assert decided["ce"] == [max(found, key=found.__getitem__)]
+    assert "  no class" in predict(audio, "--decide", "--checkpoint", tmp_path / "none")[1]

@@ -22,6 +22,7 @@ from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import prepare, run_cells
 from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig
+from passt_bench.runner.run_status import CURVES, read_epochs
 from passt_bench.spec import ModelSpec, Recipe, override
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import Waveforms
@@ -83,8 +84,14 @@ def test_fsd50k_chooses_its_epoch_on_the_authors_validation_clips(tmp_path: Path
     cell, paths = plan(small("fsd50k", training__swa_start=1), tmp_path / "runs", fsd50k=root)
     record = run(cell, paths)
     assert len(record.curves["inner/mAP_official"]) == 4
+    for name, curve in record.curves.items():
+        epochs = read_epochs(Store(paths.runs).folder(record.key) / CURVES).values()
+        assert tuple(values[name] for values in epochs) == curve
     assert record.train["epoch"] >= 1
     assert {"mAP_official", "swa_mAP_official", "AUC", "swa_AUC"} <= set(record.metrics)
+    net = read_model(tmp_path / "runs" / "records" / record.key / MODEL).net
+    assert net.thresholds is not None and len(net.thresholds) == len(record.fingerprint.classes)
+    assert {each != 0.5 for each in net.thresholds} == {True, False}  # some have no positive clip
     dataset = open_dataset(cell.recipe.data, 32000, root)
     train, test = dataset.split(None)[:2]
     official = dataset.validation()

@@ -177,13 +177,15 @@ def test_a_cell_is_followed_from_its_first_epoch_to_its_record(synced):
     progress = make_unfinished(synced, key, (0.5, 0.25))
     with progress.open("a") as file:  # of a writer that was killed, and of the next one
         file.write('{"epoch": 3, "tr{"epoch": 3, "train_loss": 1, "seconds": 3}\n7\n')
-        file.write('{"epoch": 2, "train_loss": 0.25, "seconds": 2}\n{"epoch": 3, "tr')
+        again = '{"epoch": 2, "train_loss": 0.25, "seconds": 2, "inner/mAP": 0.7}'
+        file.write(again + '\n{"epoch": 3, "tr')
     with lock(synced, f"{key}.lock"):
         sync(synced)
         live = runs_of(synced)[key]
         assert states() == ["RUNNING", "RUNNING", "SCHEDULED"]
         assert live.data.tags["status"] == "running"
         assert curve_of(synced, key) == CURVE[:2]
+        assert live.data.metrics["inner/mAP"] == 0.7
         assert summary_of(synced, "none").data.tags["cells"] == "2 of 3"
         assert sync(synced).runs.keys() == {"unchanged"}
     sync(synced)  # whoever trained it was killed

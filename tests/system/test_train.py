@@ -1,5 +1,6 @@
 """Trained models: which are kept, how they are called, and how one is made again."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from passt_bench.runner.kept_models import find_model, with_kept_models
 from passt_bench.runner.plan import plan_request
 from passt_bench.runner.planned_cell import MODEL
 from passt_bench.runner.request import Paths, StudyRequest
+from passt_bench.runner.run_status import CURVES
 from passt_bench.runner.studies import load_study
 
 
@@ -23,13 +25,17 @@ def test_a_study_keeps_one_model_per_variant_and_others_on_request(
     kept = {key for key in keys if (store.folder(key) / MODEL).is_file()}
     assert 0 < len(kept) < len(keys)
     before = {key: store.run(key) for key in keys}
-    _, text = cli(*words, "--keep-models")
+    _, text = cli(*words, "--keep-models", "--curves")
     assert "will be kept" in text
+    assert text.count(" epoch 2 of 2, loss 0.") == 4 - len(kept)
     for key in keys:
         old, new = before[key], Store(tmp_path).run(key)
         assert old is not None
         assert new is not None
         if old.status == "ok":
+            curves = (store.folder(key) / CURVES).read_text().splitlines()
+            losses = [json.loads(line)["train_loss"] for line in curves]
+            assert tuple(losses) == old.curves["train_loss"]
             assert (new.metrics, new.finished) == (old.metrics, old.finished)
             assert (store.folder(key) / MODEL).is_file()
     path = find_model("tiny:time:1", tmp_path)

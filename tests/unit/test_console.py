@@ -40,6 +40,20 @@ def test_work_that_goes_on_is_never_at_100_percent(
     assert "Working: done in" in text
 
 
+@pytest.mark.parametrize("quiet", [True, False])
+def test_quiet_leaves_progress_out(
+    quiet: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "quiet", quiet)
+    out = io.StringIO()
+    for terminal in (True, False):
+        with stage(Console(file=out, force_terminal=terminal, width=100), "Working") as update:
+            update(0.5, "half")
+            print("a result")
+    assert bool(out.getvalue()) == (not quiet)
+    assert "a result" in capsys.readouterr().out + out.getvalue()
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "1 s"), (45, "45 s"), (61, "1 min"), (239, "4 min"), (5399, "90 min"), (9000, "2.5 h")],

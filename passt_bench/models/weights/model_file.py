@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save as to_safetensors
-from torch import nn
 
 from passt_bench import __version__
 from passt_bench.errors import InputError, located
@@ -259,7 +258,7 @@ class Model(NamedTuple):
 
 def save_model(
     path: Path,
-    net: nn.Module,
+    net: AudioModel,
     recipe: Recipe,
     classes: Sequence[str],
     *,
@@ -279,6 +278,8 @@ def save_model(
         "metrics": dict(metrics or {}),
         "key": key,
     }
+    if net.thresholds is not None:
+        facts["thresholds"] = net.thresholds
     state = getattr(net, "_orig_mod", net).state_dict()  # beneath torch.compile
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -286,6 +287,18 @@ def save_model(
     }
     write_atomically(path, to_safetensors(plain, pack(facts)))
     return path
+
+
+def _thresholds(given: object, classes: int, path: Path) -> tuple[float, ...]:
+    found = validate(tuple[float, ...], given, source=path)
+    if len(found) != classes or not all(0 <= each <= 1 for each in found):
+        raise InputError(
+            f"not {classes} probabilities, one for each class",
+            source=path,
+            field="thresholds",
+            remedy="Train the model again.",
+        )
+    return found
 
 
 def read_model(source: str | Path, folder: Path | None = None) -> Model:
@@ -323,6 +336,8 @@ def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Mo
         for name, parameter in net.named_parameters():
             if name in loaded.reinitialized:
                 net.init_parameter(name, parameter, torch.Generator())
+    if facts is not None and (chosen := facts.get("thresholds")) is not None:
+        net.thresholds = _thresholds(chosen, len(classes), file.path)
     for note in notes:
         _LOG.warning("%s: %s", file.path.name, note)
     return Model(net.eval(), recipe, classes), notes

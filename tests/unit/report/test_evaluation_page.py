@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from passt_bench import load_frame
 from passt_bench.records.evaluation import (
     Against,
+    Decided,
     Difference,
     DroppedPatches,
     EvaluationRecord,
@@ -24,6 +27,7 @@ from passt_bench.records.run import Fingerprint
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_evaluations, render_index
 from passt_bench.report.evaluations import readable
+from passt_bench.report.terminal import print_decisions
 from passt_bench.runner.evaluation import _key
 from passt_bench.spec import Patchout, Recipe
 
@@ -121,6 +125,32 @@ def test_models_compared_on_the_same_clips(tmp_path: Path) -> None:
     assert sorted(names) == ["<i>mine", "mine.pt", "mine.pt"]  # AUC and accuracy
     text = page.read_text(encoding="utf-8")
     assert "not about retraining" in " ".join(text.split()) and "mine.pt against other.pt" in text
+
+
+def test_decisions_are_on_the_page_and_in_the_terminal(tmp_path: Path) -> None:
+    store, reports = Store(tmp_path / "runs"), tmp_path / "reports"
+    assert not {"decisions", "confusion"} & {*json.loads(to_json(FOLD))}  # as before there were any
+    decisions = {
+        "a": Decided(10, 8, 6, 0.75, 0.6, 2 / 3),
+        "b": Decided(5, 7, 3, 3 / 7, 0.6, 0.5),
+        "c": Decided(0, 0, 0, None, None, None),
+    }
+    confusion = {"a": {"a": 6, "b": 4}, "b": {"b": 3, "a": 2}}
+    record = replace(FOLD, decisions=decisions, confusion=confusion)
+    store.write(record)
+    assert store.evaluation(record.key) == record
+    (page,) = build_evaluations(store.root, reports)
+    with (page.parent / "tables" / "evaluations.csv").open(newline="") as file:
+        values = {row["metric"]: (row["value"], row["scored"]) for row in csv.DictReader(file)}
+    assert values["F1"] == ("0.583333", "2 of 3") and values["recall"][0] == "0.6"
+    with (page.parent / "tables" / "decisions.csv").open(newline="") as file:
+        assert [row["class"] for row in csv.DictReader(file)] == ["b", "a", "c"]
+    assert "Confusion matrix: &lt;i&gt;mine, esc50" in page.read_text(encoding="utf-8")
+    console = Console(width=80, file=io.StringIO())
+    print_decisions(console, record)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Most often mistaken: a for b (4 of 10), b for a (2 of 5)." in text
+    assert "1 a    6  4  –" in text and max(map(len, text.splitlines())) <= 80
 
 
 def test_the_key_has_patchout_only_where_patches_were_dropped() -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from scipy.stats import norm
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from passt_bench.errors import ContractError, InputError
 from passt_bench.registry import METRICS
@@ -23,7 +24,7 @@ from passt_bench.training.clip_bootstrap import (
     mcnemar,
     paired_differences,
 )
-from passt_bench.training.metrics import Metric, PerClass, score, scored_note
+from passt_bench.training.metrics import Metric, PerClass, best_thresholds, score, scored_note
 from passt_bench.training.testing import MetricContract
 
 NAMES = ("mAP", "mAP_official", "mAP_masked", "AUC", "dprime", "accuracy")
@@ -374,3 +375,20 @@ def test_the_contract_finds_what_is_broken(check: str, monkeypatch: pytest.Monke
     contract.metric = "broken"
     with pytest.raises(ContractError):
         getattr(contract, check)()
+
+
+def test_thresholds_have_the_best_f1_of_all() -> None:
+    """Against every threshold between two scores, on labels that are partly unknown."""
+    random = np.random.default_rng(3)
+    targets = (random.random((60, 4)) < (0.2, 0.5, 0.9, 0.0)).astype(float)
+    targets[random.random(targets.shape) < 0.1] = np.nan
+    logits = (2 * np.nan_to_num(targets) + random.standard_normal((60, 4))).astype(np.float32)
+    found = best_thresholds(targets, logits)
+    assert found[3] == 0.5  # no positive
+    for c in range(3):
+        known = ~np.isnan(targets[:, c])
+        labels, probabilities = targets[known, c], expit(logits[known, c].astype(float))
+        cuts = [0, *np.sort(probabilities) + 1e-9]
+        best = max(f1_score(labels, probabilities >= cut, zero_division=0) for cut in cuts)
+        assert f1_score(labels, probabilities >= found[c]) == pytest.approx(best)
+        assert found[c] == probabilities.min() or found[c] not in probabilities
