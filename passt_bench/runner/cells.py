@@ -10,8 +10,10 @@ import sys
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count, takewhile
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -202,7 +204,8 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         dataset.targets,
         train_clips,
         folder,
-        validation=validation_clips,
+        validation=test_clips if cell.watched else validation_clips,
+        keeps_best=not cell.watched,
         attempt=cell.attempt,
         checkpoint_seconds=config.checkpoint_seconds,
         clocks=clock.seconds,
@@ -277,9 +280,22 @@ def _note_epoch(folder: Path, epochs: int, progress: Progress) -> None:
         "epochs": epochs,
         "train_loss": progress.train_loss[-1],
         "seconds": round(progress.seconds, 3),
+        "validation": progress.validation[-1] if progress.validation else None,
     }
     with (folder / PROGRESS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def validated_epochs(folder: Path) -> tuple[list[float], int]:
+    """The metric after each epoch of a watched cell, from the first on, and its epochs in all."""
+    found: dict[int, dict[str, Any]] = {}
+    with suppress(FileNotFoundError):
+        for line in (folder / PROGRESS).read_text(encoding="utf-8").split("\n")[:-1]:
+            with suppress(ValueError):  # a killed writer leaves half a line
+                note = json.loads(line)
+                found |= {note["epoch"]: note} if note["validation"] is not None else {}
+    known = [found[epoch] for epoch in takewhile(found.__contains__, count(1))]
+    return [note["validation"] for note in known], known[0]["epochs"] if known else 1
 
 
 def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | None:
@@ -323,7 +339,10 @@ def split_clips(
     training, validation = cell.recipe.training, None
     if training.checkpoint_selection != "last":
         validation = dataset.validation()
-        if validation is None:
+        if training.validation_fold is not None:
+            validation = dataset.split(training.validation_fold)[1]
+            train_clips = np.setdiff1d(train_clips, validation)
+        elif validation is None:
             # Whatever the seed, the same: trials of a search are compared on the same clips.
             train_clips, validation = validation_split(
                 train_clips, dataset.sources, dataset.targets, training.validation_share, 0

@@ -1,182 +1,225 @@
-"""Trials of a search: kinds and rates of patchout, suggested by Optuna (used only here)."""
+"""Suggests and counts the trials of a search with Optuna (used only here)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
+from threading import Event
 from typing import Any
+from warnings import catch_warnings
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, WilcoxonPruner
+from optuna.storages import (
+    BaseStorage,
+    JournalStorage,
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+)
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from passt_bench.errors import InputError
 from passt_bench.models.patchout import resolve
-from passt_bench.records.run import VariantRecord
+from passt_bench.records.run import Status
 from passt_bench.records.search import SearchRecord
 from passt_bench.registry import PATCHOUTS, Better
-from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.plan import StudyPlan
-from passt_bench.runner.planned_cell import PlannedCell, plan_cell
-from passt_bench.spec.recipe import Pair, Patchout, Recipe
-from passt_bench.spec.study import override
+from passt_bench.spec.key import digest
+from passt_bench.spec.recipe import Pair, Patchout
+from passt_bench.spec.search import Pruning, Range, Search
 
-KINDS = ("unstructured", "time", "frequency", "structured")
-STEP = 1 / 8
-RATES = tuple(STEP * i for i in range(8))  # at 0 no kind drops anything
+Pruned = optuna.TrialPruned
+Params = dict[str, Any]  # of a trial; the values are texts and numbers
+Report = Callable[[float, int], None]  # a value so far and its step; raises to end the trial
+Objective = Callable[[Params, Report], tuple[float, ...]]
 
+_AXES = ("time", "frequency")
+_RATES = ("rate", *(f"{axis} rate" for axis in _AXES))
+_HEARTBEAT, _GRACE = 30, 180  # seconds
+_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds that a storage may be out of reach
+_POLL = 0.3
 _MIN_FOR_IMPORTANCE = 8  # settings; a forest on fewer is meaningless
+
+
+class Failed(Exception):
+    """A run of a trial failed; the argument is its status."""
+
+    def __init__(self, status: Status | None) -> None:
+        super().__init__(status)
+        self.status = status  # None if it was killed, so that the trial does not count
 
 
 @dataclass(frozen=True)
 class Space:
-    """A search space: the baseline's recipe on a validation split, one fold and one other seed.
+    """A search space on the grids (frequency, time) of its strides; the first is the baseline's."""
 
-    The rates are those that leave some patches of the grid (frequency, time) with every kind.
-    """
+    search: Search
+    strides: Mapping[Pair, Pair]  # → grid
+    patchout: Patchout  # of the baseline
+    values: Mapping[str, Any]  # of the baseline, of the fields that the search changes
 
-    recipe: Recipe
-    grid: Pair
-    rates: tuple[float, ...]
-    fold: int | None
-    seed: int
+    def suggest(self, trial: optuna.Trial) -> Params:
+        """The parameters that Optuna suggests; only those that apply."""
+        axes = self.axes
+        params = {"kind": _suggest(trial, "kind", axes["kind"])}
+        for name in axes:
+            if name in rates_of(params["kind"]) or not (name == "kind" or name in _RATES):
+                params[name] = _suggest(trial, name, axes[name])
+        return params
 
-    def cell(self, kind: str, rate: float, datasets: Datasets) -> PlannedCell:
-        """The cell of a setting, in exact counts; settings with the same patches share a cell."""
-        patchout = counted(kind, rate, self.grid, self.recipe.patchout)
-        recipe = override(self.recipe, {"patchout": patchout})
-        return plan_cell(setting_name(kind, rate), recipe, self.seed, self.fold, datasets)
+    @property
+    def first(self) -> Params:
+        """The parameters that keep all patches of the baseline."""
+        stride = {"stride": str(next(iter(self.strides)))} if len(self.strides) > 1 else {}
+        known = {"kind": "none", **stride}
+        for name, own in self.search.fields.items():
+            value = self.values[name]
+            if value in own if not isinstance(own, Range) else own.low <= value <= own.high:
+                known[name] = _label(value)
+        return known
+
+    def changes(self, params: Params) -> dict[str, Any]:
+        """The changes of a recipe, with patchout in counts, so that equal ones share their runs."""
+        named = {str(stride): stride for stride in self.strides}
+        stride = named[params["stride"]] if "stride" in params else next(iter(self.strides))
+        made: dict[str, Any] = {"model.stride": stride} if "stride" in params else {}
+        made["patchout"] = counted(params, self.strides[stride], self.patchout)
+        for name, own in self.search.fields.items():
+            labels = {} if isinstance(own, Range) else {_label(value): value for value in own}
+            made[name] = labels.get(params[name], params[name])
+        return made
+
+    @property
+    def axes(self) -> dict[str, Range | Sequence[Any]]:
+        """The values of each parameter that some trial has."""
+        search = self.search
+        axes: dict[str, Range | Sequence[Any]] = {"kind": search.kinds}
+        for name in dict.fromkeys(name for kind in search.kinds for name in rates_of(kind)):
+            axes[name] = search.rates if name == "rate" else search.axis_rates
+        axes |= {"stride": tuple(self.strides)} if len(self.strides) > 1 else {}
+        return axes | dict(search.fields)
+
+    def describe(self) -> dict[str, str]:
+        """The values of each parameter in words."""
+        return {
+            name: str(values) if isinstance(values, Range) else ", ".join(map(str, values))
+            for name, values in self.axes.items()
+        }
+
+    def ends(self) -> dict[str, list[Any]]:
+        """The extreme values of each parameter that a trial without patchout has."""
+        given = {name: self.axes[name] for name in ("stride", *self.search.fields)
+                 if name in self.axes}  # fmt: skip
+        return {
+            name: [values.low, values.high] if isinstance(values, Range) else [*map(_label, values)]
+            for name, values in given.items()
+        }
 
 
-def setting_name(kind: str, rate: float) -> str:
-    """The name of a setting: ``time 0.375``."""
-    return f"{kind} {rate:g}" if rate else "none"
-
-
-def counted(kind: str, rate: float, grid: Pair, like: Patchout | None = None) -> Patchout:
-    """Turns a kind and rate into counts on a grid, with the scope of another setting.
-
-    Raises:
-        InputError: the kind is unknown, or the rate leaves no patches.
-    """
-    if rate == 0:
-        return Patchout()
-    resolved = resolve(Patchout(kind, rate=rate), grid)
-    counts: dict[str, Any] = {
-        "patches": grid[0] * grid[1] - resolved.kept,
-        "frequency": grid[0] - resolved.kept_rows,
-        "time": grid[1] - resolved.kept_columns,
-    }
+def rates_of(kind: str) -> tuple[str, ...]:
+    """The rates that a kind of patchout takes: none, one, or one for each axis."""
     fields = PATCHOUTS.get(kind).build.fields
-    counts = {name: number if name in fields else None for name, number in counts.items()}
-    return replace(like or Patchout(), kind=kind, rate=None, **counts)
+    if {*_AXES} <= {*fields}:
+        return _RATES[1:]
+    if fields and "rate" not in fields:
+        remedy = "Leave it out."
+        raise InputError("this kind takes no rate", field="search.kinds", value=kind, remedy=remedy)
+    return ("rate",) if fields else ()
 
 
-def space_of(plan: StudyPlan) -> Space:
-    """The search space of a study.
+def counted(params: Params, grid: Pair, like: Patchout | None = None) -> Patchout:
+    """Turns kind and rates into counts on a grid, with the scope of another setting.
 
-    Raises:
-        InputError: the baseline's model has no patches, or too few to drop any.
+    A rate that would drop all patches leaves one, or one row or column.
     """
-    baseline = baseline_of(plan)
-    grid = baseline.grid
-    if grid is None:
-        problem, name = "the baseline's model has no patches to drop", baseline.recipe.model.name
-        remedy = "Search over a study whose baseline is a PaSST."
-        raise plan.study.error(problem, "model.name", name, remedy)
+    kind, counts = params["kind"], dict[str, Any]()
+    fields = PATCHOUTS.get(kind).build.fields
+    sizes = {"frequency": grid[0], "time": grid[1]}
+    if "rate" in params:
+        size = next((sizes[axis] for axis in _AXES if axis in fields), grid[0] * grid[1])
+        resolved = resolve(Patchout(kind, rate=min(params["rate"], 1 - 1 / size)), grid)
+        counts = {"patches": grid[0] * grid[1] - resolved.kept}
+        counts |= {"frequency": grid[0] - resolved.kept_rows}
+        counts |= {"time": grid[1] - resolved.kept_columns}
+    for axis in _AXES if "time rate" in params else ():
+        counts[axis] = min(round(params[f"{axis} rate"] * sizes[axis]), sizes[axis] - 1)
+    counts = {name: count for name, count in counts.items() if name in fields}
+    if not any(counts.values()):
+        return Patchout()
+    nothing = dict.fromkeys((*_AXES, "patches", "rate"))
+    return replace(like or Patchout(), kind=kind, **{**nothing, **counts})
 
-    def leaves_patches(rate: float) -> bool:
-        try:
-            return all(counted(kind, rate, grid) for kind in KINDS)
-        except InputError:
-            return False
 
-    rates = tuple(takewhile(leaves_patches, RATES))
-    if len(rates) < 2:
-        raise InputError(
-            f"a grid of {grid[0]} x {grid[1]} patches is too small to drop any with every kind",
-            source=plan.study.name,
-            field="model",
+def setting_name(params: Params) -> str:
+    """The name of a setting: ``time 0.375``, ``none, stride (6, 6), learning_rate 0.003``."""
+    texts = {n: f"{v:g}" if isinstance(v, float) else str(v) for n, v in params.items()}
+    patchout = " ".join(texts.pop(name) for name in ("kind", "rate") if name in texts)
+    return ", ".join((patchout, *(f"{n.rpartition('.')[2]} {v}" for n, v in texts.items())))
+
+
+def _label(value: Any) -> Any:
+    """What Optuna takes for a choice."""
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _suggest(trial: optuna.Trial, name: str, values: Range | Sequence[Any]) -> Any:
+    if not isinstance(values, Range):
+        return trial.suggest_categorical(name, [_label(value) for value in values])
+    if isinstance(values.low, int) and isinstance(values.high, int):
+        return trial.suggest_int(
+            name, values.low, values.high, step=int(values.step or 1), log=values.log
         )
-    return Space(
-        recipe=override(baseline.recipe, {"training.checkpoint_selection": "validation"}),
-        grid=grid,
-        rates=rates,
-        fold=plan.record.folds[0] if plan.record.folds else None,
-        seed=max(plan.study.seeds) + 1,
-    )
+    return trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log)
 
 
-def baseline_of(plan: StudyPlan) -> VariantRecord:
-    """The baseline of a plan."""
-    return next(v for v in plan.record.variants if v.name == plan.record.baseline)
+class _Server(RDBStorage):  # type: ignore[misc]
+    """A database that may be out of reach for a while; a heartbeat that is missed is no error."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Records that a trial is running."""
+        with suppress(StorageInternalError, SQLAlchemyError):
+            super().record_heartbeat(trial_id)
 
 
-class Trials:
-    """The trials of one search, from Optuna's tree-structured Parzen estimator.
-
-    Trials that an earlier process of the same owner (an output folder; several may share a storage)
-    left running are ended, and suggested first. The very first suggestion is to drop nothing.
-    """
-
-    def __init__(
-        self, storage: BaseStorage, name: str, rates: Sequence[float], owner: str, better: Better
-    ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._axes, self._owner = _axes(KINDS, rates), owner
-        self._study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            direction="maximize" if better == "greater" else "minimize",
-            load_if_exists=True,
-        )
-        past = self._study.get_trials(deepcopy=False)
-        # The sampler's own state does not outlive a process; another seed keeps it from
-        # suggesting again what it began with.
-        self._study.sampler = optuna.samplers.TPESampler(seed=len(past))
-        if not past:
-            self._study.enqueue_trial({"kind": KINDS[0], "rate": 0.0})
-        for trial in past:
-            if trial.state == TrialState.RUNNING and trial.user_attrs.get("owner", owner) == owner:
-                self.tell(trial.number, None)
-                if "rate" in trial.params:
-                    self._study.enqueue_trial(trial.params)
-
-    def ask(self) -> tuple[int, str, float]:
-        """The next trial: its number, and the kind and rate that it suggests."""
-        trial = self._study.ask(self._axes)
-        trial.set_user_attr("owner", self._owner)
-        return trial.number, trial.params["kind"], trial.params["rate"]
-
-    def tell(self, number: int, value: float | None) -> None:
-        """Ends a trial with its value, or as failed."""
-        state = TrialState.FAIL if value is None else None
-        self._study.tell(number, value, state=state)
-
-    def ended(self) -> list[FrozenTrial]:
-        """The trials that ended, in order; those without a value failed or were interrupted."""
-        states = (TrialState.COMPLETE, TrialState.FAIL)
-        trials = self._study.get_trials(deepcopy=False, states=states)
-        return [trial for trial in trials if "rate" in trial.params]
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Hides that heartbeats and the Wilcoxon pruner may change with Optuna."""
+    with catch_warnings(action="ignore", category=ExperimentalWarning):
+        yield
 
 
+@_experimental()
 def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
     """Opens the storage of Optuna's trials: at an SQLAlchemy address, or a journal in the folder.
 
+    In a database a trial whose process gives no sign of life is failed, and begun again.
+
     Raises:
-        InputError: the address cannot be opened.
+        InputError: the address cannot be opened, or has a password.
     """
     if address is None:
         path = root / "search" / f"{name}.journal"
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path)))
     try:
-        return RDBStorage(address)
+        url = make_url(address)
+        if url.password is None and "password" not in url.query:
+            return _Server(
+                address,
+                engine_kwargs={"pool_pre_ping": True},
+                heartbeat_interval=_HEARTBEAT,
+                grace_period=_GRACE,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            )
     except Exception as error:  # drivers raise kinds of their own
         reason = (str(error).strip().splitlines() or [""])[0]
         raise InputError(
@@ -184,27 +227,189 @@ def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
             field="--storage",
             remedy="Give an SQLAlchemy address such as postgresql://server/base, or omit it.",
         ) from error
+    problem = "an address with a password, which other users could read in the list of processes"
+    remedy = "Leave it out of the address, and put it into ~/.pgpass or PGPASSWORD."
+    raise InputError(problem, field="--storage", value=url.host, remedy=remedy)
+
+
+class Trials:
+    """The trials of one search, in an Optuna study that several commands may share.
+
+    Suggestions come from the tree-structured Parzen estimator, whose random numbers depend on the
+    seed, the worker and the number of trials that have ended: with one worker, an interruption
+    changes no suggestion. The very first one is to drop nothing. Trials that an earlier command of
+    the same ``owner`` (an output folder) left running are failed, and suggested again.
+
+    Args:
+        open_: opens the storage, once in each thread.
+        name: of the Optuna study.
+        space: what is suggested.
+        owner: identifies the output folder.
+        better: direction of the first objective; the others are minimized.
+        resource: of Hyperband, the last step that a trial reports.
+    """
+
+    def __init__(
+        self,
+        open_: Callable[[], BaseStorage],
+        name: str,
+        space: Space,
+        owner: str,
+        better: Better,
+        resource: int = 1,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._open, self._name, self._space, self._owner = open_, name, space, owner
+        first = "maximize" if better == "greater" else "minimize"
+        self._directions = [first, *("minimize" for _ in space.search.objectives)]
+        self._resource = resource
+        self.stopped = Event()
+        self._study = self._load(0)
+        if not self._study.get_trials(deepcopy=False):
+            self._study.enqueue_trial(space.first)
+        self._fail_orphans(self._study, owner, nobodys=True)
+
+    @_experimental()
+    def _load(self, worker: int) -> optuna.Study:
+        """The study, for one thread."""
+        study = optuna.create_study(
+            storage=self._open(),
+            study_name=self._name,
+            directions=self._directions,
+            pruner=_pruner(self._space.search.pruning, self._resource),
+            load_if_exists=True,
+        )
+        self._reseed(study, worker)
+        return study
+
+    def _reseed(self, study: optuna.Study, worker: int) -> None:
+        seed = digest([self._space.search.seed, worker, len(_ended(study))])
+        study.sampler = optuna.samplers.TPESampler(seed=int(seed[:8], 16))
+
+    @staticmethod
+    def _fail_orphans(study: optuna.Study, owner: str, *, nobodys: bool = False) -> None:
+        """Ends trials of an owner that are not running any more, and suggests them again."""
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.user_attrs.get("owner", owner if nobodys else "").startswith(owner):
+                study.tell(trial.number, state=TrialState.FAIL)
+                if "setting" in trial.user_attrs:  # all of its parameters are known
+                    study.enqueue_trial(trial.params)
+
+    def ended(self) -> list[FrozenTrial]:
+        """The trials that ended, in order, without interrupted ones."""
+        return _ended(self._study)
+
+    def optimize(
+        self,
+        objective: Objective,
+        total: int,
+        workers: int,
+        seconds: float,
+        show: Callable[[int], None],
+    ) -> None:
+        """Runs trials in threads until there are so many, or none may begin any more.
+
+        ``show`` is called a few times per second with the number of trials that have ended.
+        """
+        deadline = time.monotonic() + seconds
+        with ThreadPoolExecutor(workers) as pool:
+            missing = min(workers, total - len(self.ended()))
+            threads = {
+                pool.submit(self._work, objective, total, number, deadline)
+                for number in range(missing)
+            }
+            try:
+                while threads:
+                    done, threads = wait(threads, _POLL, FIRST_EXCEPTION)
+                    for thread in done:
+                        thread.result()
+                    with suppress(StorageInternalError, SQLAlchemyError):
+                        show(len(self.ended()))
+            except BaseException:
+                self.stopped.set()
+                raise
+
+    def _work(self, objective: Objective, total: int, worker: int, deadline: float) -> None:
+        """Runs trials one after the other; waits while the storage is out of reach."""
+        study, owner = self._load(worker), f"{self._owner}/{worker}/"
+
+        def run(trial: optuna.Trial) -> tuple[float, ...]:
+            """One trial; one too many, begun while another worker began the last, is no trial."""
+            begun = study.get_trials(deepcopy=False)[: trial.number]
+            if sum(_counts(other) or other.state == TrialState.RUNNING for other in begun) >= total:
+                raise Failed(None)
+            trial.set_user_attr("owner", owner)
+            params = self._space.suggest(trial)
+            trial.set_user_attr("setting", setting_name(params))
+
+            def report(value: float, step: int) -> None:
+                trial.report(value, step)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+            try:
+                return objective(params, report)
+            except Failed as error:
+                if error.status is not None:
+                    trial.set_user_attr("status", error.status)
+                raise
+
+        def after(study: optuna.Study, trial: FrozenTrial) -> None:
+            self._reseed(study, worker)
+            if not _counts(trial) or len(_ended(study)) >= total:
+                study.stop()
+
+        for pause in (*_PAUSES, None):
+            try:
+                self._fail_orphans(study, owner)
+                left = deadline - time.monotonic()
+                study.optimize(run, timeout=left, catch=(Failed,), callbacks=[after])
+                return
+            except (StorageInternalError, SQLAlchemyError):
+                if pause is None or self.stopped.wait(pause):
+                    raise
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether a trial has ended and counts; a failed one without status was interrupted."""
+    finished = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    return finished or (trial.state == TrialState.FAIL and "status" in trial.user_attrs)
+
+
+def _ended(study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
+
+
+def _pruner(pruning: Pruning, resource: int) -> BasePruner:
+    if pruning == "hyperband":
+        return HyperbandPruner(max_resource=resource)
+    return WilcoxonPruner() if pruning == "wilcoxon" else NopPruner()
 
 
 def importance(record: SearchRecord) -> dict[str, float]:
-    """Fractions of the objective's variance that kind and rate explain (fANOVA).
+    """Fractions of the objective's variance that parameters explain (fANOVA).
 
-    Each setting counts once; empty if there are too few, or all have the same value.
+    ``rate`` is the share of patches that is dropped, of any kind. Each setting counts once; empty
+    if there are too few, or all have the same value.
     """
     settings = [trial for trial in record.settings if trial.value is not None]
     if len(settings) < _MIN_FOR_IMPORTANCE or len({t.value for t in settings}) == 1:
         return {}
-    axes = _axes(record.kinds, record.rates)
+    others = (n for n in settings[0].params if all(n in t.params for t in settings))
+    names = [name for name in others if name not in ("kind", "rate")]
+    rows: list[Params] = [
+        {"kind": t.kind, "rate": t.rate, **{name: t.params[name] for name in names}}
+        for t in settings
+    ]
+    axes: dict[str, BaseDistribution] = {}
+    for name in rows[0]:
+        values = {row[name] for row in rows}
+        if all(isinstance(value, int | float) for value in values):
+            axes[name] = FloatDistribution(min(values), max(values))
+        else:
+            axes[name] = CategoricalDistribution(sorted(values, key=str))
     study = optuna.create_study(direction="maximize")
-    for trial in settings:
-        params = {"kind": trial.kind, "rate": trial.rate}
-        study.add_trial(create_trial(params=params, distributions=axes, value=trial.value))
+    for row, trial in zip(rows, settings, strict=True):
+        study.add_trial(create_trial(params=row, distributions=axes, value=trial.value))
     found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     return {name: round(float(share), 4) for name, share in found.items()}
-
-
-def _axes(kinds: Sequence[str], rates: Sequence[float]) -> dict[str, BaseDistribution]:
-    return {
-        "kind": CategoricalDistribution(tuple(kinds)),
-        "rate": FloatDistribution(0.0, rates[-1], step=STEP),
-    }
