@@ -46,7 +46,11 @@ def search_headline(search: SearchRecord, confirming: StudyView | None = None) -
 def describe(trial: TrialRecord) -> str:
     """A configuration in words: ``structured, 2 rows and 3 columns of patches dropped``."""
     own = {name: v for name, v in trial.params.items() if name not in PATCHOUT}
-    others = [f", {name.rpartition('.')[2]} {value}" for name, value in own.items()]
+    others = [
+        f", {name.rpartition('.')[2].replace('_', ' ')} "
+        + (significant(value) if isinstance(value, float) else str(value))
+        for name, value in own.items()
+    ]
     if trial.patchout.kind == "none":
         return "".join(("nothing dropped", *others))
     counts = (

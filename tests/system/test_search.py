@@ -29,6 +29,7 @@ from passt_bench.runner.plan import plan_study
 from passt_bench.runner.planned_cell import plan_cell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.search import _Search
+from passt_bench.runner.tracked_run import tracked_runs, trial_results
 from passt_bench.runner.trials import (
     Failed,
     Space,
@@ -128,6 +129,18 @@ def test_the_best_is_confirmed_with_the_baseline_and_the_default_as_a_study(foun
     assert [c.baseline for c in results.comparisons] == ["none"] * 2
     ((family, (contrast,)),) = results.declared.items()
     assert contrast.variant == f"{best} − half" and family == "the best and the default"
+
+
+def test_every_trial_is_logged_to_mlflow_with_its_runs(found):
+    record, root = found
+    results = trial_results(record, Store(root))
+    runs = list(tracked_runs(results, Store(root)))
+    cells = {run.key: run for run in runs if run.parent is not None}
+    assert cells.keys() == {key for trial in record.settings for key in trial.keys}
+    assert len(runs) == 2 * len(record.settings)
+    assert {run.status for run in runs} == {"FINISHED"}
+    for trial in record.settings:
+        assert cells[trial.keys[0]].metrics["mAP"] == trial.value
 
 
 def test_a_second_call_trains_nothing(found):

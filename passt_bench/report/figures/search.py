@@ -17,6 +17,7 @@ from passt_bench.report.text import NAN, counted
 from passt_bench.report.theme import (
     INK,
     MUTED,
+    PAPER,
     Drawing,
     balanced_columns,
     draw_cross,
@@ -33,8 +34,13 @@ NAMES = (
     *("search_front", "search_parallel"),
 )
 PATCHOUT = {"kind", "rate", "time rate", "frequency rate"}
-_LABELS = {"tokens": "tokens kept in training", "rate": "share of patches dropped"}
 _NOTHING_YET = "no trial of this search succeeded yet."
+
+
+def _label(column: str) -> str:
+    """A column in words."""
+    named = {"tokens": "tokens kept in training", "rate": "share of patches dropped"}
+    return named.get(column, column.rpartition(".")[2].replace("_", " "))
 
 
 def draw_search(search: SearchRecord) -> list[Drawing]:
@@ -70,7 +76,7 @@ def history(search: SearchRecord) -> Drawing:
         "mark repeats the configuration of an earlier trial and was not trained again."
     )
     if (data["status"] != "ok").any():
-        caption += " A cross on the axis is a trial that failed."
+        caption += " A cross on the axis is a trial that failed or was pruned."
     figure, axes = one_panel(3.6)
     styles = kind_styles(data["kind"])
     done = data[data["best"].notna()]
@@ -97,7 +103,7 @@ def history(search: SearchRecord) -> Drawing:
             Line2D([], [], color=MUTED, marker="o", fillstyle="none", ls="none", label="repeated")
         )
     if (data["status"] != "ok").any():
-        handles.append(Line2D([], [], color=MUTED, marker="x", ls="none", label="failed"))
+        handles.append(Line2D([], [], color=MUTED, marker="x", ls="none", label="no value"))
     figure.legend(handles=handles, loc="outside upper left", ncols=8)
     return Drawing(name, title, caption, data, figure)
 
@@ -136,7 +142,7 @@ def slices(search: SearchRecord) -> Drawing:
         seaborn.scatterplot(own, x=column, y="value", s=32, legend=False, ax=axes, **look)
         for row in own[own["value"].isna()].to_dict("records"):
             draw_cross(axes, row[column], styles[row["kind"]].color)
-        axes.set(xlabel=_LABELS.get(column, column), ylabel=search.metric)
+        axes.set(xlabel=_label(column), ylabel=search.metric)
         axes.xaxis.set_major_locator(MaxNLocator(4)) if is_numeric_dtype(own[column]) else None
     figure.legend(handles=kind_handles(data["kind"], styles), loc="outside upper left", ncols=7)
     return Drawing(name, title, caption, data, figure)
@@ -192,11 +198,15 @@ def parallel(search: SearchRecord) -> Drawing:
         ends = data.loc[[codes.idxmin(), codes.idxmax()], column] if numeric else data[column]
         for place, text in {*zip(places.loc[ends.index, column], ends, strict=True)}:
             label = f"{text:.3g}" if numeric else text
-            axes.annotate(label, (at, place), (4, 0), textcoords="offset points", fontsize=8)
+            box = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1}
+            axes.annotate(
+                label, (at, place), (4, 0), textcoords="offset points", fontsize=8, va="center",
+                bbox=box,
+            )  # fmt: skip
     for row in places.sort_values("value").itertuples(index=False):
         shade = colormaps["viridis_r"](row[-1])
         axes.plot(range(len(order)), row, color=shade, linewidth=1)
-    labels = [search.metric if c == "value" else _LABELS.get(c, c) for c in order]
+    labels = [search.metric if c == "value" else _label(c) for c in order]
     axes.set_xticks(range(len(order)), labels)
     axes.set_yticks([])
     return Drawing(name, title, caption, data, figure)
@@ -218,6 +228,7 @@ def influence(search: SearchRecord) -> Drawing:
         "explains by itself (fANOVA: a random forest on all configurations; shares add up to 1)."
     )
     data = influence_data(search)
+    data["parameter"] = data["parameter"].map(_label)
     figure, axes = one_panel(0.7 + 0.42 * len(data))
     color = kind_styles([])["unstructured"].color
     seaborn.barplot(data, x="importance", y="parameter", color=color, saturation=1, ax=axes)

@@ -19,7 +19,7 @@ from passt_bench.report.figures.search import (
     draw_search,
     history_data,
     influence_data,
-    landscape_data,
+    settings_data,
 )
 from passt_bench.report.search import describe, search_headline, settings
 from passt_bench.report.text import Span
@@ -52,7 +52,7 @@ def test_configurations_are_drawn_and_listed_once() -> None:
     once = [t for t in SEARCH.trials if sum(o.keys == t.keys for o in SEARCH.trials) == 1][-1]
     last = replace(once, value=None, status="diverged")
     record = of(*(last if trial is once else trial for trial in SEARCH.trials))
-    assert len(landscape_data(record)) == len({trial.patchout for trial in record.trials})
+    assert len(settings_data(record)) == len({trial.patchout for trial in record.trials})
     listed = settings(record)
     assert len(listed.rows) == len(record.settings)
     values = [row[3] for row in listed.rows if isinstance(row[3], float)]
@@ -70,14 +70,17 @@ def test_the_headline_has_the_number_of_trials_and_the_best() -> None:
     assert "better than dropping nothing" in search_headline(of(FIRST, worse))
     better = replace(SEARCH.trials[1], value=0.9, patchout=Patchout("time", time=1))
     said = search_headline(of(FIRST, better))
-    assert said.startswith("2 configurations were tried in 2 trials. The best is time, 1 time col")
+    assert said.startswith(
+        "2 configurations were tried in 2 trials. For the epochs of “none” the best is time, 1 time"
+    )
     assert said.endswith(
         "(mAP 0.900 on the validation split, the best of 2 and so too high; unconfirmed)."
     )
     known = replace(of(FIRST, better), confirmed=("time",))
-    variant = SimpleNamespace(name="time", value=Span(0.8, 0.7, 0.9))
+    variant = SimpleNamespace(name="time", value=Span(0.8, 0.7, 0.9), verdict="undecided")
     said = search_headline(known, cast(StudyView, SimpleNamespace(variants=[variant])))
-    assert said.endswith("split; 0.80 [0.70, 0.90] on the test split with fresh seeds).")
+    assert "0.80 [0.70, 0.90] on the test split with fresh seeds, verdict against “none”" in said
+    assert said.endswith(": undecided).")
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 120])
