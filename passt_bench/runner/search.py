@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
@@ -35,22 +34,20 @@ from passt_bench.runner.plan import StudyPlan, plan_study
 from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig, typed_command
 from passt_bench.runner.run_status import hold_studies_lock
+from passt_bench.runner.search_space import Params, make_space, setting_name
 from passt_bench.runner.studies import free_name, is_other_data, join_record
 from passt_bench.runner.trials import (
     Failed,
-    Params,
     Pruned,
     Report,
-    Space,
     Trials,
     importance,
     open_storage,
-    setting_name,
 )
 from passt_bench.runner.tuning import on_validation
 from passt_bench.spec.key import component_versions, digest, key_fields, recipe_difference
-from passt_bench.spec.recipe import Pair, Patchout, Recipe
-from passt_bench.spec.study import Study, Variant, flatten, override, pairwise
+from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.study import Study, Variant, override, pairwise
 from passt_bench.training.batches import epoch_steps, total_steps
 from passt_bench.training.loop import LEAST_STEPS
 
@@ -76,30 +73,22 @@ def search(
         remedy = "Name a study with seeds."
         raise plan.study.error("this study measures only costs", "seeds", (), remedy)
     check_device(plan)
-    work = _Search(plan, config, paths, console)
-    with _only_here(work.name, paths):
-        work.run(trials)
-        best = work.confirmation()
-        return work.write(best), best
-
-
-@contextmanager
-def _only_here(name: str, paths: Paths) -> Iterator[None]:
-    """Refuses a search that another command runs in this folder."""
-    folder = paths.runs / "search"
+    work, folder = _Search(plan, config, paths, console), paths.runs / SEARCHES
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        held = FileLock(folder / f"{name}.lock").acquire(timeout=0)
+        held = FileLock(folder / f"{work.name}.lock").acquire(timeout=0)
     except Timeout:
         raise InputError(
             "this search is already running here",
             source=paths.runs,
             field="search",
-            value=name,
+            value=work.name,
             remedy="Wait until it ends, or search in another folder (--runs).",
         ) from None
     with held:
-        yield
+        work.run(trials)
+        best = work.confirmation()
+        return work.write(best), best
 
 
 class _Search:
@@ -120,7 +109,8 @@ class _Search:
         folds = inner if self._spec.pruning == "wilcoxon" and len(inner) > 1 else [None]
         self._blocks = list(product(seeds, folds))
         self._check()
-        self._space = self._make_space()
+        self._classes = len(self._data.fingerprint.classes)
+        self._space = make_space(self._spec, self._recipe, self._classes)
         self._planned: dict[str, list[PlannedCell]] = {}
         self._runs: dict[str, RunRecord] = {}
         self.name, note = free_name(f"search-{study.name}", self._difference)
@@ -142,25 +132,8 @@ class _Search:
 
     def _recipe_of(self, variant: Variant) -> Recipe:
         """The recipe of a trial: as many steps as the budget pays for on all training clips."""
-        classes = len(self._data.fingerprint.classes)
-        return on_validation(with_budget(self._study, variant, self._clips, classes), self._clips)
-
-    def _make_space(self) -> Space:
-        """The search space (raises `InputError` if the model has no patches, or a wrong value)."""
-        base, classes = self._recipe, len(self._data.fingerprint.classes)
-        summary = summarize_model(base, classes)
-        if summary.model_shape is None:
-            problem, name = "the baseline's model has no patches to drop", base.model.name
-            remedy = "Search over a study whose baseline is a PaSST."
-            raise self._study.error(problem, "model.name", name, remedy)
-        grids = dict[Pair, Pair]()
-        for stride in (summary.model_shape[1], *self._spec.strides):
-            whole = override(base, {"model.stride": stride, "patchout": Patchout()})
-            if (grid := summarize_model(whole, classes).grid) is not None:
-                grids[stride] = grid
-        fields = flatten(asdict(base))
-        values = {name: fields.get(name) for name in self._spec.fields}
-        return Space(self._spec, grids, base.patchout, values)
+        clips, classes = self._clips, len(self._data.fingerprint.classes)
+        return on_validation(with_budget(self._study, variant, clips, classes), clips)
 
     def _difference(self, name: str) -> str | None:
         """The difference of this search from the record under a name, see `free_name`."""
@@ -200,15 +173,14 @@ class _Search:
 
     def _costs(self, recipe: Recipe) -> dict[str, float]:
         """What a training step of a clip costs by objective: FLOPs, and bytes beyond weights."""
-        costs, classes = dict[str, float](), len(self._data.fingerprint.classes)
-        for name in self._spec.objectives:
-            if name == "time":
-                costs[name] = summarize_model(recipe, classes).flops
-            else:
-                plain = override(recipe, {"training.steps": None})
-                costs[name] = step_work(plain, classes, batch_size(recipe)).rise / batch_size(
-                    recipe
-                )
+        plain, batch = override(recipe, {"training.steps": None}), batch_size(recipe)
+        costs = dict[str, float]()
+        with self._guard:
+            for name in self._spec.objectives:
+                if name == "time":
+                    costs[name] = summarize_model(recipe, self._classes).flops
+                else:
+                    costs[name] = step_work(plain, self._classes, batch).rise / batch
         return costs
 
     def run(self, total: int) -> None:
@@ -217,20 +189,19 @@ class _Search:
         Raises:
             InputError: a value of the space cannot be used.
         """
-        first, config = self._space.first, self._config
-        for name, values in self._space.ends().items():  # before anything is trained
-            for value in values:
-                self._cells({**first, name: value})
-        cells, training = self._cells(first), self._recipe.training
+        config, training = self._config, self._recipe.training
+        # All are planned before anything is trained.
+        cells, *_ = [self._cells(params) for params in self._space.extremes()]
         self._keys_of_baseline = tuple(cell.key for cell in cells)
         prepare(cells, self._paths, self._plan.datasets, self._console)
         self._costs_of_baseline = self._costs(self._recipe)
-        epochs = round(total_steps(training, self._clips) / epoch_steps(training, self._clips))
-        self._epochs = max(1, epochs)
+        steps, per_epoch = (count(training, self._clips) for count in (total_steps, epoch_steps))
+        self._epochs = max(1, round(steps / per_epoch))
         self._trials = Trials(
             partial(open_storage, self._paths.runs, self.name, self._paths.storage),
             f"{self.name}-{self._identity()}",
             self._space,
+            self._spec,
             digest([platform.node(), str(self._paths.runs.resolve())]),
             self._plan.record.better or "greater",
             self._epochs,
@@ -252,15 +223,9 @@ class _Search:
 
     def _identity(self) -> str:
         """The hash of all that decides a trial's value; others cannot be compared with it."""
-        return digest(
-            {
-                "recipe": key_fields(self._recipe),
-                "versions": component_versions(self._recipe),
-                "fingerprint": self._plan.record.fingerprint.digest,
-                "metric": self._study.metric,
-                "search": [asdict(self._spec), self._fold, self._blocks],
-            }
-        )
+        data, space = self._plan.record.fingerprint.digest, [asdict(self._spec), self._fold]
+        parts = [key_fields(self._recipe), component_versions(self._recipe), data]
+        return digest([*parts, self._study.metric, *space, self._blocks])
 
     def _objective(self, params: Params, report: Report) -> tuple[float, ...]:
         """Trains the cells of a trial that are not on record; the mean of the metric, and costs."""

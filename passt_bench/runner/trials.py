@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import Any
 from warnings import catch_warnings
 
 import optuna
@@ -29,21 +27,17 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from passt_bench.errors import InputError
-from passt_bench.models.patchout import resolve
 from passt_bench.records.run import Status
 from passt_bench.records.search import SearchRecord
-from passt_bench.registry import PATCHOUTS, Better
+from passt_bench.registry import Better
+from passt_bench.runner.search_space import Params, Space, setting_name
 from passt_bench.spec.key import digest
-from passt_bench.spec.recipe import Pair, Patchout
 from passt_bench.spec.search import Pruning, Range, Search
 
 Pruned = optuna.TrialPruned
-Params = dict[str, Any]  # of a trial; the values are texts and numbers
 Report = Callable[[float, int], None]  # a value so far and its step; raises to end the trial
 Objective = Callable[[Params, Report], tuple[float, ...]]
 
-_AXES = ("time", "frequency")
-_RATES = ("rate", *(f"{axis} rate" for axis in _AXES))
 _HEARTBEAT, _GRACE = 30, 180  # seconds
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds that a storage may be out of reach
 _POLL = 0.3
@@ -58,127 +52,22 @@ class Failed(Exception):
         self.status = status  # None if it was killed, so that the trial does not count
 
 
-@dataclass(frozen=True)
-class Space:
-    """A search space on the grids (frequency, time) of its strides; the first is the baseline's."""
-
-    search: Search
-    strides: Mapping[Pair, Pair]  # → grid
-    patchout: Patchout  # of the baseline
-    values: Mapping[str, Any]  # of the baseline, of the fields that the search changes
-
-    def suggest(self, trial: optuna.Trial) -> Params:
-        """The parameters that Optuna suggests; only those that apply."""
-        axes = self.axes
-        params = {"kind": _suggest(trial, "kind", axes["kind"])}
-        for name in axes:
-            if name in rates_of(params["kind"]) or not (name == "kind" or name in _RATES):
-                params[name] = _suggest(trial, name, axes[name])
-        return params
-
-    @property
-    def first(self) -> Params:
-        """The parameters that keep all patches of the baseline."""
-        stride = {"stride": str(next(iter(self.strides)))} if len(self.strides) > 1 else {}
-        known = {"kind": "none", **stride}
-        for name, own in self.search.fields.items():
-            value = self.values[name]
-            if value in own if not isinstance(own, Range) else own.low <= value <= own.high:
-                known[name] = _label(value)
-        return known
-
-    def changes(self, params: Params) -> dict[str, Any]:
-        """The changes of a recipe, with patchout in counts, so that equal ones share their runs."""
-        named = {str(stride): stride for stride in self.strides}
-        stride = named[params["stride"]] if "stride" in params else next(iter(self.strides))
-        made: dict[str, Any] = {"model.stride": stride} if "stride" in params else {}
-        made["patchout"] = counted(params, self.strides[stride], self.patchout)
-        for name, own in self.search.fields.items():
-            labels = {} if isinstance(own, Range) else {_label(value): value for value in own}
-            made[name] = labels.get(params[name], params[name])
-        return made
-
-    @property
-    def axes(self) -> dict[str, Range | Sequence[Any]]:
-        """The values of each parameter that some trial has."""
-        search = self.search
-        axes: dict[str, Range | Sequence[Any]] = {"kind": search.kinds}
-        for name in dict.fromkeys(name for kind in search.kinds for name in rates_of(kind)):
-            axes[name] = search.rates if name == "rate" else search.axis_rates
-        axes |= {"stride": tuple(self.strides)} if len(self.strides) > 1 else {}
-        return axes | dict(search.fields)
-
-    def describe(self) -> dict[str, str]:
-        """The values of each parameter in words."""
-        return {
-            name: str(values) if isinstance(values, Range) else ", ".join(map(str, values))
-            for name, values in self.axes.items()
-        }
-
-    def ends(self) -> dict[str, list[Any]]:
-        """The extreme values of each parameter that a trial without patchout has."""
-        given = {name: self.axes[name] for name in ("stride", *self.search.fields)
-                 if name in self.axes}  # fmt: skip
-        return {
-            name: [values.low, values.high] if isinstance(values, Range) else [*map(_label, values)]
-            for name, values in given.items()
-        }
-
-
-def rates_of(kind: str) -> tuple[str, ...]:
-    """The rates that a kind of patchout takes: none, one, or one for each axis."""
-    fields = PATCHOUTS.get(kind).build.fields
-    if {*_AXES} <= {*fields}:
-        return _RATES[1:]
-    if fields and "rate" not in fields:
-        remedy = "Leave it out."
-        raise InputError("this kind takes no rate", field="search.kinds", value=kind, remedy=remedy)
-    return ("rate",) if fields else ()
-
-
-def counted(params: Params, grid: Pair, like: Patchout | None = None) -> Patchout:
-    """Turns kind and rates into counts on a grid, with the scope of another setting.
-
-    A rate that would drop all patches leaves one, or one row or column.
-    """
-    kind, counts = params["kind"], dict[str, Any]()
-    fields = PATCHOUTS.get(kind).build.fields
-    sizes = {"frequency": grid[0], "time": grid[1]}
-    if "rate" in params:
-        size = next((sizes[axis] for axis in _AXES if axis in fields), grid[0] * grid[1])
-        resolved = resolve(Patchout(kind, rate=min(params["rate"], 1 - 1 / size)), grid)
-        counts = {"patches": grid[0] * grid[1] - resolved.kept}
-        counts |= {"frequency": grid[0] - resolved.kept_rows}
-        counts |= {"time": grid[1] - resolved.kept_columns}
-    for axis in _AXES if "time rate" in params else ():
-        counts[axis] = min(round(params[f"{axis} rate"] * sizes[axis]), sizes[axis] - 1)
-    counts = {name: count for name, count in counts.items() if name in fields}
-    if not any(counts.values()):
-        return Patchout()
-    nothing = dict.fromkeys((*_AXES, "patches", "rate"))
-    return replace(like or Patchout(), kind=kind, **{**nothing, **counts})
-
-
-def setting_name(params: Params) -> str:
-    """The name of a setting: ``time 0.375``, ``none, stride (6, 6), learning_rate 0.003``."""
-    texts = {n: f"{v:g}" if isinstance(v, float) else str(v) for n, v in params.items()}
-    patchout = " ".join(texts.pop(name) for name in ("kind", "rate") if name in texts)
-    return ", ".join((patchout, *(f"{n.rpartition('.')[2]} {v}" for n, v in texts.items())))
-
-
-def _label(value: Any) -> Any:
-    """What Optuna takes for a choice."""
-    return value if isinstance(value, str | int | float | None) else str(value)
-
-
-def _suggest(trial: optuna.Trial, name: str, values: Range | Sequence[Any]) -> Any:
-    if not isinstance(values, Range):
-        return trial.suggest_categorical(name, [_label(value) for value in values])
-    if isinstance(values.low, int) and isinstance(values.high, int):
-        return trial.suggest_int(
-            name, values.low, values.high, step=int(values.step or 1), log=values.log
-        )
-    return trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log)
+def _suggest(trial: optuna.Trial, space: Space) -> Params:
+    """The parameters that Optuna suggests; only those that apply."""
+    params: Params = {}
+    for name, axis in space.axes.items():
+        if name != "kind" and not space.applies(name, params["kind"]):
+            continue
+        if not isinstance(axis, Range):
+            params[name] = trial.suggest_categorical(name, [*axis])
+        elif isinstance(axis.low, int) and isinstance(axis.high, int):
+            step = int(axis.step or 1)
+            params[name] = trial.suggest_int(name, axis.low, axis.high, step=step, log=axis.log)
+        else:
+            params[name] = trial.suggest_float(
+                name, axis.low, axis.high, step=axis.step, log=axis.log
+            )
+    return params
 
 
 class _Server(RDBStorage):  # type: ignore[misc]
@@ -244,6 +133,7 @@ class Trials:
         open_: opens the storage, once in each thread.
         name: of the Optuna study.
         space: what is suggested.
+        search: says how.
         owner: identifies the output folder.
         better: direction of the first objective; the others are minimized.
         resource: of Hyperband, the last step that a trial reports.
@@ -254,14 +144,16 @@ class Trials:
         open_: Callable[[], BaseStorage],
         name: str,
         space: Space,
+        search: Search,
         owner: str,
         better: Better,
         resource: int = 1,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._open, self._name, self._space, self._owner = open_, name, space, owner
+        self._open, self._name, self._owner = open_, name, owner
+        self._space, self._search = space, search
         first = "maximize" if better == "greater" else "minimize"
-        self._directions = [first, *("minimize" for _ in space.search.objectives)]
+        self._directions = [first, *("minimize" for _ in search.objectives)]
         self._resource = resource
         self.stopped = Event()
         self._study = self._load(0)
@@ -276,14 +168,14 @@ class Trials:
             storage=self._open(),
             study_name=self._name,
             directions=self._directions,
-            pruner=_pruner(self._space.search.pruning, self._resource),
+            pruner=_pruner(self._search.pruning, self._resource),
             load_if_exists=True,
         )
         self._reseed(study, worker)
         return study
 
     def _reseed(self, study: optuna.Study, worker: int) -> None:
-        seed = digest([self._space.search.seed, worker, len(_ended(study))])
+        seed = digest([self._search.seed, worker, len(_ended(study))])
         study.sampler = optuna.samplers.TPESampler(seed=int(seed[:8], 16))
 
     @staticmethod
@@ -339,7 +231,7 @@ class Trials:
             if sum(_counts(other) or other.state == TrialState.RUNNING for other in begun) >= total:
                 raise Failed(None)
             trial.set_user_attr("owner", owner)
-            params = self._space.suggest(trial)
+            params = _suggest(trial, self._space)
             trial.set_user_attr("setting", setting_name(params))
 
             def report(value: float, step: int) -> None:
@@ -365,9 +257,15 @@ class Trials:
                 left = deadline - time.monotonic()
                 study.optimize(run, timeout=left, catch=(Failed,), callbacks=[after])
                 return
-            except (StorageInternalError, SQLAlchemyError):
-                if pause is None or self.stopped.wait(pause):
+            except Exception as error:
+                if not _is_outage(error) or pause is None or self.stopped.wait(pause):
                     raise
+
+
+def _is_outage(error: BaseException | None) -> bool:
+    """Whether a storage was out of reach; Optuna's own handling of that can fail as well."""
+    known = isinstance(error, StorageInternalError | SQLAlchemyError)
+    return known or (error is not None and _is_outage(error.__cause__ or error.__context__))
 
 
 def _counts(trial: FrozenTrial) -> bool:

@@ -29,16 +29,9 @@ from passt_bench.runner.plan import plan_study
 from passt_bench.runner.planned_cell import plan_cell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.search import _Search
+from passt_bench.runner.search_space import counted, make_space, setting_name
 from passt_bench.runner.tracked_run import tracked_runs, trial_results
-from passt_bench.runner.trials import (
-    Failed,
-    Space,
-    Trials,
-    counted,
-    importance,
-    open_storage,
-    setting_name,
-)
+from passt_bench.runner.trials import Failed, Trials, importance, open_storage
 from passt_bench.spec import ModelSpec, Patchout, Range, Search, Variant, override
 from passt_bench.study_run import execute_plan
 from passt_bench.training.batches import total_steps
@@ -204,14 +197,12 @@ def test_a_trial_gets_the_flops_of_the_baseline_also_with_another_stride(tmp_pat
     assert refused.value.field == "search.budget"
 
 
-GRIDS = {(8, 8): (8, 8)}
-
-
-def trials_of(root, space=Search(), owner="me", address=None, resource=1):  # noqa: B008
-    own = Space(space, GRIDS, Patchout(), {})
-    return Trials(
-        partial(open_storage, root, "s", address), "s", own, owner, "greater", resource
-    )  # fmt: skip
+def trials_of(root, space=Search(), owner="me", address=None, resource=1, better="greater"):  # noqa: B008
+    own, opened = (
+        make_space(space, BASE, {(8, 8): (8, 8)}),
+        partial(open_storage, root, "s", address),
+    )
+    return Trials(opened, "s", own, space, owner, better, resource)
 
 
 def peak(given, report):
@@ -365,8 +356,7 @@ def test_a_failure_is_a_trial_and_an_interruption_is_none(tmp_path):
 
 
 def test_a_metric_of_which_less_is_better_is_searched_the_other_way(tmp_path, found):
-    own = Space(Search(), GRIDS, Patchout(), {})
-    Trials(partial(open_storage, tmp_path, "s", None), "s", own, "me", "less")
+    trials_of(tmp_path, better="less")
     assert journal(tmp_path, "s").direction == optuna.study.StudyDirection.MINIMIZE
     greatest, least = found[0], replace(found[0], better="less")
     values = [trial.value for trial in greatest.best]
