@@ -177,7 +177,7 @@ def search(
     trials: Annotated[int, option("N", "Trials in total, earlier ones included.", min=1)] = 40,
     search_minutes: Annotated[
         float, option("MINUTES", "Time after which no trial begins.", min=0.01)
-    ] = 3.0,
+    ] = 2.5,
     storage: Annotated[
         str | None, option("URL", "Optuna storage; by default a journal in --runs.")
     ] = None,
