@@ -11,16 +11,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 import small_search
 from optuna.trial import TrialState
+from small_search import BASE, STUDY
 
 from passt_bench.runner import trials
 from passt_bench.runner.tracking import sync
 from passt_bench.runner.trials import open_storage
+from passt_bench.spec import override
+
+# Of connections that Optuna leaves open until they are collected.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 USER, PASSWORD = "searcher", "nobody-may-read-this"
 SCRIPT = """
@@ -29,9 +38,13 @@ from pathlib import Path
 sys.path.insert(0, {here!r})
 from passt_bench.runner import trials
 trials._HEARTBEAT, trials._GRACE = 1, 5
-from small_search import run_search
+from dataclasses import replace
+from small_search import BASE, STUDY, run_search
+from passt_bench.spec import override
 if __name__ == "__main__":
-    run_search(Path(sys.argv[1]), int(sys.argv[2]), storage=sys.argv[3], workers=1)
+    folder, total, address, epochs = sys.argv[1:]
+    study = replace(STUDY, base=override(BASE, {{"training.epochs": int(epochs)}}))
+    run_search(Path(folder), int(total), study=study, storage=address, workers=1)
 """
 
 
@@ -86,11 +99,11 @@ def server(monkeypatch):
     shutil.rmtree(folder)
 
 
-def start(folder, total, server, log):
+def start(folder, total, server, log, epochs=1):
     """A search in a process group of its own."""
     script = log.with_suffix(".py")
     script.write_text(SCRIPT.format(here=str(Path(small_search.__file__).parent)))
-    command = [sys.executable, str(script), str(folder), str(total), server.address]
+    command = [sys.executable, str(script), str(folder), str(total), server.address, str(epochs)]
     with log.open("ab") as output:
         return subprocess.Popen(command, start_new_session=True, stdout=output, stderr=output)
 
@@ -150,10 +163,13 @@ def test_killed_and_with_the_server_restarted_it_equals_the_undisturbed_search(s
 
 def test_two_processes_share_the_trials_and_one_does_not_miss_the_other(server, tmp_path):
     folders = tmp_path / "a", tmp_path / "b"
-    one = start(folders[0], 14, server, tmp_path / "one")
-    wait_for(one, folders[0], 1)
-    two = start(folders[1], 14, server, tmp_path / "two")
+    long = 60  # epochs, so that the first does not end before the second has begun
+    one = start(folders[0], 14, server, tmp_path / "one", long)
+    while one.poll() is None and not (folders[0] / "search").is_dir():
+        time.sleep(0.02)
+    two = start(folders[1], 14, server, tmp_path / "two", long)
     try:
+        wait_for(one, folders[0], 1)
         wait_for(two, folders[1], 1)
         kill(one)
         assert two.wait(400) == 0, (tmp_path / "two").read_text()
@@ -161,7 +177,8 @@ def test_two_processes_share_the_trials_and_one_does_not_miss_the_other(server, 
         for process in (one, two):
             if process.poll() is None:
                 kill(process)
-    record, _ = small_search.run_search(folders[1], 14, storage=server.address, workers=1)
+    study = replace(STUDY, base=override(BASE, {"training.epochs": long}))
+    record, _ = small_search.run_search(folders[1], 14, None, study, server.address, workers=1)
     assert len(record.trials) == 14 and {trial.status for trial in record.trials} == {"ok"}
     found = states(server, folders[1])
     assert found.count(TrialState.COMPLETE) == 14 and TrialState.RUNNING not in found
