@@ -38,7 +38,7 @@ def search_headline(search: SearchRecord, confirming: StudyView | None = None) -
         value += f"; {interval(tested.value)} on the test split with fresh seeds, "
         value += f"verdict against {quoted(search.baseline)}: {tested.verdict}"
     paid = f"For the {_BUDGETS[search.budget]} of {quoted(search.baseline)}"
-    if best.patchout.kind == "none" and tested is None:
+    if best.patchout.kind == "none" and not {*best.params} - PATCHOUT and tested is None:
         return f"{tried}. {paid} none of them is better than dropping nothing ({value})."
     return f"{tried}. {paid} the best is {describe(best)} ({value})."
 

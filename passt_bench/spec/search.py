@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from passt_bench.errors import InputError, check_known
+from pydantic import Field
+
+from passt_bench.errors import InputError
+from passt_bench.spec.codec import validate
 from passt_bench.spec.recipe import Pair
 
 SharedByTrials = Literal["flops", "tokens", "steps", "epochs"]
@@ -49,7 +52,9 @@ class Search:
     far, of which there is one per seed and, in data with folds, per fold that is not tested.
     """
 
-    kinds: tuple[str, ...] = ("none", "unstructured", "time", "frequency", "structured")
+    kinds: Annotated[
+        tuple[str, ...], Field(min_length=1, description="Registered kinds of patchout.")
+    ] = ("none", "unstructured", "time", "frequency", "structured")
     rates: Range = Range(0.125, 0.875, 0.125)
     axis_rates: Range = Range(0.0, 0.75, 0.125)
     strides: tuple[Pair, ...] = ()  # beside the baseline's
@@ -57,7 +62,7 @@ class Search:
     budget: SharedByTrials = "flops"
     objectives: tuple[Objective, ...] = ()  # beside quality
     pruning: Pruning = "off"
-    runs: int = 1
+    runs: Annotated[int, Field(ge=1, description="Number of seeds of a trial.")] = 1
     seed: int = 0  # of the sampler
 
     def check(self, source: str) -> None:
@@ -67,6 +72,7 @@ class Search:
             field = f"search.{name}"
             return InputError(problem, source=source, field=field, value=value, remedy=remedy)
 
+        validate(Search, self, source=f"{source}, search")
         for name, rates in (("rates", self.rates), ("axis_rates", self.axis_rates)):
             if not 0 <= rates.low < rates.high < 1:
                 raise error("rates are from 0 to below 1", name, rates, "Give e.g. Range(0, .75).")
@@ -77,16 +83,6 @@ class Search:
                 raise error("the search cannot change this field", "fields", name, remedy)
             if not isinstance(values, Range) and len(set(values)) < 2:
                 raise error("fewer than two values", f"fields.{name}", values, "Give more.")
-        for name, value, known in (
-            ("budget", self.budget, get_args(SharedByTrials)),
-            ("pruning", self.pruning, get_args(Pruning)),
-            *(("objectives", name, get_args(Objective)) for name in self.objectives),
-        ):
-            check_known(value, known, "unknown value", field=f"search.{name}", source=source)
-        if not self.kinds:
-            raise error("names no kind of patchout", "kinds", self.kinds, "Name some.")
-        if self.runs < 1:
-            raise error("must be at least 1", "runs", self.runs, "Give e.g. runs=1.")
         if self.pruning != "off" and self.objectives:
             remedy = "Leave out one of the two."
             raise error("several objectives cannot be pruned", "pruning", self.pruning, remedy)

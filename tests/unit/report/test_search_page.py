@@ -87,9 +87,47 @@ def test_the_headline_has_the_number_of_trials_and_the_best() -> None:
 def test_no_text_leaves_a_figure_or_covers_other_text(count: int) -> None:
     trials = [replace(SEARCH.trials[i % 40], number=i) for i in range(count)]
     with figure_style():
-        for drawing in draw_search(of(*trials)):
+        for drawing in (*draw_search(of(*trials)), *draw_search(wide(count))):
             if drawing.figure is not None:
                 assert overlaps(drawing.figure) == [], drawing.name
+
+
+def wide(count: int) -> SearchRecord:
+    """A search over strides and learning rates as well, with two further objectives."""
+    trials = []
+    for i in range(count):
+        trial = SEARCH.settings[i % len(SEARCH.settings)]
+        others = {
+            "stride": f"({6 + 2 * (i % 2)}, 8)",
+            "training.learning_rate": 0.001 * (1 + i % 7),
+        }
+        costs = {"time": trial.tokens / 66, "memory": 1.2 - trial.tokens / 66}
+        own = {"kind": trial.kind, "rate": trial.rate, **others}
+        trials.append(replace(trial, number=i, keys=(f"{i:016x}",), params=own, costs=costs))
+    return replace(
+        of(*trials), objectives=("time", "memory"), budget="flops",
+        space={"kind": "…", "rate": "…", "stride": "…", "training.learning_rate": "…"},
+    )  # fmt: skip
+
+
+def test_a_search_with_objectives_shows_their_front_and_all_parameters() -> None:
+    record = wide(12)
+    names = [drawing.name for drawing in draw_search(record) if drawing.figure is not None]
+    assert names[-2:] == ["search_front", "search_parallel"] and "search_settings" in names
+    assert "search_front" not in [drawing.name for drawing in draw_search(SEARCH)]
+    data = settings_data(record)
+    assert {"stride", "training.learning_rate", "time", "memory"} <= {*data}
+    best = record.best[0]
+    assert best in record.front
+    cheap = min(record.best, key=lambda trial: (trial.costs["time"], -(trial.value or 0)))
+    assert cheap in record.front
+    worse = replace(best, value=0.0, costs={"time": 2.0, "memory": 2.0}, keys=("f" * 16,))
+    assert worse not in replace(record, trials=(*record.trials, worse)).front
+    listed = settings(record)
+    titles = [column.heading for column in listed.columns]
+    assert {"time / baseline", "memory / baseline"} <= {*titles}
+    assert "stride (6, 8), learning rate 0.00" in str(listed.texts())
+    assert "For the FLOPs of “none” the best is" in search_headline(record)
 
 
 def test_the_page_is_self_contained_and_rendered_again_from_its_report(
