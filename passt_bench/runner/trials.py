@@ -23,7 +23,7 @@ from optuna.storages import (
 )
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import make_url
+from sqlalchemy import NullPool, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from passt_bench.errors import InputError
@@ -104,7 +104,7 @@ def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
         if url.password is None and "password" not in url.query:
             return _Server(
                 address,
-                engine_kwargs={"pool_pre_ping": True},
+                engine_kwargs={"poolclass": NullPool},
                 heartbeat_interval=_HEARTBEAT,
                 grace_period=_GRACE,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),

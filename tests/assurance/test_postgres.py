@@ -25,12 +25,6 @@ from passt_bench.runner.tracking import sync
 from passt_bench.runner.trials import open_storage
 from passt_bench.spec import override
 
-# Of connections that Optuna leaves open until they are collected.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 USER, PASSWORD = "searcher", "nobody-may-read-this"
 SCRIPT = """
 import sys

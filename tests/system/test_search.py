@@ -199,7 +199,7 @@ def test_a_trial_gets_the_flops_of_the_baseline_also_with_another_stride(tmp_pat
 
 def trials_of(root, space=Search(), owner="me", address=None, resource=1, better="greater"):  # noqa: B008
     own, opened = (
-        make_space(space, BASE, {(8, 8): (8, 8)}),
+        make_space(space, BASE, 16),
         partial(open_storage, root, "s", address),
     )
     return Trials(opened, "s", own, space, owner, better, resource)
