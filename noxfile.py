@@ -93,7 +93,7 @@ def ablate(session: nox.Session) -> None:
 
 @nox.session
 def search(session: nox.Session) -> None:
-    """Searches kind and rate of patchout with Optuna; without a name, on the quick study."""
+    """Searches the best patchout with Optuna; without a name, on the quick study."""
     words = session.posargs
     named = bool(words) and not words[0].startswith("-")
     bench(session, "search", *(words if named else ("quick", *words)))

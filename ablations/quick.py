@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from passt_bench.spec import ModelSpec, Patchout, Study, Variant, pairwise
+from passt_bench.spec import ModelSpec, Patchout, Search, Study, Variant, pairwise
 
 from .recipes import synthetic
 
@@ -54,5 +54,6 @@ STUDY = Study(
         ),
         "rates at equal FLOPs": pairwise("unstructured .5", "unstructured .75"),
     },
+    search=Search(strides=((6, 6),), fields={"training.learning_rate": (1.5e-3, 3e-3, 6e-3)}),
     minutes=8,
 )

@@ -161,9 +161,9 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     with updating_mlflow(paths.runs, clock, console) if config.track else nullcontext():
         page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
     notes.print(f"Finished in {duration(clock.elapsed)}.", markup=False)
-    results, _ = load(name, paths.runs, paths.reports)
+    results, search = load(name, paths.runs, paths.reports)
     assert results is not None
-    print_result(console, study_view(results))
+    print_result(console, study_view(results), search)
     console.print(f"Page: {page}", markup=False)
     for sentence in incomplete.sentences():
         console.print(sentence, markup=False)

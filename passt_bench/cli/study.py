@@ -191,43 +191,44 @@ def search(
     per_gpu: PerGpu = 1,
     trials: Annotated[int, option("N", "Trials in total, earlier ones included.", min=1)] = 40,
     search_minutes: Annotated[
-        float, option("MINUTES", "Time limit of the whole search, confirmation included.", min=0.1)
-    ] = 4.0,
+        float, option("MINUTES", "Time after which no trial begins.", min=0.01)
+    ] = 2.5,
     storage: Annotated[
         str | None, option("URL", "Optuna storage; by default a journal in --runs.")
     ] = None,
     track: Track = True,
     reports: Reports = None,
 ) -> None:
-    """Search for the best patchout on a validation split, then confirm it on the test split."""
+    """Search for the best settings on a validation split, then confirm them on the test split."""
     file = load_file(request, paths)
-    from passt_bench.console import Stopwatch
     from passt_bench.records.run import count_of
-    from passt_bench.report.build import build_study, load
+    from passt_bench.report.build import build_study
     from passt_bench.report.terminal import print_result
-    from passt_bench.report.view import study_view
     from passt_bench.runner.executor import fork_server
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.search import search as explore
-    from passt_bench.runner.tracking import regular_sync, updating_mlflow
+    from passt_bench.runner.tracking import regular_sync
+    from passt_bench.study_run import run_plan
 
-    # Trials differ in patchout alone, so that a tuned study is searched as it is before.
-    file = replace(file, study=replace(file.study, tune=None))
-    clock, paths = Stopwatch(), replace(paths, pages=reports)
+    # A tuned study is searched as it is before.
+    file, paths = replace(file, study=replace(file.study, tune=None)), replace(paths, pages=reports)
     study = plan_request(file, request, paths, avoid_taken_name=False)
     paths = replace(paths, storage=storage)
-    config = RunConfig(workers=workers, per_gpu=per_gpu, search_minutes=search_minutes)
+    config = RunConfig(
+        workers=workers, per_gpu=per_gpu, search_minutes=search_minutes, cost=False, track=track
+    )
     fork_server()  # before the one of the syncs, which would lack what runs import
     with regular_sync(paths.runs) if track else nullcontext():
-        record, failed = explore(study, trials, config, paths, console)
-    with updating_mlflow(paths.runs, clock, console) if track else nullcontext():
+        record, best = explore(study, trials, config, paths, console)
+    if best is None:
         page = build_study(record.name, paths.runs, paths.reports)
-    results, found = load(record.name, paths.runs, paths.reports)
-    print_result(console, study_view(results) if results else None, found)
-    console.print(f"Page: {page}")
-    if failed:
-        console.print(f"{count_of(failed, 'run')} failed; see the report page.")
+        print_result(console, None, record)
+        console.print(f"Page: {page}")
+    done = best is None or run_plan(best, config, paths, console)
+    if failed := sum(trial.status not in ("ok", "pruned") for trial in record.settings):
+        console.print(f"{count_of(failed, 'trial')} failed; see the report page.")
+    if failed or not done:
         raise typer.Exit(1)
 
 

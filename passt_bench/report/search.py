@@ -6,11 +6,14 @@ from dataclasses import asdict
 from functools import partial
 
 from passt_bench.records.search import SearchRecord, TrialRecord
+from passt_bench.report.figures.search import PATCHOUT
 from passt_bench.report.provenance import Fact, engine_text
 from passt_bench.report.tables import Column, Table, table
-from passt_bench.report.text import counted, fixed, interval, listed, significant
-from passt_bench.report.view import NO_VALUE, StudyView
+from passt_bench.report.text import counted, fixed, interval, listed, quoted, significant
+from passt_bench.report.view import StudyView
 from passt_bench.spec.recipe import ModelSpec, TrainingSpec
+
+_BUDGETS = {"flops": "FLOPs", "tokens": "tokens", "steps": "steps", "epochs": "epochs"}
 
 
 def search_headline(search: SearchRecord, confirming: StudyView | None = None) -> str:
@@ -28,27 +31,35 @@ def search_headline(search: SearchRecord, confirming: StudyView | None = None) -
     best, variants = search.best[0], confirming.variants if confirming else ()
     value = f"{search.metric} {significant(best.value or 0.0)} on the validation split"
     name = next(iter(search.confirmed), "")  # the best first
-    tested = next((v.value for v in variants if v.name == name), NO_VALUE)
-    if not tested.known and len(search.best) > 1:
+    tested = next((v for v in variants if v.name == name and v.value.known), None)
+    if tested is None and len(search.best) > 1:
         value += f", the best of {len(search.best)} and so too high; unconfirmed"
-    elif tested.known and best.patchout.kind != "none":
-        value += f"; {interval(tested)} on the test split with fresh seeds"
-    if best.patchout.kind == "none":
-        return f"{tried}. None of them is better than dropping nothing ({value})."
-    return f"{tried}. The best is {describe(best)} ({value})."
+    elif tested is not None:
+        value += f"; {interval(tested.value)} on the test split with fresh seeds, "
+        value += f"verdict against {quoted(search.baseline)}: {tested.verdict}"
+    paid = f"For the {_BUDGETS[search.budget]} of {quoted(search.baseline)}"
+    if best.patchout.kind == "none" and not {*best.params} - PATCHOUT and tested is None:
+        return f"{tried}. {paid} none of them is better than dropping nothing ({value})."
+    return f"{tried}. {paid} the best is {describe(best)} ({value})."
 
 
 def describe(trial: TrialRecord) -> str:
     """A configuration in words: ``structured, 2 rows and 3 columns of patches dropped``."""
+    own = {name: v for name, v in trial.params.items() if name not in PATCHOUT}
+    others = [
+        f", {name.rpartition('.')[2].replace('_', ' ')} "
+        + (significant(value) if isinstance(value, float) else str(value))
+        for name, value in own.items()
+    ]
     if trial.patchout.kind == "none":
-        return "nothing dropped"
+        return "".join(("nothing dropped", *others))
     counts = (
         (trial.patchout.patches, "single patch", "single patches"),
         (trial.patchout.frequency, "frequency row", "frequency rows"),
         (trial.patchout.time, "time column", "time columns"),
     )
     parts = [f"{n} {one if n == 1 else many}" for n, one, many in counts if n is not None]
-    return f"{trial.patchout.kind}, {listed(parts)} dropped"
+    return "".join((f"{trial.patchout.kind}, {listed(parts)} dropped", *others))
 
 
 def settings(search: SearchRecord) -> Table:
@@ -61,6 +72,11 @@ def settings(search: SearchRecord) -> Table:
         # Its name in CSV files is older than its title.
         Column(f"inner_{search.metric}", f"{search.metric}, validation split", significant,
                get=lambda t: t.status if t.value is None else t.value),
+        *(
+            Column(name, f"{name} / baseline", partial(fixed, places=3),
+                   get=partial(_cost, name))
+            for name in search.objectives
+        ),
         Column("suggested", "times suggested", str,
                get=lambda t: sum(other.keys == t.keys for other in search.trials)),
         Column("seconds", "trained for", partial(fixed, places=1), "s",
@@ -71,13 +87,21 @@ def settings(search: SearchRecord) -> Table:
     return table("settings", caption, columns, trials)
 
 
+def _cost(objective: str, trial: TrialRecord) -> float | None:
+    return trial.costs.get(objective)
+
+
 def search_facts(search: SearchRecord) -> list[Fact]:
     """(name, value) pairs about how a search was made."""
     recipe = search.recipe
     repeated = len(search.trials) - len(search.settings)
-    failures = sum(trial.status != "ok" for trial in search.settings)
+    pruned = sum(trial.status == "pruned" for trial in search.trials)
+    failures = sum(trial.status not in ("ok", "pruned") for trial in search.settings)
     held = "" if search.fold is None else f" of all folds but {search.fold}"
-    rates = search.rates
+    rates, space = search.rates, search.space
+    if not space:  # of the first records
+        steps = f"{rates[0]:g} to {rates[-1]:g} in steps of {rates[1] - rates[0]:g}"
+        space = {"kind": listed(search.kinds), "rate": steps}
     return [
         ("Data", f"{search.fingerprint.dataset} ({search.fingerprint.digest})"),
         (
@@ -87,14 +111,19 @@ def search_facts(search: SearchRecord) -> list[Fact]:
         ),
         (
             "Search space",
-            f"kind: {listed(search.kinds)}; rate: {rates[0]:g} to {rates[-1]:g} in steps of "
-            f"{rates[1] - rates[0]:g}",
+            "; ".join(f"{name}: {values}" for name, values in space.items()),
         ),
+        (
+            "Budget of a trial",
+            f"the {_BUDGETS[search.budget]} of {quoted(search.baseline)}, on the other clips",
+        ),
+        ("Further objectives", listed(search.objectives) or "none"),
+        ("Pruning", search.pruning),
         ("Seeds", listed(str(seed) for seed in search.seeds)),
         (
             "Trials",
             f"{len(search.trials)}, of which {repeated} repeated a configuration and were not "
-            f"trained, and {failures} failed",
+            f"trained, {pruned} were pruned, and {failures} failed",
         ),
         ("Sampler", "tree-structured Parzen estimator (Optuna), the first trial drops nothing"),
         ("Training time", f"{sum(t.seconds for t in search.trials) / 60:.1f} min in all"),

@@ -12,6 +12,7 @@ import traceback
 import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count, takewhile
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -209,7 +210,8 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         dataset.targets,
         train_clips,
         folder,
-        validation=validation_clips,
+        validation=test_clips if cell.watched else validation_clips,
+        keeps_best=not cell.watched,
         attempt=cell.attempt,
         checkpoint_seconds=config.checkpoint_seconds,
         clocks=clock.seconds,
@@ -303,6 +305,14 @@ def _note_epoch(folder: Path, task: Task, progress: Progress) -> None:
         line[f"inner/{task.recipe.metrics[0]}"] = progress.validation[-1]
     with (folder / PROGRESS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def validated_epochs(folder: Path) -> tuple[list[float], int]:
+    """The metric after each epoch of a watched cell, from the first on, and its epochs in all."""
+    found = read_epochs(folder / PROGRESS)
+    known = [found[epoch] for epoch in takewhile(found.__contains__, count(1))]
+    values = (v for line in known for name, v in line.items() if name.startswith("inner/"))
+    return list(values), int(known[0]["epochs"]) if known else 1
 
 
 def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | None:

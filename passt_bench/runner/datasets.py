@@ -71,7 +71,10 @@ def hold_out(
     if recipe.training.checkpoint_selection == "last":
         return train, None, test
     validation = dataset.validation()
-    if validation is None:
+    if recipe.training.validation_fold is not None:
+        validation = dataset.split(recipe.training.validation_fold)[1]
+        train = np.setdiff1d(train, validation)
+    elif validation is None:
         given = train, dataset.sources, dataset.targets, recipe.training.validation_share
         train, validation = validation_split(*given, seed=0)
     return train, validation, test

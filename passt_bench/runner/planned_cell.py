@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from passt_bench.data.shared import SharedDataset
+from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.estimates import ModelSummary, run_flops, summarize_model
@@ -38,6 +39,7 @@ class PlannedCell:
     # One run of each variant: its record gets a picture, which is large, and its model is kept.
     pictured: bool = False
     keeps_model: bool = False
+    watched: bool = False  # is evaluated on its validation split after each epoch as well
     again: bool = False  # a run on record without its model, which is trained again for it
 
     @property
@@ -61,6 +63,10 @@ def plan_cell(
     components = component_versions(recipe)
     summary = summarize_model(recipe, len(fingerprint.classes))
     train, test = dataset.split(fold)
+    held = recipe.training.validation_fold
+    if held is not None and (held == fold or held not in dataset.folds):
+        field, remedy = "training.validation_fold", "Name another fold."
+        raise InputError("not a fold to train on", field=field, value=held, remedy=remedy)
     datasets.check(recipe, fold)
     check_settings(recipe, len(train))
     return PlannedCell(

@@ -60,8 +60,7 @@ class RunConfig:
     published: PublishedProtocol | None = None  # also runs the reference code's speed test
     profiles: Path | None = None  # folder for a profile of each variant
     track: bool = True  # whether the runs are logged to MLflow
-    # Time limit of a search: a trial starts only if enough time remains to confirm.
-    search_minutes: float | None = None
+    search_minutes: float | None = None  # after which no trial of a search begins
 
     def share_of(self, cells: Sequence[T]) -> Sequence[T]:
         """This command's part of a study's cells."""

@@ -1,22 +1,22 @@
-"""Runs a search: trials on a validation split, then its best settings on the test split.
+"""Runs the trials of a search on a validation split, and plans the study that confirms the best.
 
-The objective is the study's metric on a split cut from the training clips. The test split is used
-only afterwards, for the best settings, with seeds that the search did not use; they are compared
-with the baseline like the variants of any study. A setting on record is never trained again.
-
-Trials are requested in batches that keep the workers busy (Optuna's ask-and-tell interface): with
-`study.optimize` in several threads, the suggestions would depend on which run ends first.
+The objective is the study's metric on a split cut from the training clips, with as much training as
+the baseline's budget pays for. The test split is used only by the confirming study, with seeds that
+the search did not use. A setting on record is never trained again.
 """
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import cache
-from math import ceil, inf
-from pathlib import Path
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import product
+from math import inf
 from statistics import fmean
+from threading import Lock
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -26,47 +26,44 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import SEARCHES, Store, document_names, read_search, write_document
-from passt_bench.runner.executor import check_device, prepare, run_cells, train
-from passt_bench.runner.plan import StudyPlan, missing_cells, plan_study
-from passt_bench.runner.planned_cell import PlannedCell
+from passt_bench.runner.budget import with_budget
+from passt_bench.runner.cells import clear, validated_epochs
+from passt_bench.runner.estimates import batch_size, step_work, summarize_model
+from passt_bench.runner.executor import check_device, parallel_runs, prepare, run_cells
+from passt_bench.runner.plan import StudyPlan, plan_study
+from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig, typed_command
 from passt_bench.runner.run_status import hold_studies_lock
-from passt_bench.runner.studies import (
-    free_name,
-    is_other_data,
-    planned_looks,
-    study_on_record,
-)
+from passt_bench.runner.search_space import Params, make_space, setting_name
+from passt_bench.runner.studies import free_name, is_other_data, join_record
 from passt_bench.runner.trials import (
-    KINDS,
-    Space,
+    Failed,
+    Pruned,
+    Report,
     Trials,
-    baseline_of,
     importance,
     open_storage,
-    setting_name,
-    space_of,
 )
+from passt_bench.runner.tuning import on_validation
 from passt_bench.spec.key import component_versions, digest, key_fields, recipe_difference
-from passt_bench.spec.study import Variant
+from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.study import Study, Variant, override, pairwise
+from passt_bench.training.batches import epoch_steps, total_steps
+from passt_bench.training.loop import LEAST_STEPS
 
-CONFIRMED = 3  # maximum number of best settings that are trained again and tested
+CONFIRMED = 3  # most settings of a Pareto front that are confirmed
 
 
 def search(
-    plan: StudyPlan,
-    trials: int,
-    config: RunConfig,
-    paths: Paths,
-    console: Console,
-) -> tuple[SearchRecord, int]:
-    """Searches over a study's baseline and confirms the best settings.
+    plan: StudyPlan, trials: int, config: RunConfig, paths: Paths, console: Console
+) -> tuple[SearchRecord, StudyPlan | None]:
+    """Searches over a study's baseline.
 
     The number of trials includes those of earlier calls. If interrupted, the same call resumes:
     cells from their checkpoints, trials from Optuna's storage.
 
     Returns:
-        The written record, and the number of settings and cells that failed.
+        The written record, and the study that confirms the best settings; None if all failed.
 
     Raises:
         InputError: there is nothing to search over, the storage cannot be opened, or a search of
@@ -76,269 +73,322 @@ def search(
         remedy = "Name a study with seeds."
         raise plan.study.error("this study measures only costs", "seeds", (), remedy)
     check_device(plan)
-    wanted, space = f"search-{plan.study.name}", space_of(plan)
-    name, note = free_name(wanted, lambda name: _difference(name, space, plan, paths.runs))
-    if note is not None:
-        console.print(note, markup=False)
-    folder = paths.runs / "search"
+    work, folder = _Search(plan, config, paths, console), paths.runs / SEARCHES
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        held = FileLock(folder / f"{name}.lock").acquire(timeout=0)
+        held = FileLock(folder / f"{work.name}.lock").acquire(timeout=0)
     except Timeout:
         raise InputError(
             "this search is already running here",
             source=paths.runs,
             field="search",
-            value=name,
+            value=work.name,
             remedy="Wait until it ends, or search in another folder (--runs).",
         ) from None
     with held:
-        work = _Search(name, space, plan, config, paths)
-        work.explore(trials, console)
-        return work.confirm(console)
-
-
-def _difference(name: str, space: Space, plan: StudyPlan, runs: Path) -> str | None:
-    """The difference of a search from the record under a name, see `free_name`."""
-    if name not in document_names(runs / SEARCHES):
-        return "that is a study" if name in Store(runs).studies() else None
-    recorded = read_search(name, runs)
-    if is_other_data(plan, recorded.fingerprint):
-        return "the data"
-    for field, value in (("metric", plan.study.metric), ("fold", space.fold)):
-        if getattr(recorded, field) != value:
-            return f"{field} = {value}"
-    return recipe_difference(space.recipe, recorded.recipe)
-
-
-class Budget:
-    """Decides whether the time suffices for more cells, by how long those so far have taken.
-
-    A confirming cell takes ``factor`` times as long as a trial's; some cells are reserved for the
-    confirmation.
-    """
-
-    def __init__(self, minutes: float | None, reserved: int, workers: int, factor: float) -> None:
-        self.seconds = inf if minutes is None else 60 * minutes
-        self.clock, self.taken = Stopwatch(), list[float]()
-        self._reserved, self._workers, self._factor = reserved, workers, factor
-
-    def _needed(self, cells: int) -> float:
-        return ceil(cells / self._workers) * fmean(self.taken) if self.taken else 0.0
-
-    @property
-    def _for_trials(self) -> float:
-        return max(0.0, self.seconds - self._factor * self._needed(self._reserved))
-
-    def used(self) -> float:
-        """The fraction of the time for trials that is used, at most 1."""
-        return min(1.0, self.clock.elapsed / self._for_trials) if self._for_trials else 1.0
-
-    def allows(self, cells: int) -> bool:
-        """Whether there is time for so many trial cells; true if none has been timed."""
-        return not self.taken or self.clock.elapsed + self._needed(cells) <= self._for_trials
-
-    def allows_confirming(self, cells: int) -> bool:
-        """Whether there is time for so many confirming cells."""
-        return self.clock.elapsed + self._factor * self._needed(cells) <= self.seconds
+        work.run(trials)
+        best = work.confirmation()
+        return work.write(best), best
 
 
 class _Search:
-    """One search: its space, its trials and its remaining time."""
+    """One search: its space, its trials, its record and the study that confirms it."""
 
-    def __init__(
-        self, name: str, space: Space, plan: StudyPlan, config: RunConfig, paths: Paths
-    ) -> None:
-        self._name, self._space, self._plan = name, space, plan
-        self._config, self._paths = config, paths
-        self._store = Store(paths.runs)
-        self._cell = cache(lambda kind, rate: space.cell(kind, rate, plan.datasets))
-        self._records: dict[str, RunRecord] = {}
-        missing = sum(not self._store.has(cell.key) for cell in baseline_of(plan).cells)
-        self._budget = Budget(
-            config.search_minutes,
-            reserved=CONFIRMED * len(plan.study.seeds) + missing,
-            workers=config.workers,
-            factor=1 / (1 - space.recipe.training.validation_share),
-        )
+    def __init__(self, plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> None:
+        study = plan.study
+        self._plan, self._config, self._paths, self._console = plan, config, paths, console
+        self._spec, self._store, self._guard = study.search, Store(paths.runs), Lock()
+        self._study = replace(study, shared=study.search.budget)
+        self._baseline = study.variant(plan.record.baseline)
+        self._data = plan.datasets.get(study.recipe(self._baseline))
+        self._fold = plan.record.folds[0] if plan.record.folds else None
+        self._clips = len(self._data.split(self._fold)[0])
+        self._recipe = self._recipe_of(self._baseline)
+        seeds = range(max(study.seeds) + 1, max(study.seeds) + 1 + self._spec.runs)
+        inner = [fold for fold in self._data.folds if fold != self._fold]
+        folds = inner if self._spec.pruning == "wilcoxon" and len(inner) > 1 else [None]
+        self._blocks = list(product(seeds, folds))
+        self._check()
+        self._classes = len(self._data.fingerprint.classes)
+        self._space = make_space(self._spec, self._recipe, self._classes)
+        self._planned: dict[str, list[PlannedCell]] = {}
+        self._runs: dict[str, RunRecord] = {}
+        self.name, note = free_name(f"search-{study.name}", self._difference)
+        if note is not None:
+            console.print(note, markup=False)
+
+    def _check(self) -> None:
+        study, pruning = self._study, self._spec.pruning
+        steps = total_steps(self._recipe.training, self._clips)
+        if self._spec.budget != "epochs" and steps < LEAST_STEPS:
+            problem = f"of {steps} steps no equal budget can be made, which takes {LEAST_STEPS}"
+            remedy = "Give search=Search(budget='epochs'), or the baseline more epochs."
+            raise study.error(problem, "search.budget", self._spec.budget, remedy)
+        if pruning == "hyperband" and study.metric != self._recipe.metrics[0]:
+            problem, remedy = "only the first metric is known by epoch", "Name the study's first."
+            raise study.error(problem, "metrics", self._recipe.metrics, remedy)
+        if pruning == "wilcoxon" and len(self._blocks) < 2:
+            raise study.error("compares several runs", "search.pruning", pruning, "Give runs=5.")
+
+    def _recipe_of(self, variant: Variant) -> Recipe:
+        """The recipe of a trial: as many steps as the budget pays for on all training clips."""
+        clips, classes = self._clips, len(self._data.fingerprint.classes)
+        return on_validation(with_budget(self._study, variant, clips, classes), clips)
+
+    def _difference(self, name: str) -> str | None:
+        """The difference of this search from the record under a name, see `free_name`."""
+        if name not in document_names(self._paths.runs / SEARCHES):
+            return "that is a study" if name in self._store.studies() else None
+        recorded = read_search(name, self._paths.runs)
+        if is_other_data(self._plan, recorded.fingerprint):
+            return "the data"
+        own: dict[str, Any] = {"metric": self._study.metric, "fold": self._fold}
+        own |= {"budget": self._spec.budget, "objectives": self._spec.objectives}
+        own |= {"space": self._space.describe()}
+        for field, value in own.items():
+            if getattr(recorded, field) != value:
+                return f"{field} = {value}"
+        return recipe_difference(self._recipe, recorded.recipe)
+
+    def _variant(self, params: Params) -> Variant:
+        changes = {**self._baseline.changes, **self._space.changes(params)}
+        return replace(self._baseline, name=setting_name(params), changes=changes)
+
+    def _cells(self, params: Params) -> list[PlannedCell]:
+        """The cells of a trial; settings with the same patches share them."""
+        with self._guard:
+            key = json.dumps(params)
+            if key not in self._planned:
+                variant = self._variant(params)
+                recipe = self._recipe_of(variant)
+                self._planned[key] = [
+                    plan_cell(
+                        variant.name,
+                        override(recipe, {"training.validation_fold": fold}) if fold else recipe,
+                        *(seed, self._fold, self._plan.datasets),
+                    )
+                    for seed, fold in self._blocks
+                ]
+            return self._planned[key]
+
+    def _costs(self, recipe: Recipe) -> dict[str, float]:
+        """What a training step of a clip costs by objective: FLOPs, and bytes beyond weights."""
+        plain, batch = override(recipe, {"training.steps": None}), batch_size(recipe)
+        costs = dict[str, float]()
+        with self._guard:
+            for name in self._spec.objectives:
+                if name == "time":
+                    costs[name] = summarize_model(recipe, self._classes).flops
+                else:
+                    costs[name] = step_work(plain, self._classes, batch).rise / batch
+        return costs
+
+    def run(self, total: int) -> None:
+        """Runs trials until there are enough or the time is up.
+
+        Raises:
+            InputError: a value of the space cannot be used.
+        """
+        config, training = self._config, self._recipe.training
+        # All are planned before anything is trained.
+        cells, *_ = [self._cells(params) for params in self._space.extremes()]
+        self._keys_of_baseline = tuple(cell.key for cell in cells)
+        prepare(cells, self._paths, self._plan.datasets, self._console)
+        self._costs_of_baseline = self._costs(self._recipe)
+        steps, per_epoch = (count(training, self._clips) for count in (total_steps, epoch_steps))
+        self._epochs = max(1, round(steps / per_epoch))
         self._trials = Trials(
-            open_storage(paths.runs, name, paths.storage),
-            f"{name}-{_identity(space, plan)}",
-            space.rates,
-            digest([platform.node(), str(paths.runs.resolve())]),
-            plan.record.better or "greater",
+            partial(open_storage, self._paths.runs, self.name, self._paths.storage),
+            f"{self.name}-{self._identity()}",
+            self._space,
+            self._spec,
+            digest([platform.node(), str(self._paths.runs.resolve())]),
+            self._plan.record.better or "greater",
+            self._epochs,
         )
-        self._budget.taken += [t.seconds for t in self.record().settings if t.seconds]
+        minutes, clock, written = config.search_minutes, Stopwatch(), -1
+        seconds = inf if minutes is None else 60 * minutes
 
-    def _record_of(self, cell: PlannedCell) -> RunRecord | None:
-        record = self._records.get(cell.key) or self._store.run(cell.key)
-        if record is not None:
-            self._records[cell.key] = record
-        return record
+        def show(ended: int) -> None:
+            nonlocal written
+            update(max(ended / total, clock.elapsed / seconds), f"{ended} of {total} trials")
+            if ended != written:
+                self.write()
+                written = ended
 
-    def _value(self, cell: PlannedCell) -> float | None:
-        """The objective of a trial; None if its cell failed or has no record."""
-        run = self._record_of(cell)
-        return run.metrics[self._plan.study.metric] if run and run.status == "ok" else None
+        limit = "" if minutes is None else f", none begun after {minutes:g} min"
+        with stage(self._console, f"Searching: {total} trials{limit}") as update:
+            workers = parallel_runs(cells * config.workers, config)
+            self._trials.optimize(self._objective, total, workers, seconds, show)
 
-    def explore(self, wanted: int, console: Console) -> None:
-        """Runs trials until there are enough or the time is up."""
-        budget = self._budget
-        prepare([self._cell(KINDS[0], 0.0)], self._paths, self._plan.datasets, console)
-        limit = "" if budget.seconds == inf else f", at most {budget.seconds / 60:g} min"
-        with stage(console, f"Searching: {wanted} trials{limit}") as update:
-            while batch := self._batch(wanted):
-                done = len(self._history())
+    def _identity(self) -> str:
+        """The hash of all that decides a trial's value; others cannot be compared with it."""
+        data, space = self._plan.record.fingerprint.digest, [asdict(self._spec), self._fold]
+        parts = [key_fields(self._recipe), component_versions(self._recipe), data]
+        return digest([*parts, self._study.metric, *space, self._blocks])
 
-                def show(share: float, text: str, done: int = done, size: int = len(batch)) -> None:
-                    now = done + share * size
-                    update(max(now / wanted, budget.used()), f"{int(now)} of {wanted} trials")
+    def _objective(self, params: Params, report: Report) -> tuple[float, ...]:
+        """Trains the cells of a trial that are not on record; the mean of the metric, and costs."""
+        cells, values = self._cells(params), list[float]()
+        for number, cell in enumerate(cells):
+            run = self._run(cell) or self._train(cell, report)
+            if run is None or run.status != "ok":
+                raise Failed(run.status if run else None)
+            values.append(run.metrics[self._study.metric])
+            if self._spec.pruning == "wilcoxon":
+                report(values[-1], number)
+        return fmean(values), *self._ratios(cells[0].recipe).values()
 
-                todo = {cell.key: cell for cell in batch.values() if not self._store.has(cell.key)}
-                run_cells(list(todo.values()), self._paths, self._config, show)
-                runs = map(self._record_of, todo.values())
-                budget.taken += [sum(run.clocks.values()) for run in runs if run is not None]
-                for number, cell in batch.items():
-                    self._trials.tell(number, self._value(cell))
-                self._write(self.record())
-        self._write(self.record())
+    def _ratios(self, recipe: Recipe) -> dict[str, float]:
+        base = self._costs_of_baseline
+        return {name: cost / base[name] for name, cost in self._costs(recipe).items()}
 
-    def _batch(self, wanted: int) -> dict[int, PlannedCell]:
-        """New trials to train, enough to keep the workers busy, by number."""
-        rounds = 2 if self._budget.taken else 1  # the first cells show how long one takes
-        batch: dict[int, PlannedCell] = {}
-        while (
-            (different := len({cell.key for cell in batch.values()}))
-            < rounds * self._config.workers
-            and len(self._history()) + len(batch) < wanted
-            and self._budget.allows(different + 1)
-        ):
-            number, kind, rate = self._trials.ask()
-            cell = self._cell(kind, rate)
-            if self._record_of(cell) is None:
-                batch[number] = cell
-            else:
-                self._trials.tell(number, self._value(cell))
-        return batch
+    def _run(self, cell: PlannedCell) -> RunRecord | None:
+        """The record of a cell; read once."""
+        if cell.key not in self._runs and (run := self._store.run(cell.key)) is not None:
+            self._runs[cell.key] = run
+        return self._runs.get(cell.key)
+
+    def _train(self, cell: PlannedCell, report: Report) -> RunRecord | None:
+        """Trains a cell; its metric by epoch can end the trial."""
+        told, watched = 0, self._spec.pruning == "hyperband"
+
+        def watch(values: Sequence[float], epochs: float) -> None:
+            """Reports the epochs that are new, in units of the baseline's, which cost as much."""
+            nonlocal told
+            for epoch in range(told + 1, len(values) + 1):
+                told, step = epoch, int(epoch * self._epochs / epochs)
+                if step > int((epoch - 1) * self._epochs / epochs):
+                    report(values[epoch - 1], step)
+
+        def progress(share: float, text: str) -> None:
+            if self._trials.stopped.is_set():
+                raise SystemExit
+            if watched:
+                watch(*validated_epochs(self._store.folder(cell.key)))
+
+        config = replace(self._config, workers=1)
+        try:
+            run_cells([replace(cell, watched=watched)], self._paths, config, progress)
+            run = self._run(cell)
+            if watched and run is not None and run.status == "ok":
+                curve = run.curves.get(f"inner/{self._study.metric}", ())
+                watch(curve, len(curve))
+        except Pruned:
+            clear(self._paths, self._config, cell.key)
+            raise
+        return run
 
     def _history(self) -> list[TrialRecord]:
-        """Optuna's trials that ended, without interrupted ones."""
+        """The trials that ended, without interrupted ones."""
         history: list[TrialRecord] = []
-        first: dict[str, int] = {}
-        for trial in self._trials.ended():
-            kind, rate = trial.params["kind"], trial.params["rate"]
-            cell = self._cell(kind, rate)
-            run = self._record_of(cell)
-            if trial.value is None and (run is None or run.status == "ok"):
-                continue
-            number = len(history)
-            fresh = first.setdefault(cell.key, number) == number
+        first: dict[tuple[str, ...], int] = {}
+        for number, trial in enumerate(self._trials.ended()):
+            params = dict(trial.params)
+            cells, value = self._cells(params), trial.values[0] if trial.values else None
+            cell, keys = cells[0], tuple(cell.key for cell in cells)
+            status = trial.user_attrs.get(
+                "status", "pruned" if trial.state.name == "PRUNED" else "ok"
+            )
+            known = number if status == "pruned" else first.setdefault(keys, number)
+            runs = [run for run in map(self._run, cells) if run] if known == number else []
+            dropped = cell.summary.patchout.get("rate", 0.0)
             history.append(
                 TrialRecord(
                     number=number,
-                    kind=kind,
-                    rate=rate,
+                    kind=params["kind"],
+                    rate=params.get("rate", dropped),
                     patchout=cell.recipe.patchout,
                     tokens=cell.summary.tokens,
-                    keys=(cell.key,),
-                    status=run.status if run else "ok",
-                    value=trial.value,
-                    repeats=None if fresh else first[cell.key],
-                    seconds=round(sum(run.clocks.values()), 3) if run and fresh else 0.0,
+                    keys=keys,
+                    status=status,
+                    value=None if status == "pruned" else value,
+                    repeats=None if known == number else known,
+                    seconds=round(sum(sum(run.clocks.values()) for run in runs), 3),
+                    params=params,
+                    costs=self._ratios(cell.recipe),
                 )
             )
         return history
 
-    def record(self, confirmed: tuple[str, ...] = ()) -> SearchRecord:
-        """The record of the search so far."""
-        study = self._plan.study
+    def record(self, best: StudyPlan | None = None) -> SearchRecord:
+        """The record of the search so far, and of the study that confirms it."""
+        study, baseline = self._study, self._baseline.name
+        names = [variant.name for variant in best.study.variants] if best else []
+        history = self._history()
+        tried = {setting_name(trial.params) for trial in history}
         record = SearchRecord(
-            name=self._name,
-            question=f"Which kind and rate of patchout suits {study.baseline!r} of {study.name}?",
+            name=self.name,
+            question=f"Which patchout suits {baseline!r} of {study.name}?",
             metric=study.metric,
             better=self._plan.record.better or "greater",
-            baseline=study.baseline,
-            recipe=self._space.recipe,
-            kinds=KINDS,
-            rates=self._space.rates,
-            fold=self._space.fold,
-            seeds=(self._space.seed,),
+            baseline=baseline,
+            recipe=self._recipe,
+            kinds=self._spec.kinds,
+            rates=(),
+            fold=self._fold,
+            seeds=tuple(dict.fromkeys(seed for seed, _ in self._blocks)),
             fingerprint=self._plan.record.fingerprint,
-            trials=tuple(self._history()),
-            confirmed=confirmed,
-            confirmation_seeds=study.seeds if confirmed else (),
+            trials=tuple(history),
+            confirmed=tuple(n for n in names if n in tried and n != baseline),
+            default=next((n for n in names if n not in tried and n != baseline), ""),
+            confirmation_seeds=study.seeds if best else (),
+            space=self._space.describe(),
+            budget=self._spec.budget,
+            objectives=self._spec.objectives,
+            pruning=self._spec.pruning,
             command=typed_command(),
         )
         return replace(record, importance=importance(record))
 
-    def _write(self, record: SearchRecord) -> None:
+    def write(self, best: StudyPlan | None = None) -> SearchRecord:
+        """Writes the record."""
+        record = self.record(best)
         with hold_studies_lock(self._paths.runs):
             write_document(record, self._paths.runs)
+        return record
 
-    def confirm(self, console: Console) -> tuple[SearchRecord, int]:
-        """Trains the best settings again and tests as many of them as time allows."""
-        record = self.record()
-        failed = sum(trial.status != "ok" for trial in record.settings)
-        best = [t for t in record.best if t.patchout.kind != "none"][:CONFIRMED]
-        if best:
-            plan = self._confirmation(best)
-            while len(best) > 1 and not self._budget.allows_confirming(
-                len(missing_cells(plan.cells, self._store))
-            ):
-                best = best[:-1]
-                plan = self._confirmation(best)
-            with hold_studies_lock(self._paths.runs):
-                old = study_on_record(self._name, self._store)
-                looks = planned_looks(plan.record, old)
-                self._store.write_study(replace(plan.record, looks=looks))
-            todo = missing_cells(plan.cells, self._store)
-            prepare(todo, self._paths, self._plan.datasets, console)
-            train(todo, self._paths, self._config, console)
-            outcomes = [self._store.outcome(cell.key) for cell in plan.cells]
-            failed += sum(end is None or end.status != "ok" for end in outcomes)
-            record = self.record(tuple(setting_name(trial.kind, trial.rate) for trial in best))
-            self._write(record)
-        return record, failed
+    def confirmation(self) -> StudyPlan | None:
+        """The study of the best settings, the baseline, and the study's first variant that drops.
 
-    def _confirmation(self, best: Sequence[TrialRecord]) -> StudyPlan:
-        """A study of the best settings and the baseline, trained on all training clips.
-
-        The seeds are the study's: the search used none of them, and a baseline on record is not
-        trained again. Of a data set with folds only the fold that the search held out is tested,
-        because the search used the others.
+        They are trained on all training clips, for the budget of the search, with the seeds of the
+        study: the search used none of them, and a baseline on record is not trained again. Of a
+        data set with folds only the fold that the search held out is tested. What an earlier call
+        confirmed stays in the study. None if there is nothing to compare with the baseline.
         """
-        source, fold = self._plan.study, self._space.fold
-        named = {setting_name(trial.kind, trial.rate): trial.patchout for trial in best}
+        source, record = self._plan.study, self.record()
+        known = self.name in document_names(self._paths.runs / SEARCHES)
+        old = read_search(self.name, self._paths.runs).confirmed if known else ()
+        chosen = record.front[:CONFIRMED] if record.objectives else record.best[:1]
+        chosen = tuple(t for t in chosen if t.keys != self._keys_of_baseline)
+        trials = {setting_name(trial.params): trial for trial in chosen}
+        trials |= {n: t for t in record.best if (n := setting_name(t.params)) in old}
+        variants = [self._baseline, *(self._variant(trial.params) for trial in trials.values())]
+        drops = (v.name for v in self._plan.record.variants if v.patchout.get("dropped"))
+        others = (source.variant(name) for name in drops if name != self._baseline.name)
+        default = next((variant for variant in others if not variant.reference), None)
+        best = setting_name(chosen[0].params) if chosen else None
+        variants += [replace(default, budget=1.0, shares=None)] if default is not None else []
+        if len(variants) < 2 or not record.best:
+            return None
         study = replace(
             source,
-            name=self._name,
-            question=f"Do the best settings of the search beat {source.baseline!r}?",
-            base=baseline_of(self._plan).recipe,
-            variants=(
-                Variant(source.baseline),
-                *(Variant(setting, {"patchout": patchout}) for setting, patchout in named.items()),
-            ),
-            folds=None if fold is None else (fold,),
-            contrasts={},
+            name=self.name,
+            question=f"Does the best of the search beat {self._baseline.name!r}?",
+            variants=tuple(variants),
+            folds=None if self._fold is None else (self._fold,),
+            contrasts={"the best and the default": pairwise(best, default.name)}
+            if default is not None and best is not None
+            else {},
             tune=None,
-            shared="epochs",  # as its trials do
+            shared=self._spec.budget,
         )
+        return join_record(self._expanded(study), self._store, lambda s: self._expanded(s).record)
+
+    def _expanded(self, study: Study) -> StudyPlan:
         notebook = (
-            "The best settings of a search over kind and rate of patchout. The search chose by a "
-            "split cut from the training clips; here they are trained anew on all training clips, "
-            f"with seeds that it did not use ({', '.join(map(str, source.seeds))}), and tested."
+            "The best of a search. The search chose by a split cut from the training clips; here "
+            "it is trained anew on all training clips, with seeds that the search did not use "
+            f"({', '.join(map(str, self._study.seeds))}), and tested."
         )
         return plan_study(study, self._plan.datasets, notebook=notebook)
-
-
-def _identity(space: Space, plan: StudyPlan) -> str:
-    """The hash of all that decides a trial's value; trials with another hash are not comparable."""
-    return digest(
-        {
-            "recipe": key_fields(space.recipe),
-            "versions": component_versions(space.recipe),
-            "fingerprint": plan.record.fingerprint.digest,
-            "metric": plan.study.metric,
-            "space": [KINDS, space.rates, space.fold, [space.seed]],
-        }
-    )

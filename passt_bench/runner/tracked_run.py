@@ -14,15 +14,16 @@ from typing import Any
 
 import pandas as pd
 
-from passt_bench.analysis.results import Results
+from passt_bench.analysis.results import Results, analyze
 from passt_bench.errors import InputError
 from passt_bench.records.files import write_atomically
 from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantRecord
+from passt_bench.records.search import SearchRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import TRACKERS, Component
 from passt_bench.runner.run_status import PROGRESS, State, read_epochs, run_state
-from passt_bench.spec.key import digest, key_fields
+from passt_bench.spec.key import arm_key, digest, key_fields
 from passt_bench.spec.study import flatten
 
 VIEW = "mlflow.sharedViewState.passt-bench"  # where MLflow's page finds what a table has to show
@@ -131,6 +132,28 @@ def deliver(
             source=f"tracker {tracker.name}",
             remedy=f"Fix it, then: passt-bench sync --runs {root}",
         ) from error
+
+
+def trial_results(search: SearchRecord, store: Store) -> Results | None:
+    """The trials of a search as the variants of a study; those whose runs are in the store."""
+    variants: list[VariantRecord] = []
+    runs = {key: run for t in search.settings for key in t.keys if (run := store.run(key))}
+    for trial in search.settings:
+        own = [runs[key] for key in trial.keys if key in runs]
+        held = [run.recipe.training.validation_fold or run.fold for run in own]
+        cells = [CellRecord(run.key, run.seed, fold) for run, fold in zip(own, held, strict=True)]
+        for run in own[:1]:
+            name = f"trial {trial.number}: {trial.kind} {trial.rate:g}"
+            sizes = (trial.tokens, run.tokens_full, run.grid, run.patchout)
+            arm = arm_key(run.recipe, run.components)
+            variants.append(VariantRecord(name, run.recipe, arm, tuple(cells), *sizes))
+    if not variants:
+        return None
+    study = StudyRecord(
+        f"{search.name}-trials", search.question, search.metric, variants[0].name, tuple(variants),
+        search.seeds, None, search.fingerprint, better=search.better,
+    )  # fmt: skip
+    return analyze(study, runs, ())
 
 
 def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedRun:

@@ -35,9 +35,16 @@ from passt_bench.console import Progress, Stopwatch
 from passt_bench.errors import InputError
 from passt_bench.processes import PipedChild
 from passt_bench.records.run import StudyRecord
-from passt_bench.records.store import Store
+from passt_bench.records.store import SEARCHES, Store, document_names, read_search
 from passt_bench.registry import TRACKERS
-from passt_bench.runner.tracked_run import VIEW, TrackedRun, deliver, experiment_tags, tracked_runs
+from passt_bench.runner.tracked_run import (
+    VIEW,
+    TrackedRun,
+    deliver,
+    experiment_tags,
+    tracked_runs,
+    trial_results,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -95,11 +102,14 @@ def sync(
     others = [TRACKERS.get(name) for name in chosen if name != MLFLOW]
     store, uri = Store(root), store_uri(root, tracking_uri) if MLFLOW in chosen else ""
     names = [name for name in store.studies() if study in (None, name)]
-    report = SyncReport(without_password(uri) or ", ".join(chosen), len(names))
-    if not names:
+    searches = document_names(root / SEARCHES) if study is None else []
+    report = SyncReport(without_password(uri) or ", ".join(chosen), len(names) + len(searches))
+    if not names and not searches:
         return report
     with _explained(uri, root), FileLock(root / "mlflow.lock", timeout=SYNC_SECONDS):
         loaded = [load_results(name, [store]) for name in names]
+        found = (trial_results(read_search(name, root), store) for name in searches)
+        loaded += [results for results in found if results is not None]
         wanted = [(results.study, list(tracked_runs(results, store))) for results in loaded]
         for tracker in others:
             for record, runs in wanted:

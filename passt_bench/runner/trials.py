@@ -1,182 +1,114 @@
-"""Trials of a search: kinds and rates of patchout, suggested by Optuna (used only here)."""
+"""Suggests and counts the trials of a search with Optuna (used only here)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import takewhile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from threading import Event
+from warnings import catch_warnings
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, WilcoxonPruner
+from optuna.storages import (
+    BaseStorage,
+    JournalStorage,
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+)
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import NullPool, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from passt_bench.errors import InputError
-from passt_bench.models.patchout import resolve
-from passt_bench.records.run import VariantRecord
+from passt_bench.records.run import Status
 from passt_bench.records.search import SearchRecord
-from passt_bench.registry import PATCHOUTS, Better
-from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.plan import StudyPlan
-from passt_bench.runner.planned_cell import PlannedCell, plan_cell
-from passt_bench.spec.recipe import Pair, Patchout, Recipe
-from passt_bench.spec.study import override
+from passt_bench.registry import Better
+from passt_bench.runner.search_space import Params, Space, setting_name
+from passt_bench.spec.key import digest
+from passt_bench.spec.search import Pruning, Range, Search
 
-KINDS = ("unstructured", "time", "frequency", "structured")
-STEP = 1 / 8
-RATES = tuple(STEP * i for i in range(8))  # at 0 no kind drops anything
+Pruned = optuna.TrialPruned
+Report = Callable[[float, int], None]  # a value so far and its step; raises to end the trial
+Objective = Callable[[Params, Report], tuple[float, ...]]
 
+_HEARTBEAT, _GRACE = 30, 180  # seconds
+_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds that a storage may be out of reach
+_POLL = 0.3
 _MIN_FOR_IMPORTANCE = 8  # settings; a forest on fewer is meaningless
 
 
-@dataclass(frozen=True)
-class Space:
-    """A search space: the baseline's recipe on a validation split, one fold and one other seed.
+class Failed(Exception):
+    """A run of a trial failed; the argument is its status."""
 
-    The rates are those that leave some patches of the grid (frequency, time) with every kind.
-    """
-
-    recipe: Recipe
-    grid: Pair
-    rates: tuple[float, ...]
-    fold: int | None
-    seed: int
-
-    def cell(self, kind: str, rate: float, datasets: Datasets) -> PlannedCell:
-        """The cell of a setting, in exact counts; settings with the same patches share a cell."""
-        patchout = counted(kind, rate, self.grid, self.recipe.patchout)
-        recipe = override(self.recipe, {"patchout": patchout})
-        return plan_cell(setting_name(kind, rate), recipe, self.seed, self.fold, datasets)
+    def __init__(self, status: Status | None) -> None:
+        super().__init__(status)
+        self.status = status  # None if it was killed, so that the trial does not count
 
 
-def setting_name(kind: str, rate: float) -> str:
-    """The name of a setting: ``time 0.375``."""
-    return f"{kind} {rate:g}" if rate else "none"
+def _suggest(trial: optuna.Trial, space: Space) -> Params:
+    """The parameters that Optuna suggests; only those that apply."""
+    params: Params = {}
+    for name, axis in space.axes.items():
+        if name != "kind" and not space.applies(name, params["kind"]):
+            continue
+        if not isinstance(axis, Range):
+            params[name] = trial.suggest_categorical(name, [*axis])
+        elif isinstance(axis.low, int) and isinstance(axis.high, int):
+            step = int(axis.step or 1)
+            params[name] = trial.suggest_int(name, axis.low, axis.high, step=step, log=axis.log)
+        else:
+            params[name] = trial.suggest_float(
+                name, axis.low, axis.high, step=axis.step, log=axis.log
+            )
+    return params
 
 
-def counted(kind: str, rate: float, grid: Pair, like: Patchout | None = None) -> Patchout:
-    """Turns a kind and rate into counts on a grid, with the scope of another setting.
+class _Server(RDBStorage):  # type: ignore[misc]
+    """A database that may be out of reach for a while; a heartbeat that is missed is no error."""
 
-    Raises:
-        InputError: the kind is unknown, or the rate leaves no patches.
-    """
-    if rate == 0:
-        return Patchout()
-    resolved = resolve(Patchout(kind, rate=rate), grid)
-    counts: dict[str, Any] = {
-        "patches": grid[0] * grid[1] - resolved.kept,
-        "frequency": grid[0] - resolved.kept_rows,
-        "time": grid[1] - resolved.kept_columns,
-    }
-    fields = PATCHOUTS.get(kind).build.fields
-    counts = {name: number if name in fields else None for name, number in counts.items()}
-    return replace(like or Patchout(), kind=kind, rate=None, **counts)
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Records that a trial is running."""
+        with suppress(StorageInternalError, SQLAlchemyError):
+            super().record_heartbeat(trial_id)
 
 
-def space_of(plan: StudyPlan) -> Space:
-    """The search space of a study.
-
-    Raises:
-        InputError: the baseline's model has no patches, or too few to drop any.
-    """
-    baseline = baseline_of(plan)
-    grid = baseline.grid
-    if grid is None:
-        problem, name = "the baseline's model has no patches to drop", baseline.recipe.model.name
-        remedy = "Search over a study whose baseline is a PaSST."
-        raise plan.study.error(problem, "model.name", name, remedy)
-
-    def leaves_patches(rate: float) -> bool:
-        try:
-            return all(counted(kind, rate, grid) for kind in KINDS)
-        except InputError:
-            return False
-
-    rates = tuple(takewhile(leaves_patches, RATES))
-    if len(rates) < 2:
-        raise InputError(
-            f"a grid of {grid[0]} x {grid[1]} patches is too small to drop any with every kind",
-            source=plan.study.name,
-            field="model",
-        )
-    return Space(
-        recipe=override(baseline.recipe, {"training.checkpoint_selection": "validation"}),
-        grid=grid,
-        rates=rates,
-        fold=plan.record.folds[0] if plan.record.folds else None,
-        seed=max(plan.study.seeds) + 1,
-    )
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Hides that heartbeats and the Wilcoxon pruner may change with Optuna."""
+    with catch_warnings(action="ignore", category=ExperimentalWarning):
+        yield
 
 
-def baseline_of(plan: StudyPlan) -> VariantRecord:
-    """The baseline of a plan."""
-    return next(v for v in plan.record.variants if v.name == plan.record.baseline)
-
-
-class Trials:
-    """The trials of one search, from Optuna's tree-structured Parzen estimator.
-
-    Trials that an earlier process of the same owner (an output folder; several may share a storage)
-    left running are ended, and suggested first. The very first suggestion is to drop nothing.
-    """
-
-    def __init__(
-        self, storage: BaseStorage, name: str, rates: Sequence[float], owner: str, better: Better
-    ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._axes, self._owner = _axes(KINDS, rates), owner
-        self._study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            direction="maximize" if better == "greater" else "minimize",
-            load_if_exists=True,
-        )
-        past = self._study.get_trials(deepcopy=False)
-        # The sampler's own state does not outlive a process; another seed keeps it from
-        # suggesting again what it began with.
-        self._study.sampler = optuna.samplers.TPESampler(seed=len(past))
-        if not past:
-            self._study.enqueue_trial({"kind": KINDS[0], "rate": 0.0})
-        for trial in past:
-            if trial.state == TrialState.RUNNING and trial.user_attrs.get("owner", owner) == owner:
-                self.tell(trial.number, None)
-                if "rate" in trial.params:
-                    self._study.enqueue_trial(trial.params)
-
-    def ask(self) -> tuple[int, str, float]:
-        """The next trial: its number, and the kind and rate that it suggests."""
-        trial = self._study.ask(self._axes)
-        trial.set_user_attr("owner", self._owner)
-        return trial.number, trial.params["kind"], trial.params["rate"]
-
-    def tell(self, number: int, value: float | None) -> None:
-        """Ends a trial with its value, or as failed."""
-        state = TrialState.FAIL if value is None else None
-        self._study.tell(number, value, state=state)
-
-    def ended(self) -> list[FrozenTrial]:
-        """The trials that ended, in order; those without a value failed or were interrupted."""
-        states = (TrialState.COMPLETE, TrialState.FAIL)
-        trials = self._study.get_trials(deepcopy=False, states=states)
-        return [trial for trial in trials if "rate" in trial.params]
-
-
+@_experimental()
 def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
     """Opens the storage of Optuna's trials: at an SQLAlchemy address, or a journal in the folder.
 
+    In a database a trial whose process gives no sign of life is failed, and begun again.
+
     Raises:
-        InputError: the address cannot be opened.
+        InputError: the address cannot be opened, or has a password.
     """
     if address is None:
         path = root / "search" / f"{name}.journal"
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path)))
     try:
-        return RDBStorage(address)
+        url = make_url(address)
+        if url.password is None and "password" not in url.query:
+            return _Server(
+                address,
+                engine_kwargs={"poolclass": NullPool},
+                heartbeat_interval=_HEARTBEAT,
+                grace_period=_GRACE,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            )
     except Exception as error:  # drivers raise kinds of their own
         reason = (str(error).strip().splitlines() or [""])[0]
         raise InputError(
@@ -184,27 +116,198 @@ def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
             field="--storage",
             remedy="Give an SQLAlchemy address such as postgresql://server/base, or omit it.",
         ) from error
+    problem = "an address with a password, which other users could read in the list of processes"
+    remedy = "Leave it out of the address, and put it into ~/.pgpass or PGPASSWORD."
+    raise InputError(problem, field="--storage", value=url.host, remedy=remedy)
+
+
+class Trials:
+    """The trials of one search, in an Optuna study that several commands may share.
+
+    Suggestions come from the tree-structured Parzen estimator, whose random numbers depend on the
+    seed, the worker and the number of trials that have ended: with one worker, an interruption
+    changes no suggestion. The very first one is to drop nothing. Trials that an earlier command of
+    the same ``owner`` (an output folder) left running are failed, and suggested again.
+
+    Args:
+        open_: opens the storage, once in each thread.
+        name: of the Optuna study.
+        space: what is suggested.
+        search: says how.
+        owner: identifies the output folder.
+        better: direction of the first objective; the others are minimized.
+        resource: of Hyperband, the last step that a trial reports.
+    """
+
+    def __init__(
+        self,
+        open_: Callable[[], BaseStorage],
+        name: str,
+        space: Space,
+        search: Search,
+        owner: str,
+        better: Better,
+        resource: int = 1,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._open, self._name, self._owner = open_, name, owner
+        self._space, self._search = space, search
+        first = "maximize" if better == "greater" else "minimize"
+        self._directions = [first, *("minimize" for _ in search.objectives)]
+        self._resource = resource
+        self.stopped = Event()
+        self._study = self._load(0)
+        if not self._study.get_trials(deepcopy=False):
+            self._study.enqueue_trial(space.first)
+        self._fail_orphans(self._study, owner, nobodys=True)
+
+    @_experimental()
+    def _load(self, worker: int) -> optuna.Study:
+        """The study, for one thread."""
+        study = optuna.create_study(
+            storage=self._open(),
+            study_name=self._name,
+            directions=self._directions,
+            pruner=_pruner(self._search.pruning, self._resource),
+            load_if_exists=True,
+        )
+        self._reseed(study, worker)
+        return study
+
+    def _reseed(self, study: optuna.Study, worker: int) -> None:
+        seed = digest([self._search.seed, worker, len(_ended(study))])
+        study.sampler = optuna.samplers.TPESampler(seed=int(seed[:8], 16))
+
+    @staticmethod
+    def _fail_orphans(study: optuna.Study, owner: str, *, nobodys: bool = False) -> None:
+        """Ends trials of an owner that are not running any more, and suggests them again."""
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.user_attrs.get("owner", owner if nobodys else "").startswith(owner):
+                study.tell(trial.number, state=TrialState.FAIL)
+                if "setting" in trial.user_attrs:  # all of its parameters are known
+                    study.enqueue_trial(trial.params)
+
+    def ended(self) -> list[FrozenTrial]:
+        """The trials that ended, in order, without interrupted ones."""
+        return _ended(self._study)
+
+    def optimize(
+        self,
+        objective: Objective,
+        total: int,
+        workers: int,
+        seconds: float,
+        show: Callable[[int], None],
+    ) -> None:
+        """Runs trials in threads until there are so many, or none may begin any more.
+
+        ``show`` is called a few times per second with the number of trials that have ended.
+        """
+        deadline = time.monotonic() + seconds
+        with ThreadPoolExecutor(workers) as pool:
+            missing = min(workers, total - len(self.ended()))
+            threads = {
+                pool.submit(self._work, objective, total, number, deadline)
+                for number in range(missing)
+            }
+            try:
+                while threads:
+                    done, threads = wait(threads, _POLL, FIRST_EXCEPTION)
+                    for thread in done:
+                        thread.result()
+                    with suppress(StorageInternalError, SQLAlchemyError):
+                        show(len(self.ended()))
+            except BaseException:
+                self.stopped.set()
+                raise
+
+    def _work(self, objective: Objective, total: int, worker: int, deadline: float) -> None:
+        """Runs trials one after the other; waits while the storage is out of reach."""
+        study, owner = self._load(worker), f"{self._owner}/{worker}/"
+
+        def run(trial: optuna.Trial) -> tuple[float, ...]:
+            """One trial; one too many, begun while another worker began the last, is no trial."""
+            begun = study.get_trials(deepcopy=False)[: trial.number]
+            if sum(_counts(other) or other.state == TrialState.RUNNING for other in begun) >= total:
+                raise Failed(None)
+            trial.set_user_attr("owner", owner)
+            params = _suggest(trial, self._space)
+            trial.set_user_attr("setting", setting_name(params))
+
+            def report(value: float, step: int) -> None:
+                trial.report(value, step)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+            try:
+                return objective(params, report)
+            except Failed as error:
+                if error.status is not None:
+                    trial.set_user_attr("status", error.status)
+                raise
+
+        def after(study: optuna.Study, trial: FrozenTrial) -> None:
+            self._reseed(study, worker)
+            if not _counts(trial) or len(_ended(study)) >= total:
+                study.stop()
+
+        for pause in (*_PAUSES, None):
+            try:
+                self._fail_orphans(study, owner)
+                left = deadline - time.monotonic()
+                study.optimize(run, timeout=left, catch=(Failed,), callbacks=[after])
+                return
+            except Exception as error:
+                if not _is_outage(error) or pause is None or self.stopped.wait(pause):
+                    raise
+
+
+def _is_outage(error: BaseException | None) -> bool:
+    """Whether a storage was out of reach; Optuna's own handling of that can fail as well."""
+    known = isinstance(error, StorageInternalError | SQLAlchemyError)
+    return known or (error is not None and _is_outage(error.__cause__ or error.__context__))
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether a trial has ended and counts; a failed one without status was interrupted."""
+    finished = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    return finished or (trial.state == TrialState.FAIL and "status" in trial.user_attrs)
+
+
+def _ended(study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
+
+
+def _pruner(pruning: Pruning, resource: int) -> BasePruner:
+    if pruning == "hyperband":
+        return HyperbandPruner(max_resource=resource)
+    return WilcoxonPruner() if pruning == "wilcoxon" else NopPruner()
 
 
 def importance(record: SearchRecord) -> dict[str, float]:
-    """Fractions of the objective's variance that kind and rate explain (fANOVA).
+    """Fractions of the objective's variance that parameters explain (fANOVA).
 
-    Each setting counts once; empty if there are too few, or all have the same value.
+    ``rate`` is the share of patches that is dropped, of any kind. Each setting counts once; empty
+    if there are too few, or all have the same value.
     """
     settings = [trial for trial in record.settings if trial.value is not None]
     if len(settings) < _MIN_FOR_IMPORTANCE or len({t.value for t in settings}) == 1:
         return {}
-    axes = _axes(record.kinds, record.rates)
+    others = (n for n in settings[0].params if all(n in t.params for t in settings))
+    names = [name for name in others if name not in ("kind", "rate")]
+    rows: list[Params] = [
+        {"kind": t.kind, "rate": t.rate, **{name: t.params[name] for name in names}}
+        for t in settings
+    ]
+    axes: dict[str, BaseDistribution] = {}
+    for name in rows[0]:
+        values = {row[name] for row in rows}
+        if all(isinstance(value, int | float) for value in values):
+            axes[name] = FloatDistribution(min(values), max(values))
+        else:
+            axes[name] = CategoricalDistribution(sorted(values, key=str))
     study = optuna.create_study(direction="maximize")
-    for trial in settings:
-        params = {"kind": trial.kind, "rate": trial.rate}
-        study.add_trial(create_trial(params=params, distributions=axes, value=trial.value))
+    for row, trial in zip(rows, settings, strict=True):
+        study.add_trial(create_trial(params=row, distributions=axes, value=trial.value))
     found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     return {name: round(float(share), 4) for name, share in found.items()}
-
-
-def _axes(kinds: Sequence[str], rates: Sequence[float]) -> dict[str, BaseDistribution]:
-    return {
-        "kind": CategoricalDistribution(tuple(kinds)),
-        "rate": FloatDistribution(0.0, rates[-1], step=STEP),
-    }

@@ -18,8 +18,6 @@ from passt_bench.spec.study import TUNING_SEED, Study, Variant, override
 from passt_bench.training.batches import total_steps
 from passt_bench.training.loop import LEAST_STEPS
 
-_VALIDATE = {"training.checkpoint_selection": "validation"}
-
 
 def plan_tuning(
     study: Study,
@@ -47,11 +45,7 @@ def plan_tuning(
             own = {**members[0].changes, **changes}
             first = replace(members[0], changes=own, budget=tune.budget, shares=None)
             with located(study.place(first.name)):
-                recipe = with_budget(study, first, clips, classes, ratios)
-                # As many steps as on all clips, of which the validation split takes some.
-                steps = total_steps(recipe.training, clips)
-                same = {"training.steps": steps} if steps >= LEAST_STEPS else {}
-                recipe = override(recipe, {**_VALIDATE, **same})
+                recipe = on_validation(with_budget(study, first, clips, classes, ratios), clips)
                 seeds = range(TUNING_SEED, TUNING_SEED + tune.seeds)
                 runs = [plan_cell(first.name, recipe, seed, fold, datasets) for seed in seeds]
             cells += runs
@@ -60,6 +54,14 @@ def plan_tuning(
             tried.append(TriedRecord(names, changes, keys, _value(study.metric, keys, store)))
     ended = all(store.has(cell.key) for cell in cells)
     return (_choose(study, tried) if ended else tried), cells
+
+
+def on_validation(recipe: Recipe, clips: int) -> Recipe:
+    """The recipe with a validation split, and as many steps as on all of so many clips."""
+    steps, training = total_steps(recipe.training, clips), recipe.training
+    by_epoch = training.schedule == "ramp" or training.swa_start is not None
+    same = {"training.steps": steps} if steps >= LEAST_STEPS and not by_epoch else {}
+    return override(recipe, {"training.checkpoint_selection": "validation", **same})
 
 
 def _value(metric: str, cells: Iterable[CellRecord], store: Store) -> float | None:

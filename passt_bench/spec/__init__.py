@@ -12,6 +12,7 @@ from passt_bench.spec.recipe import (
     Recipe,
     TrainingSpec,
 )
+from passt_bench.spec.search import Range, Search
 from passt_bench.spec.study import (
     Study,
     Tune,
@@ -33,7 +34,9 @@ __all__ = [
     "MeasurementSpec",
     "ModelSpec",
     "Patchout",
+    "Range",
     "Recipe",
+    "Search",
     "Study",
     "TrainingSpec",
     "Tune",

@@ -290,6 +290,11 @@ class TrainingSpec:
         Field(gt=0, lt=1, description="Fraction of the training clips in the validation split."),
         written_as("inner_share"),
     ] = 0.2
+    validation_fold: Annotated[
+        int | None,
+        Field(ge=1, description="Fold that is the validation split, instead of such a fraction."),
+        LATER,
+    ] = None
 
 
 @dataclass(frozen=True)

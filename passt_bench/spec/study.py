@@ -13,6 +13,7 @@ from passt_bench.errors import InputError, check_known, choose_from, located
 from passt_bench.registry import MODELS, PATCHOUTS
 from passt_bench.spec.codec import OpenSpec, own_options, python_name, validate
 from passt_bench.spec.recipe import Patchout, Recipe
+from passt_bench.spec.search import Search
 
 MOST_LOOKS = 5
 PRIMARY = "(primary)"
@@ -82,6 +83,7 @@ class Study:
     # whose name ends in `PRIMARY`.
     contrasts: Mapping[str, Contrasts] = field(default_factory=dict)
     tune: Tune | None = None
+    search: Search = field(default_factory=Search)  # of `passt-bench search`
     minutes: float | None = None  # expected on two CPU cores, for the list of studies
 
     def __post_init__(self) -> None:
@@ -119,6 +121,7 @@ class Study:
             raise self.error(problem, "looks", self.looks, "Give e.g. looks=(5, 7, 10).")
         if self.tune is not None:
             self._check_tuning(self.tune)
+        self.search.check(self.name)
         families: dict[frozenset[tuple[str, float]], str] = {}
         for family, members in self.contrasts.items():
             for name, weights in members.items():

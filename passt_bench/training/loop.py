@@ -164,7 +164,8 @@ def _validate(state: Training, clips: np.ndarray) -> None:
         scores = predict(state.net, task.features, clips, Engine(task.recipe.engine))
         value, _ = score(name, task.targets[clips], scores)
         sign = -1 if METRICS.get(name).build.better == "less" else 1
-        if sign * value > max((sign * old for old in progress.validation), default=-np.inf):
+        best = max((sign * old for old in progress.validation), default=-np.inf)
+        if task.keeps_best and sign * value > best:
             progress.best_epoch = progress.epoch
             state.save_best()
     progress.validation.append(value)

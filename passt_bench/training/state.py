@@ -80,7 +80,8 @@ class Task:
     targets: Targets  # of the whole data set
     train: np.ndarray  # indices of the training clips
     folder: Path  # * of checkpoints
-    validation: np.ndarray | None = None  # indices, for ``best_on_validation``
+    validation: np.ndarray | None = None  # indices of clips to evaluate after each epoch
+    keeps_best: bool = True  # whether the best epoch's weights are tested, not the last one's
     attempt: int = 1  # * checkpoints of earlier attempts are not used
     checkpoint_seconds: float = CHECKPOINT_SECONDS  # * between two checkpoints
     # * Wall seconds that this process has spent before training, by part.
@@ -241,7 +242,7 @@ class Training:
             if self.task.recipe.training.eval_weights == "swa":
                 self.other_weights = "last", copy_of(self.net)
                 self.net.load_state_dict(self.average.module.state_dict())
-        if self.task.validation is not None:
+        if self.task.validation is not None and self.task.keeps_best:
             state = next(self._states(checkpoint.BEST), None)
             if state is None or state["epoch"] != self.progress.best_epoch:
                 raise OSError(f"the weights of epoch {self.progress.best_epoch} are missing")

@@ -105,7 +105,7 @@ def test_data_and_evaluation(hostile: HostileFolder) -> None:
 
 
 def test_search(hostile: HostileFolder) -> None:
-    out = command(hostile, "search", "small.py", "--trials", "2", "--search-minutes", "0.1")
+    out = command(hostile, "search", "small.py", "--trials", "2", "--set", "training.epochs=20")
     assert "search-small/index.html" in out
 
 

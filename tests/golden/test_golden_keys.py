@@ -15,7 +15,7 @@ BASE: Leaves = guards.read("keys")["base"]
 # Fields that came after the first edition, which gave these keys: at their defaults they stay out.
 _ADDED = ("attention", "residual", "graph", "evaluate_precision", "recompute")
 _ADDED += ("frontend", "accumulate")
-_TRAINING = ("steps", "clips", "trained", "head_rate", "layer_decay")
+_TRAINING = ("steps", "clips", "trained", "head_rate", "layer_decay", "validation_fold")
 ADDED = {f"training.{name}" for name in _TRAINING} | {f"engine.{name}" for name in _ADDED}
 ADDED |= {"measurement.restarts"}
 

@@ -26,7 +26,7 @@ NOT_RUN = {
     "passt-bench train --data manifest=DIR --from passt_s_swa_p16_128_ap476 --patchout "
     "structured:.5": _WEIGHTS,
     "passt-bench evaluate --checkpoint passt_s_swa_p16_128_ap476 --data audioset=DIR": _WEIGHTS,
-    "nox -s search": "searches for four minutes; tests/drills/test_current_folder.py runs a search",
+    "nox -s search": "searches for five minutes; tests/drills/test_current_folder.py runs a search",
     "nox -s ui": "serves until it is stopped; tests/drills/test_current_folder.py opens the page",
     "passt-bench compare passt_s passt_s:stride=16 cnn14": "measures large models for minutes; "
     "tests/drills/test_current_folder.py compares small ones",

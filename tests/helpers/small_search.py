@@ -7,7 +7,7 @@ from rich.console import Console
 
 from passt_bench.records.search import SearchRecord
 from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.plan import plan_study
+from passt_bench.runner.plan import StudyPlan, plan_study
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.search import search
 from passt_bench.runner.trials import open_storage
@@ -17,6 +17,7 @@ from passt_bench.spec import (
     ModelSpec,
     Patchout,
     Recipe,
+    Search,
     Study,
     TrainingSpec,
     Variant,
@@ -35,6 +36,7 @@ STUDY = Study(
     variants=(Variant("none"), Variant("half", {"patchout": Patchout("time", rate=0.5)})),
     baseline="none",
     seeds=(0,),
+    search=Search(budget="epochs"),  # at equal FLOPs they would be too short
 )
 
 
@@ -44,10 +46,11 @@ def run_search(
     minutes: float | None = None,
     study: Study = STUDY,
     storage: str | None = None,
-) -> tuple[SearchRecord, int]:
+    workers: int = 2,
+) -> tuple[SearchRecord, StudyPlan | None]:
     paths = Paths(root, storage=storage)
     plan = plan_study(study, Datasets(paths))
-    config = RunConfig(workers=2, search_minutes=minutes)
+    config = RunConfig(workers=workers, search_minutes=minutes)
     return search(plan, trials, config, paths, Console(quiet=True))
 
 

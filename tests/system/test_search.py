@@ -3,13 +3,16 @@ import math
 import os
 import re
 import shutil
+import time
 from dataclasses import replace
-from types import SimpleNamespace
+from functools import partial
 
 import optuna
 import pytest
 from filelock import FileLock
+from layouts import write_manifest
 from optuna.trial import TrialState
+from rich.console import Console
 from small_search import BASE, STUDY, journal, run_search
 
 from passt_bench.analysis.results import load_results
@@ -20,39 +23,38 @@ from passt_bench.records.run import Fingerprint
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store, read_search, write_document
 from passt_bench.report.figures.search import history_data
+from passt_bench.runner.cells import split_clips
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.plan import plan_study
-from passt_bench.runner.request import Paths
-from passt_bench.runner.search import CONFIRMED, Budget
-from passt_bench.runner.trials import (
-    KINDS,
-    RATES,
-    Trials,
-    counted,
-    importance,
-    open_storage,
-    setting_name,
-    space_of,
-)
-from passt_bench.spec import ModelSpec, Patchout, Variant
+from passt_bench.runner.planned_cell import plan_cell
+from passt_bench.runner.request import Paths, RunConfig
+from passt_bench.runner.search import _Search
+from passt_bench.runner.search_space import counted, make_space, setting_name
+from passt_bench.runner.tracked_run import tracked_runs, trial_results
+from passt_bench.runner.trials import Failed, Trials, importance, open_storage
+from passt_bench.spec import ModelSpec, Patchout, Range, Search, Variant, override
+from passt_bench.study_run import execute_plan
+from passt_bench.training.batches import total_steps
+
+QUIET = Console(quiet=True)
+KINDS = ("unstructured", "time", "frequency", "structured")
+RATES = tuple(i / 8 for i in range(8))
+
+
+def params(kind, rate):
+    if not rate:
+        return {"kind": "none"}
+    axes = {"time rate": rate, "frequency rate": rate}
+    return {"kind": kind, **(axes if kind == "structured" else {"rate": rate})}
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """A finished search, and the folder it lies in."""
+    """A finished search by one worker with its confirmation, and the folder it lies in."""
     root = tmp_path_factory.mktemp("search")
-    record, failed = run_search(root)
-    assert failed == 0
+    record, best = run_search(root, workers=1)
+    assert not execute_plan(best, RunConfig(workers=2, cost=False, track=False), Paths(root), QUIET)
     return record, root
-
-
-@pytest.fixture
-def copied(found, tmp_path):
-    """A folder with the journal of the finished search alone."""
-    path = tmp_path / "search" / "search-tiny.journal"
-    path.parent.mkdir()
-    shutil.copy(found[1] / "search" / path.name, path)
-    return tmp_path
 
 
 def records(root):
@@ -61,26 +63,31 @@ def records(root):
 
 
 @pytest.mark.parametrize("grid", [(8, 8), (8, 18), (12, 99)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS[:3])
 def test_counts_are_what_the_rate_comes_to(kind, grid):
-    assert counted(kind, 0.0, grid) == Patchout()
     for rate in RATES[1:]:
-        setting = counted(kind, rate, grid)
+        setting = counted(params(kind, rate), grid)
         assert setting.kind == kind and setting.rate is None
         assert resolve(setting, grid) == resolve(Patchout(kind, rate=rate), grid)
-    assert counted("structured", 1 / 8, (8, 8)) == counted("structured", 2 / 8, (8, 8))
+
+
+def test_counts_of_both_axes_and_of_rates_that_would_leave_nothing():
+    both = {"kind": "structured", "time rate": 0.25, "frequency rate": 0.5}
+    assert counted(both, (8, 8)) == Patchout("structured", time=2, frequency=4)
+    assert counted(both | {"frequency rate": 0.0}, (8, 8)).frequency == 0
+    assert counted({"kind": "none"}, (8, 8)) == counted(params("time", 0.1), (8, 4)) == Patchout()
     per_sample = Patchout("none", scope="sample")
-    assert counted("time", 0.5, (8, 8), per_sample) == Patchout("time", time=4, scope="sample")
-
-
-def test_rates_that_leave_nothing_with_some_kind_are_not_suggested(tmp_path):
-    flat = replace(BASE, frontend=replace(BASE.frontend, mels=16))  # 2 x 4 patches
-    datasets = Datasets(Paths(tmp_path))
-    plan = plan_study(replace(STUDY, base=flat), datasets)
-    space = space_of(plan)
-    assert (space.grid, space.rates, space.seed) == ((2, 4), RATES[:6], 1)
-    with pytest.raises(InputError, match="leaves no patches"):
-        space.cell("frequency", 0.75, datasets)
+    assert counted(params("time", 0.5), (8, 8), per_sample) == replace(
+        per_sample, kind="time", time=4
+    )
+    assert counted(params("frequency", 0.875), (2, 4)) == Patchout("frequency", frequency=1)
+    assert counted(params("unstructured", 0.99), (2, 4)) == Patchout("unstructured", patches=7)
+    assert counted(params("structured", 0.99), (2, 4)) == Patchout(
+        "structured", frequency=1, time=3
+    )
+    assert setting_name(both | {"training.learning_rate": 0.003}) == (
+        "structured, time rate 0.25, frequency rate 0.5, learning_rate 0.003"
+    )
 
 
 def test_trials_are_of_the_validation_split_and_other_seeds(found):
@@ -95,7 +102,6 @@ def test_trials_are_of_the_validation_split_and_other_seeds(found):
         assert (cell.seed, cell.tokens) == (1, trial.tokens)
         assert cell.metrics["mAP"] == trial.value
         assert trial.seconds == pytest.approx(sum(cell.clocks.values()), abs=1e-3)
-    assert len(records(root)) == len(record.settings) + len(record.confirmed) + 1
     first = {}
     for trial in record.trials:
         known = first.setdefault(trial.patchout, trial)
@@ -104,23 +110,39 @@ def test_trials_are_of_the_validation_split_and_other_seeds(found):
         assert trial.repeats == (None if trial is known else known.number)
 
 
-def test_the_best_are_confirmed_on_the_test_fold_as_a_study(found):
+def test_the_best_is_confirmed_with_the_baseline_and_the_default_as_a_study(found):
     record, root = found
     results = load_results("search-tiny", [Store(root)])
-    best = [t for t in record.best if t.patchout.kind != "none"][:CONFIRMED]
-    assert record.confirmed == tuple(setting_name(t.kind, t.rate) for t in best)
-    names = [variant.name for variant in results.study.variants]
-    assert names == ["none", *record.confirmed]
-    assert len(results.records) == len(names)
+    (best,) = record.confirmed
+    assert best == setting_name(record.best[0].params) and record.default == "half"
+    assert [variant.name for variant in results.study.variants] == ["none", best, "half"]
+    assert len(results.records) == 3
     for cell in results.records.values():
         assert (cell.recipe.training.checkpoint_selection, cell.seed) == ("last", 0)
-    assert [c.baseline for c in results.comparisons] == ["none"] * len(best)
+    assert [c.baseline for c in results.comparisons] == ["none"] * 2
+    ((family, (contrast,)),) = results.declared.items()
+    assert contrast.variant == f"{best} − half" and family == "the best and the default"
+
+
+def test_every_trial_is_logged_to_mlflow_with_its_runs(found):
+    record, root = found
+    results = trial_results(record, Store(root))
+    runs = list(tracked_runs(results, Store(root)))
+    cells = {run.key: run for run in runs if run.parent is not None}
+    assert cells.keys() == {key for trial in record.settings for key in trial.keys}
+    assert len(runs) == 2 * len(record.settings)
+    assert {run.status for run in runs} == {"FINISHED"}
+    for trial in record.settings:
+        assert cells[trial.keys[0]].metrics["mAP"] == trial.value
 
 
 def test_a_second_call_trains_nothing(found):
     record, root = found
     before = records(root)
-    assert run_search(root) == (record, 0)
+    again, best = run_search(root, workers=1)
+    assert again == record and [v.name for v in best.study.variants][1:] == [
+        *record.confirmed, "half"
+    ]  # fmt: skip
     assert records(root) == before
     assert read_search("search-tiny", root) == record
     text = (root / "search" / "search-tiny.json").read_text()
@@ -132,49 +154,201 @@ def test_settings_on_record_are_not_trained_again_by_a_new_search(found, tmp_pat
     record, root = found
     (tmp_path / "records").symlink_to(root / "records")
     before = records(root)
-    again, _ = run_search(tmp_path)  # a fresh journal: the same sampler, so the same suggestions
+    again, _ = run_search(tmp_path, workers=1)  # a fresh journal, and the same suggestions
     assert records(root) == before
     assert [t.value for t in again.trials] == [t.value for t in record.trials]
 
 
-def test_another_recipe_is_another_search(copied):
-    other, _ = run_search(copied, 1, study=replace(STUDY, base=replace(BASE, salt=1)))
-    assert len(other.trials) == 1 and len(records(copied)) == 1
+def test_another_recipe_is_another_search(found, tmp_path):
+    path = tmp_path / "search" / "search-tiny.journal"
+    path.parent.mkdir()
+    shutil.copy(found[1] / "search" / path.name, path)
+    other, _ = run_search(tmp_path, 1, study=replace(STUDY, base=replace(BASE, salt=1)))
+    assert len(other.trials) == 1 and len(records(tmp_path)) == 1
+
+
+def planned(study, root, **datasets):
+    """A search whose cells can be planned."""
+    paths = Paths(root, data=datasets)
+    return _Search(plan_study(study, Datasets(paths)), RunConfig(workers=1), paths, QUIET)
+
+
+def test_a_trial_gets_the_flops_of_the_baseline_also_with_another_stride(tmp_path):
+    training = replace(BASE.training, epochs=150)
+    space = Search(strides=((4, 4),), fields={"training.learning_rate": Range(1e-3, 1e-2)})
+    study = replace(STUDY, base=replace(BASE, training=training), search=space)
+    work = planned(study, tmp_path)
+    others = {"stride": "(4, 4)", "training.learning_rate": 0.005}
+    base, half, fine = (
+        work._cells(given | {"training.learning_rate": 0.001} | more)[0]
+        for given, more in (
+            ({"kind": "none", "stride": "(8, 8)"}, {}),
+            ({"kind": "time", "rate": 0.5, "stride": "(8, 8)"}, {}),
+            ({"kind": "none"}, others),
+        )
+    )
+    assert total_steps(base.recipe.training, 40) == 300
+    spent = [total_steps(c.recipe.training, 40) * c.summary.flops for c in (base, half, fine)]
+    assert spent == pytest.approx([spent[0]] * 3, rel=0.01)
+    assert (fine.recipe.model.stride, fine.recipe.training.learning_rate) == ((4, 4), 0.005)
+    short = replace(STUDY, search=Search())
+    with pytest.raises(InputError) as refused:
+        planned(short, tmp_path)
+    assert refused.value.field == "search.budget"
+
+
+def trials_of(root, space=Search(), owner="me", address=None, resource=1, better="greater"):  # noqa: B008
+    own, opened = (
+        make_space(space, BASE, 16),
+        partial(open_storage, root, "s", address),
+    )
+    return Trials(opened, "s", own, space, owner, better, resource)
+
+
+def peak(given, report):
+    """The best is to drop three of eight columns."""
+    return (1 - 0.2 * (given["kind"] != "time") - abs(given.get("rate", 0.9) - 0.375),)
+
+
+def optimize(trials, total, objective=peak, workers=1):
+    trials.optimize(objective, total, workers, math.inf, lambda ended: None)
+    return [(trial.params, trial.values) for trial in trials.ended()]
+
+
+def test_the_planted_best_is_found(tmp_path):
+    for seed in (1, 2):
+        ended = optimize(trials_of(tmp_path / str(seed), Search(seed=seed)), 30)
+        assert max(values for _, values in ended) == [1.0]
 
 
 @pytest.mark.parametrize("kind", ["journal", "database"])
-def test_trials_that_a_kill_left_are_ended_and_begun_again(tmp_path, kind):
+def test_interrupted_anywhere_one_worker_suggests_the_same(tmp_path, kind):
     address = f"sqlite:///{tmp_path / 'trials.db'}" if kind == "database" else None
+    undisturbed = optimize(trials_of(tmp_path / "undisturbed"), 14)
+    assert undisturbed[0][0] == {"kind": "none"}
+    for at in (1, 6, 7):
+        count = 0
 
-    def trials_of(owner="me"):
-        return Trials(open_storage(tmp_path, "s", address), "s", RATES, owner, "greater")
+        def killed(given, report, at=at):
+            nonlocal count
+            count += 1
+            if count == at:
+                raise SystemExit
+            return peak(given, report)
 
-    def state(number):
+        with pytest.raises(SystemExit):
+            optimize(trials_of(tmp_path, address=address), 14, killed)
+        trials_of(tmp_path, owner="they", address=address)  # who leave it alone
         storage = open_storage(tmp_path, "s", address)
-        return optuna.load_study(study_name="s", storage=storage).trials[number].state
+        states = [t.state for t in optuna.load_study(study_name="s", storage=storage).trials]
+        assert states.count(TrialState.RUNNING) == 1
+    assert optimize(trials_of(tmp_path, address=address), 14) == undisturbed
+    states = [t.state for t in optuna.load_study(study_name="s", storage=storage).trials]
+    assert states.count(TrialState.COMPLETE) == 14 and TrialState.RUNNING not in states
 
-    one = trials_of()
-    first, *nothing = one.ask()
-    second, *lost = one.ask()
-    one.tell(first, 0.5)
-    trials_of("they")
-    assert state(second) == TrialState.RUNNING  # not theirs
-    two = trials_of()
-    assert state(second) == TrialState.FAIL
-    number, *again = two.ask()
-    assert (nothing[1], again) == (0.0, lost) and number > second
-    two.tell(number, 0.25)
-    told = [(trial.params["kind"], trial.params["rate"], trial.value) for trial in two.ended()]
-    assert told == [(*nothing, 0.5), (*lost, None), (*lost, 0.25)]
-    assert (tmp_path / "search").exists() == (address is None)
+
+def test_several_workers_come_to_the_total_and_failures_count(tmp_path):
+    def some_fail(given, report):
+        time.sleep(0.01)
+        if given["kind"] == "time":
+            raise Failed("diverged")
+        return peak(given, report)
+
+    ended = optimize(trials_of(tmp_path), 12, some_fail, workers=4)
+    assert len(ended) == 12
+    assert all((values is None) == (given["kind"] == "time") for given, values in ended)
+    assert {None} < {values and values[0] for _, values in ended}
+
+
+def test_hyperband_ends_trials_and_wilcoxon_compares_runs(tmp_path):
+    def by_epoch(given, report):
+        (value,) = peak(given, report)
+        for epoch in range(1, 10):
+            report(value * epoch / 9, epoch)
+        return (value,)
+
+    halving = trials_of(tmp_path / "h", Search(pruning="hyperband"), resource=9)
+    optimize(halving, 25, by_epoch)
+    states = [trial.state for trial in halving.ended()]
+    assert len(states) == 25 and states.count(TrialState.PRUNED) >= 3
+    best = max(halving.ended(), key=lambda trial: (trial.values or [0])[0])
+    assert best.state == TrialState.COMPLETE
+
+    def by_run(given, report):
+        (value,) = peak(given, report)
+        for run in range(6):
+            report(value + 0.01 * run, run)
+        return (value,)
+
+    paired = trials_of(tmp_path / "w", Search(pruning="wilcoxon", runs=6))
+    optimize(paired, 10, by_run)
+    assert TrialState.PRUNED in [trial.state for trial in paired.ended()]
+
+
+def test_a_run_that_is_watched_by_epoch_comes_to_the_same(tmp_path):
+    study = replace(
+        STUDY, base=override(BASE, {"training.epochs": 4}),
+        search=Search(budget="epochs", pruning="hyperband"),
+    )  # fmt: skip
+    record, _ = run_search(tmp_path, 4, study=study, workers=1)
+    assert {trial.status for trial in record.trials} <= {"ok", "pruned"}
+    runs = [run for t in record.settings if (run := Store(tmp_path).run(t.keys[0]))]
+    for run in runs:
+        curve = run.curves["inner/mAP"]
+        assert len(curve) == 4 and curve[-1] == run.metrics["mAP"]
+    plain = replace(study, search=Search(budget="epochs"))
+    other, _ = run_search(tmp_path / "plain", 1, study=plain)
+    assert other.trials[0].value == record.trials[0].value
+
+
+def test_inner_folds_leave_the_tested_fold_alone(tmp_path):
+    root = tmp_path / "data"
+    write_manifest(root, folds=4)
+    recipe = override(BASE, {"data.name": "manifest", "data.train_clips": None,
+                             "data.test_clips": None})  # fmt: skip
+    space = Search(budget="epochs", pruning="wilcoxon")
+    work = planned(replace(STUDY, base=recipe, search=space), tmp_path, manifest=root)
+    cells = work._cells({"kind": "none"})
+    dataset = cells[0].data.dataset
+    train, tested = dataset.split(1)
+    assert [cell.recipe.training.validation_fold for cell in cells] == [2, 3, 4]
+    for cell in cells:
+        own, nothing, shown = split_clips(cell, dataset)
+        assert nothing is None and not {*tested} & {*own, *shown}
+        assert sorted((*own, *shown)) == sorted(train)
+        assert list(shown) == list(dataset.split(cell.recipe.training.validation_fold)[1])
+    for fold in (1, 9):
+        wrong = override(recipe, {"training.validation_fold": fold})
+        with pytest.raises(InputError) as refused:
+            plan_cell("a", wrong, 0, 1, work._plan.datasets)
+        assert refused.value.field == "training.validation_fold"
+
+
+def test_several_objectives_have_a_front(tmp_path):
+    study = replace(STUDY, search=Search(budget="epochs", objectives=("time", "memory")))
+    record, _ = run_search(tmp_path, 5, study=study)
+    assert record.trials[0].costs == {"time": 1.0, "memory": 1.0}
+    dropped = [trial for trial in record.settings if trial.patchout != Patchout()]
+    assert all(0 < cost < 1 for trial in dropped for cost in trial.costs.values())
+    front = record.front
+    assert front and max(front, key=lambda trial: trial.value).value == record.best[0].value
+    for trial in record.settings:  # known by hand: each other one is dominated
+        beaten = any(
+            other.value >= trial.value
+            and all(other.costs[name] <= cost for name, cost in trial.costs.items())
+            and (other.value, other.costs) != (trial.value, trial.costs)
+            for other in record.settings
+        )
+        assert beaten is (trial not in front)
+    assert {*record.confirmed} <= {setting_name(trial.params) for trial in front}
 
 
 def test_a_failure_is_a_trial_and_an_interruption_is_none(tmp_path):
     wild = replace(BASE, training=replace(BASE.training, learning_rate=1e30, warmup=0.0))
     study = replace(STUDY, base=wild)
-    record, failed = run_search(tmp_path, 2, study=study)
+    record, best = run_search(tmp_path, 2, study=study)
     assert [trial.status for trial in record.trials] == ["diverged"] * 2
-    assert (failed, record.best, record.confirmed) == (2, (), ())
+    assert (best, record.best, record.confirmed) == (None, (), ())
     storage = open_storage(tmp_path, "search-tiny", None)
     (name,) = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
     optuna.load_study(study_name=name, storage=storage).ask()  # and then it is killed
@@ -182,7 +356,7 @@ def test_a_failure_is_a_trial_and_an_interruption_is_none(tmp_path):
 
 
 def test_a_metric_of_which_less_is_better_is_searched_the_other_way(tmp_path, found):
-    Trials(open_storage(tmp_path, "s", None), "s", RATES, "me", "less")
+    trials_of(tmp_path, better="less")
     assert journal(tmp_path, "s").direction == optuna.study.StudyDirection.MINIMIZE
     greatest, least = found[0], replace(found[0], better="less")
     values = [trial.value for trial in greatest.best]
@@ -196,9 +370,10 @@ def test_a_metric_of_which_less_is_better_is_searched_the_other_way(tmp_path, fo
 
 
 def test_what_cannot_be_searched(tmp_path):
-    with pytest.raises(InputError) as caught:
-        run_search(tmp_path, storage="nonsense")
-    assert caught.value.field == "--storage"
+    for address in ("nonsense", "postgresql://me:secret@host/base", "sqlite:///x?password=secret"):
+        with pytest.raises(InputError) as caught:
+            run_search(tmp_path, storage=address)
+        assert caught.value.field == "--storage" and "secret" not in str(caught.value)
     cnn = replace(BASE, model=ModelSpec("panns_micro"))
     study = replace(STUDY, base=cnn, variants=(Variant("none"), Variant("salt", {"salt": 1})))
     with pytest.raises(InputError, match="no patches to drop"):
@@ -211,36 +386,42 @@ def test_what_cannot_be_searched(tmp_path):
         run_search(tmp_path)
 
 
-def budget(elapsed, seconds=100.0, taken=(9.0, 11.0)):
-    made = Budget(seconds / 60, reserved=4, workers=2, factor=1.25)
-    made.clock, made.taken = SimpleNamespace(elapsed=elapsed), list(taken)
-    return made
-
-
-def test_a_budget_leaves_time_for_the_confirmation():
-    # 4 confirming cells by 2 workers: 2 x 10 s x 1.25 = 25 s, so trials have 75 s.
-    assert budget(64.9).allows(2) and not budget(65.1).allows(2)
-    assert budget(54.9).allows(3) and not budget(55.1).allows(3)
-    assert budget(60.0).used() == pytest.approx(0.8)
-    assert budget(74.9).allows_confirming(4) and not budget(75.1).allows_confirming(4)
-    assert budget(1e9, math.inf).allows(99) and budget(1e9, math.inf).used() == 0
-    assert budget(50.0, 60.0, taken=()).allows(1)  # nothing is known of how long a cell takes
-
-
-def test_without_time_one_setting_is_still_confirmed(found, copied):
-    (copied / "records").symlink_to(found[1] / "records")
-    before = records(found[1])
-    record, _ = run_search(copied, 99, 1e-9)
-    assert (len(record.trials), records(found[1])) == (6, before)
-    assert len(record.confirmed) >= 1
+@pytest.mark.parametrize(
+    ("space", "field"),
+    [
+        ({"kinds": ("none", "no kind")}, "patchout kind"),
+        ({"kinds": ()}, "kinds"),
+        ({"rates": Range(0.5, 1.0)}, "search.rates"),
+        ({"fields": {"training.epochs": (1, 2)}}, "search.fields"),
+        ({"fields": {"training.mixup": (0.1,)}}, "search.fields.training.mixup"),
+        ({"fields": {"training.mixup": (0.1, -1)}}, "training.mixup"),
+        ({"strides": ((0, 0),)}, "model.stride"),
+        ({"budget": "seconds"}, "budget"),
+        ({"objectives": ("speed",)}, "objectives.0"),
+        ({"pruning": "median"}, "pruning"),
+        ({"pruning": "hyperband", "objectives": ("time",)}, "search.pruning"),
+        ({"pruning": "hyperband", "runs": 2}, "search.pruning"),
+        ({"pruning": "wilcoxon"}, "search.pruning"),
+        ({"runs": 0}, "runs"),
+    ],
+)
+def test_spaces_that_are_refused(tmp_path, space, field):
+    with pytest.raises(InputError) as refused:
+        run_search(tmp_path, study=replace(STUDY, search=Search(**{"budget": "epochs"} | space)))
+    assert refused.value.field == field
+    with pytest.raises(InputError):
+        Range(1, 1)
 
 
 def searched(values):
     """A search whose trials have these values: (kind, rate) → value."""
     trials = tuple(
-        TrialRecord(i, kind, rate, counted(kind, rate, (8, 8)), 10, (f"k{i}",), "ok", value)
+        TrialRecord(
+            i, kind, rate, counted(params(kind, rate), (8, 8)), 10, (f"k{i}",), "ok", value,
+            params={"kind": kind, "training.mixup": i % 2},
+        )
         for i, ((kind, rate), value) in enumerate(values.items())
-    )
+    )  # fmt: skip
     fingerprint = Fingerprint("synthetic", "f", 1, 1, ("a",), True)
     return SearchRecord(
         "s", "?", "mAP", "none", BASE, KINDS, RATES, None, (3,), fingerprint, trials

@@ -1,36 +1,55 @@
-"""Draws a search: its history, the configurations tried, and the importance of parameters."""
+"""Draws a search: history, configurations by parameter, importance of parameters, Pareto front."""
 
 from __future__ import annotations
 
 from math import isnan
+from typing import Any
 
 import pandas as pd
 import seaborn
+from matplotlib import colormaps
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from pandas.api.types import is_numeric_dtype
 
 from passt_bench.records.search import SearchRecord
 from passt_bench.report.text import NAN, counted
 from passt_bench.report.theme import (
     INK,
     MUTED,
+    PAPER,
     Drawing,
+    balanced_columns,
     draw_cross,
     figure_style,
     kind_handles,
     kind_styles,
     one_panel,
+    panel_grid,
     placeholder,
 )
 
-NAMES = ("search_history", "search_settings", "search_importance")
+NAMES = (
+    *("search_history", "search_settings", "search_importance"),
+    *("search_front", "search_parallel"),
+)
+PATCHOUT = {"kind", "rate", "time rate", "frequency rate"}
 _NOTHING_YET = "no trial of this search succeeded yet."
+
+
+def _label(column: str) -> str:
+    """A column in words."""
+    named = {"tokens": "tokens kept in training", "rate": "share of patches dropped"}
+    return named.get(column, column.rpartition(".")[2].replace("_", " "))
 
 
 def draw_search(search: SearchRecord) -> list[Drawing]:
     """All figures of a search; write them under `theme.figure_style` too."""
     with figure_style():
-        return [history(search), landscape(search), influence(search)]
+        drawings = [history(search), influence(search), slices(search)]
+        drawings += [front(search)] if search.objectives else []
+        drawings += [parallel(search)] if {*search.space} - PATCHOUT else []
+        return drawings
 
 
 def history_data(search: SearchRecord) -> pd.DataFrame:
@@ -57,7 +76,7 @@ def history(search: SearchRecord) -> Drawing:
         "mark repeats the configuration of an earlier trial and was not trained again."
     )
     if (data["status"] != "ok").any():
-        caption += " A cross on the axis is a trial that failed."
+        caption += " A cross on the axis is a trial that failed or was pruned."
     figure, axes = one_panel(3.6)
     styles = kind_styles(data["kind"])
     done = data[data["best"].notna()]
@@ -84,47 +103,112 @@ def history(search: SearchRecord) -> Drawing:
             Line2D([], [], color=MUTED, marker="o", fillstyle="none", ls="none", label="repeated")
         )
     if (data["status"] != "ok").any():
-        handles.append(Line2D([], [], color=MUTED, marker="x", ls="none", label="failed"))
+        handles.append(Line2D([], [], color=MUTED, marker="x", ls="none", label="no value"))
     figure.legend(handles=handles, loc="outside upper left", ncols=8)
     return Drawing(name, title, caption, data, figure)
 
 
-def landscape_data(search: SearchRecord) -> pd.DataFrame:
-    """One row per configuration: its kind, tokens and value."""
-    rows = [(t.patchout.kind, t.tokens, t.status, t.value) for t in search.settings]
-    data = pd.DataFrame(rows, columns=["kind", "tokens", "status", "value"])
-    data["value"] = data["value"].astype(float)
-    return data.sort_values(["kind", "tokens"], ignore_index=True)
+def settings_data(search: SearchRecord) -> pd.DataFrame:
+    """One row per configuration: kind, tokens, value, costs, and the parameters as suggested."""
+    rows = []
+    for trial in search.settings:
+        own = {"kind": trial.patchout.kind, "tokens": trial.tokens, "status": trial.status}
+        others = {name: v for name, v in trial.params.items() if name not in ("kind", "rate")}
+        rows.append({**own, "rate": trial.rate, **others, **trial.costs, "value": trial.value})
+    data = pd.DataFrame(rows, columns=None if rows else ["kind", "tokens", "rate", "value"])
+    return data.astype({"value": float}).sort_values(["kind", "tokens"], ignore_index=True)
 
 
-def landscape(search: SearchRecord) -> Drawing:
-    """Configurations by kind: x is the tokens kept in training, y the value."""
-    name, title = NAMES[1], "Configurations tried"
+def slices(search: SearchRecord) -> Drawing:
+    """Slices: the value of each configuration against each parameter, and the tokens kept."""
+    name, title = NAMES[1], "Configurations by parameter"
     if not search.best:
         return placeholder(name, title, _NOTHING_YET)
     caption = (
-        f"{search.metric} on the validation split against the tokens kept in training, one line "
-        f"per kind; with {counted(len(search.seeds), 'seed')}, small differences are noise."
+        f"{search.metric} on the validation split of every configuration by kind, against the "
+        "tokens kept in training, the share of patches dropped and each other parameter; with "
+        f"{counted(len(search.seeds), 'seed')}, small differences are noise."
     )
-    data = landscape_data(search)
-    figure, axes = one_panel(3.6)
+    data = settings_data(search)
+    hidden = ("kind", "status", "value", *search.objectives)
+    shown = [column for column in map(str, data) if column not in hidden]
     styles = kind_styles(data["kind"])
-    look = {
-        "x": "tokens", "y": "value", "hue": "kind", "legend": False, "ax": axes,
-        "palette": {kind: style.color for kind, style in styles.items()},
-    }  # fmt: skip
-    origin = data[data["kind"] == "none"]  # every line begins where nothing is dropped
-    kinds = sorted(set(data["kind"]) - {"none"})
-    lines = pd.concat([data, *(origin.assign(kind=k) for k in kinds)], ignore_index=True)
-    seaborn.lineplot(lines, errorbar=None, linewidth=1.2, **look)
     markers = {kind: style.marker for kind, style in styles.items()}
-    seaborn.scatterplot(data, style="kind", markers=markers, s=36, zorder=3, **look)
-    for row in data[data["value"].isna()].to_dict("records"):
-        draw_cross(axes, row["tokens"], styles[row["kind"]].color)
-    axes.set_xlabel("tokens kept in training")
-    axes.set_ylabel(f"{search.metric} on the validation split")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    colors = {kind: style.color for kind, style in styles.items()}
+    look: dict[str, Any] = {"hue": "kind", "style": "kind", "palette": colors, "markers": markers}
+    figure, panels = panel_grid(len(shown), balanced_columns(len(shown), 3), 2.6, 0.4)
+    for column, axes in zip(shown, panels, strict=True):
+        own = data.dropna(subset=[column])
+        seaborn.scatterplot(own, x=column, y="value", s=32, legend=False, ax=axes, **look)
+        for row in own[own["value"].isna()].to_dict("records"):
+            draw_cross(axes, row[column], styles[row["kind"]].color)
+        axes.set(xlabel=_label(column), ylabel=search.metric)
+        axes.xaxis.set_major_locator(MaxNLocator(4)) if is_numeric_dtype(own[column]) else None
     figure.legend(handles=kind_handles(data["kind"], styles), loc="outside upper left", ncols=7)
+    return Drawing(name, title, caption, data, figure)
+
+
+def front(search: SearchRecord) -> Drawing:
+    """Pareto front: x is a cost divided by the baseline's, y the value."""
+    name, title = NAMES[3], "Quality against cost"
+    if not search.best:
+        return placeholder(name, title, _NOTHING_YET)
+    caption = (
+        f"{search.metric} on the validation split against the cost of a training step per clip, "
+        "divided by the baseline's: FLOPs (time) and bytes beyond the weights (memory), both "
+        "counted. Filled marks are the Pareto front: no other configuration is better in one and "
+        "at least as good in the rest."
+    )
+    data = settings_data(search)
+    best = {trial.keys for trial in search.front}
+    styles = kind_styles(data["kind"])
+    figure, panels = panel_grid(len(search.objectives), len(search.objectives), 3.2, 0.4)
+    for cost, axes in zip(search.objectives, panels, strict=True):
+        for trial in search.best:
+            style = styles[trial.patchout.kind]
+            fill = "full" if trial.keys in best else "none"
+            point = trial.costs[cost], trial.value or 0.0
+            axes.plot(*point, marker=style.marker, color=style.color, fillstyle=fill)
+        axes.set(xlabel=f"{cost} of a training step / baseline", ylabel=search.metric)
+    figure.legend(handles=kind_handles(data["kind"], styles), loc="outside upper left", ncols=7)
+    return Drawing(name, title, caption, data, figure)
+
+
+def parallel(search: SearchRecord) -> Drawing:
+    """Parallel coordinates: a line per configuration, through its parameters to its value."""
+    name, title = NAMES[4], "Configurations in parallel coordinates"
+    data = settings_data(search).dropna(subset=["value"])
+    whole = [column for column in map(str, data) if data[column].notna().all()]
+    names = [column for column in whole if column not in ("status", "tokens", "value")]
+    if len(data) < 2 or len(names) < 3:
+        return placeholder(name, title, "it takes three parameters that every trial has.")
+    caption = (
+        "One line per configuration, the darker the better, from its parameters to its value; "
+        "each axis goes from the smallest to the largest value that was tried."
+    )
+    order = [*names, "value"]
+    figure, axes = one_panel(3.2)
+    places = pd.DataFrame(index=data.index)
+    for at, column in enumerate(order):
+        numeric = is_numeric_dtype(data[column])
+        codes = data[column] if numeric else pd.Series(pd.factorize(data[column], sort=True)[0])
+        codes = codes.set_axis(data.index)
+        low, high = codes.min(), codes.max()
+        places[column] = (codes - low) / (high - low) if high > low else 0.5
+        ends = data.loc[[codes.idxmin(), codes.idxmax()], column] if numeric else data[column]
+        for place, text in {*zip(places.loc[ends.index, column], ends, strict=True)}:
+            label = f"{text:.3g}" if numeric else text
+            box = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1}
+            axes.annotate(
+                label, (at, place), (4, 0), textcoords="offset points", fontsize=8, va="center",
+                bbox=box,
+            )  # fmt: skip
+    for row in places.sort_values("value").itertuples(index=False):
+        shade = colormaps["viridis_r"](row[-1])
+        axes.plot(range(len(order)), row, color=shade, linewidth=1)
+    labels = [search.metric if c == "value" else _label(c) for c in order]
+    axes.set_xticks(range(len(order)), labels)
+    axes.set_yticks([])
     return Drawing(name, title, caption, data, figure)
 
 
@@ -135,8 +219,8 @@ def influence_data(search: SearchRecord) -> pd.DataFrame:
 
 
 def influence(search: SearchRecord) -> Drawing:
-    """Bars of importance: x is the share of variance explained, y the parameter (kind, rate)."""
-    name, title = NAMES[2], "Importance of kind and rate"
+    """Bars of importance: x is the share of variance explained, y the parameter."""
+    name, title = NAMES[2], "Importance of parameters"
     if not search.importance:
         return placeholder(name, title, "too few different configurations were tried.")
     caption = (
@@ -144,6 +228,7 @@ def influence(search: SearchRecord) -> Drawing:
         "explains by itself (fANOVA: a random forest on all configurations; shares add up to 1)."
     )
     data = influence_data(search)
+    data["parameter"] = data["parameter"].map(_label)
     figure, axes = one_panel(0.7 + 0.42 * len(data))
     color = kind_styles([])["unstructured"].color
     seaborn.barplot(data, x="importance", y="parameter", color=color, saturation=1, ax=axes)

@@ -19,7 +19,7 @@ from passt_bench.report.figures.search import (
     draw_search,
     history_data,
     influence_data,
-    landscape_data,
+    settings_data,
 )
 from passt_bench.report.search import describe, search_headline, settings
 from passt_bench.report.text import Span
@@ -52,7 +52,7 @@ def test_configurations_are_drawn_and_listed_once() -> None:
     once = [t for t in SEARCH.trials if sum(o.keys == t.keys for o in SEARCH.trials) == 1][-1]
     last = replace(once, value=None, status="diverged")
     record = of(*(last if trial is once else trial for trial in SEARCH.trials))
-    assert len(landscape_data(record)) == len({trial.patchout for trial in record.trials})
+    assert len(settings_data(record)) == len({trial.patchout for trial in record.trials})
     listed = settings(record)
     assert len(listed.rows) == len(record.settings)
     values = [row[3] for row in listed.rows if isinstance(row[3], float)]
@@ -70,23 +70,64 @@ def test_the_headline_has_the_number_of_trials_and_the_best() -> None:
     assert "better than dropping nothing" in search_headline(of(FIRST, worse))
     better = replace(SEARCH.trials[1], value=0.9, patchout=Patchout("time", time=1))
     said = search_headline(of(FIRST, better))
-    assert said.startswith("2 configurations were tried in 2 trials. The best is time, 1 time col")
+    assert said.startswith(
+        "2 configurations were tried in 2 trials. For the epochs of “none” the best is time, 1 time"
+    )
     assert said.endswith(
         "(mAP 0.900 on the validation split, the best of 2 and so too high; unconfirmed)."
     )
     known = replace(of(FIRST, better), confirmed=("time",))
-    variant = SimpleNamespace(name="time", value=Span(0.8, 0.7, 0.9))
+    variant = SimpleNamespace(name="time", value=Span(0.8, 0.7, 0.9), verdict="undecided")
     said = search_headline(known, cast(StudyView, SimpleNamespace(variants=[variant])))
-    assert said.endswith("split; 0.80 [0.70, 0.90] on the test split with fresh seeds).")
+    assert "0.80 [0.70, 0.90] on the test split with fresh seeds, verdict against “none”" in said
+    assert said.endswith(": undecided).")
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 120])
 def test_no_text_leaves_a_figure_or_covers_other_text(count: int) -> None:
     trials = [replace(SEARCH.trials[i % 40], number=i) for i in range(count)]
     with figure_style():
-        for drawing in draw_search(of(*trials)):
+        for drawing in (*draw_search(of(*trials)), *draw_search(wide(count))):
             if drawing.figure is not None:
                 assert overlaps(drawing.figure) == [], drawing.name
+
+
+def wide(count: int) -> SearchRecord:
+    """A search over strides and learning rates as well, with two further objectives."""
+    trials = []
+    for i in range(count):
+        trial = SEARCH.settings[i % len(SEARCH.settings)]
+        others = {
+            "stride": f"({6 + 2 * (i % 2)}, 8)",
+            "training.learning_rate": 0.001 * (1 + i % 7),
+        }
+        costs = {"time": trial.tokens / 66, "memory": 1.2 - trial.tokens / 66}
+        own = {"kind": trial.kind, "rate": trial.rate, **others}
+        trials.append(replace(trial, number=i, keys=(f"{i:016x}",), params=own, costs=costs))
+    return replace(
+        of(*trials), objectives=("time", "memory"), budget="flops",
+        space={"kind": "…", "rate": "…", "stride": "…", "training.learning_rate": "…"},
+    )  # fmt: skip
+
+
+def test_a_search_with_objectives_shows_their_front_and_all_parameters() -> None:
+    record = wide(12)
+    names = [drawing.name for drawing in draw_search(record) if drawing.figure is not None]
+    assert names[-2:] == ["search_front", "search_parallel"] and "search_settings" in names
+    assert "search_front" not in [drawing.name for drawing in draw_search(SEARCH)]
+    data = settings_data(record)
+    assert {"stride", "training.learning_rate", "time", "memory"} <= {*data}
+    best = record.best[0]
+    assert best in record.front
+    cheap = min(record.best, key=lambda trial: (trial.costs["time"], -(trial.value or 0)))
+    assert cheap in record.front
+    worse = replace(best, value=0.0, costs={"time": 2.0, "memory": 2.0}, keys=("f" * 16,))
+    assert worse not in replace(record, trials=(*record.trials, worse)).front
+    listed = settings(record)
+    titles = [column.heading for column in listed.columns]
+    assert {"time / baseline", "memory / baseline"} <= {*titles}
+    assert "stride (6, 8), learning rate 0.00" in str(listed.texts())
+    assert "For the FLOPs of “none” the best is" in search_headline(record)
 
 
 def test_the_page_is_self_contained_and_rendered_again_from_its_report(
