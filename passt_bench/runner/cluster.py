@@ -138,7 +138,7 @@ class _Dispatch:
         self._client, self._paths, self._config, self._console = client, paths, config, console
         self._store = Store(paths.runs)
         self._waiting = list(cells)
-        self._running: dict[Future, tuple[PlannedCell, str, AcquireReturnProxy]] = {}
+        self._running: dict[Future, tuple[PlannedCell, str, AcquireReturnProxy[Any]]] = {}
         self._unfit: dict[str, str] = {}  # worker → why it gets no cells; empty if it does
         self._without: dict[tuple[str, str], str] = {}  # (worker, data set) → why
         self._served = False  # whether a worker could train; then others like it may come

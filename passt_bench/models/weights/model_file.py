@@ -336,8 +336,8 @@ def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Mo
         for name, parameter in net.named_parameters():
             if name in loaded.reinitialized:
                 net.init_parameter(name, parameter, torch.Generator())
-    if facts is not None and (chosen := facts.get("thresholds")) is not None:
-        net.thresholds = _thresholds(chosen, len(classes), file.path)
+    if facts is not None and (limits := facts.get("thresholds")) is not None:
+        net.thresholds = _thresholds(limits, len(classes), file.path)
     for note in notes:
         _LOG.warning("%s: %s", file.path.name, note)
     return Model(net.eval(), recipe, classes), notes
