@@ -32,7 +32,7 @@ from rich.console import Console
 
 from passt_bench.analysis.results import load_results
 from passt_bench.console import Progress, Stopwatch
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, check_known
 from passt_bench.processes import PipedChild
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import SEARCHES, Store, document_names, read_search
@@ -99,7 +99,10 @@ def sync(
             a later sync catches up), another sync does not end, or a record cannot be read.
     """
     root, chosen = root.resolve(), os.environ.get(CHOSEN, MLFLOW).replace(",", " ").split()
-    others = [TRACKERS.get(name) for name in chosen if name != MLFLOW]
+    known = {MLFLOW: None} | {tracker.name: tracker for tracker in TRACKERS.all()}
+    for name in chosen:
+        check_known(name, known, "unknown tracker", field=CHOSEN)
+    others = [tracker for name in chosen if (tracker := known[name])]
     store, uri = Store(root), store_uri(root, tracking_uri) if MLFLOW in chosen else ""
     names = [name for name in store.studies() if study in (None, name)]
     searches = document_names(root / SEARCHES) if study is None else []
