@@ -109,7 +109,7 @@ def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:
             source=file,
             field="first line",
             value=",".join(columns),
-            remedy="Begin with a line that names them, as path,labels,split.",
+            remedy="Begin with a line that names them, separated by commas: path,labels,split.",
         )
     split = _one_of(file, columns, "split", "fold")
     labels = _one_of(file, columns, "labels", "label") if "label" in columns else "labels"

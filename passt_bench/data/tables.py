@@ -67,20 +67,10 @@ def columns_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
     """The names in a table's first line.
 
     Raises:
-        InputError: no such file, not UTF-8, or another delimiter.
+        InputError: no such file, or not UTF-8.
     """
     head = next((words for _, _, words in _lines(path, delimiter)), [])
-    names = tuple(word.strip() for word in head)
-    for mark, other in ((";", "semicolons"), ("\t", "tabs")):
-        if delimiter == "," and len(names) == 1 and mark in names[0]:
-            raise InputError(
-                f"its values are separated by {other}",
-                source=path,
-                field="first line",
-                value=names[0],
-                remedy="Separate values by commas, and quote a value that contains one.",
-            )
-    return names
+    return tuple(word.strip() for word in head)
 
 
 def read_rows(
@@ -118,15 +108,13 @@ def read_rows(
     empty = True
     for first, line, words in islice(lines, int(head), None):
         if len(words) != len(names) or line > first:  # an unclosed quote swallows whole rows
-            problem = f"{len(words)} values for {len(names)} columns"
-            remedy = "Put values that contain a delimiter in quotes."
-            if line > first:
-                problem += f": a quote is opened here and closed only in line {line}, or not at all"
-                remedy = (
-                    "Close the quote: everything after it is one value. A quote within a value is "
-                    "written twice, and no value spans several lines."
-                )
-            raise InputError(problem, source=f"{path} line {first}", remedy=remedy)
+            where = f" in lines {first} to {line}" if line > first else ""
+            raise InputError(
+                f"{len(words)} values for {len(names)} columns{where}",
+                source=f"{path} line {first}",
+                remedy="Put values that contain a delimiter in quotes, and close each quote in its "
+                "line; within a value it is written twice.",
+            )
         empty = False
         written = {n: word for n, word in zip(names, words, strict=True) if word != word.strip()}
         values = dict(zip(names, map(str.strip, words), strict=True))
@@ -148,11 +136,8 @@ def _lines(
                     yield first, reader.line_num, words
                 first = reader.line_num + 1
         except csv.Error as error:
-            problem = f"not a row of a table ({error})"
-            if "field limit" in str(error):
-                problem = f"a value of more than {csv.field_size_limit():,} characters"
             raise InputError(
-                problem,
+                f"not a row of a table ({error})",
                 source=f"{path} line {first}",
                 remedy="Look for a quote that is not closed: everything after it is one value. A "
                 "quote within a value is written twice.",
