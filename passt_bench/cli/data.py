@@ -120,7 +120,7 @@ def check(
     with stage(errors, f"Checking {name}") as update:
         update(0.0, "reading lists and headers")
         dataset, refusal = _open(spec, sampling_rate, folder, prepared=index is not None)
-        if decode and index is not None and index.form == "int16":
+        if decode and index is not None:
             checksum = checksum_of(folder, lambda done: update(done, "comparing with the checksum"))
             if checksum != index.checksum:
                 raise broken(folder, "the checksum differs: the samples were changed")

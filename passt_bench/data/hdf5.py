@@ -99,7 +99,6 @@ def open_hdf5(
     files: Mapping[str, tuple[Path, ...]],
     classes: Sequence[str],
     masked: bool = False,
-    multi_label: bool = True,
     expected: int | None = None,
     source_of: Callable[[str], str] = stem,
 ) -> Hdf5Dataset:
@@ -109,10 +108,9 @@ def open_hdf5(
         spec: clip length; numbers of clips of each split.
         sampling_rate: Hz, to which all clips are resampled.
         name: name of the data set.
-        files: split (``train``, ``valid``, ``test``; or ``fold1``, …) → its files, in order.
+        files: split (``train``, ``valid``, ``test``) → its files, in order.
         classes: names in the order of the targets' bits.
         masked: whether the targets are likelihoods and a mask (OpenMIC).
-        multi_label: whether a clip may have several classes, or none.
         expected: expected clips; None means as many as the files have rows.
         source_of: name of a clip → recording that it was cut from, if the files do not state it.
 
@@ -120,7 +118,7 @@ def open_hdf5(
         InputError: files that cannot be read or do not fit the classes, too many empty rows,
             or fewer clips than the spec asks for.
     """
-    splits = tuple(KEYS.get(key, f"fold {key.removeprefix('fold')}") for key in files)
+    splits = tuple(KEYS[key] for key in files)
     paths = [path for some in files.values() for path in some]
     codes = np.repeat(np.arange(len(files), dtype=np.int8), [len(some) for some in files.values()])
     stamps = stamps_of(paths)
@@ -136,13 +134,13 @@ def open_hdf5(
             expected=expected if expected is not None else sum(table.expected),
             found=len(table),
             classes=tuple(classes),
-            multi_label=multi_label,
+            multi_label=True,
             notes=_notes(parts, table, targets, classes),
         ),
         ids=table.names,
         targets=targets,
         sources=table.sources,
-        folds=tuple(int(name.split()[1]) for name in splits if name.startswith("fold ")),
+        folds=(),
         spec=spec,
         sampling_rate=sampling_rate,
         files=tuple(paths),

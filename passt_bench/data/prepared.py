@@ -7,8 +7,7 @@ The folder holds::
                               a thousand clips in a file
     clips.npz                 offsets, names, sources, splits and targets, a row per clip
 
-The first folders have one file ``waveforms.i16``; others ``*.hdf`` files in the published layout
-in place of samples and columns. Both are still read.
+The first folders have one file ``waveforms.i16``, and are still read.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from pydantic import ValidationError
 from passt_bench.data.clip_table import ClipTable, Names, skipped_clips
 from passt_bench.data.dataset import SCALE, Dataset, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
-from passt_bench.data.hdf5 import KEYS, open_hdf5
 from passt_bench.data.opening import Encoded
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
@@ -65,8 +63,8 @@ class Index:
     skipped: Annotated[tuple[tuple[str, int, str], ...], written_as("lost")]  # name, split, why
     checksum: str  # SHA-256 of the stored samples
     masked: bool = False  # whether some labels are unknown
-    form: Literal["int16", "hdf5"] = "int16"
-    files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # split → HDF5 files, if any
+    form: Literal["int16"] = "int16"
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # always empty
     schema: int = SCHEMA
 
 
@@ -156,8 +154,6 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
     """Opens a prepared folder."""
     index = read_index(folder)
     _check_fits(index, spec, sampling_rate, folder)
-    if index.form == "hdf5":
-        return _open_hdf5(spec, sampling_rate, folder, index)
     paths, starts = _shards(folder)
     stamps = stamps_of(paths)
     columns = read_clips(folder, index)
@@ -193,7 +189,7 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
         ids=names,
         targets=targets,
         sources=table.sources,
-        folds=_folds(index),
+        folds=tuple(int(n.split()[1]) for n in index.splits if n.startswith("fold ")),
         spec=spec,
         sampling_rate=sampling_rate,
         paths=paths,
@@ -204,41 +200,6 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
     )
     dataset.check_splits()
     return dataset
-
-
-def _open_hdf5(spec: DataSpec, sampling_rate: int, folder: Path, index: Index) -> Dataset:
-    source = index.source
-    folds = sorted(set(index.files) - set(KEYS), key=lambda key: int(key.removeprefix("fold")))
-    keys = [key for key in (*KEYS, *folds) if key in index.files]
-    dataset = open_hdf5(
-        spec,
-        sampling_rate,
-        name=spec.name,
-        files={key: tuple(folder / name for name in index.files[key]) for key in keys},
-        classes=source.classes,
-        masked=index.masked,
-        multi_label=source.multi_label,
-        expected=source.expected,
-    )
-    own, table = dataset.fingerprint, dataset.table
-    # The files' digest covers a piece of some rows, that of the source one of every file.
-    both = digest_of((own.digest, source.digest), ())
-    # A split without clips has no file.
-    codes = np.array([index.splits.index(name) for name in table.splits], dtype=np.int8)
-    empty = table.skipped.assign(split=codes[table.skipped["split"]])
-    return replace(
-        dataset,
-        fingerprint=replace(_fingerprint(index, both, own.notes), found=own.found),
-        folds=_folds(index),
-        table=replace(
-            table,
-            splits=index.splits,
-            expected=index.expected,
-            clips=table.clips.assign(split=codes[table.split]),
-            skipped=pd.concat([skipped_clips(index.skipped), empty], ignore_index=True),
-            prepared=True,
-        ),
-    )
 
 
 def _digested(
@@ -266,8 +227,7 @@ def _digested(
 def _fingerprint(index: Index, digest: str, own: Sequence[str]) -> Fingerprint:
     """The source's fingerprint with the changes by preparing; ``own`` are notes on the clips."""
     source, skipped = index.source, [name for name, _, _ in index.skipped]
-    stored = "mp3" if index.form == "hdf5" else "16-bit samples"
-    notes = [f"{stored} at {index.sampling_rate} Hz made from the data {source.digest}"]
+    notes = [f"16-bit samples at {index.sampling_rate} Hz made from the data {source.digest}"]
     if skipped:
         notes.append(
             f"{len(skipped)} clips could not be decoded and were skipped: "
@@ -288,10 +248,6 @@ def _fingerprint(index: Index, digest: str, own: Sequence[str]) -> Fingerprint:
     )
 
 
-def _folds(index: Index) -> tuple[int, ...]:
-    return tuple(int(name.split()[1]) for name in index.splits if name.startswith("fold "))
-
-
 def _check_fits(index: Index, spec: DataSpec, sampling_rate: int, folder: Path) -> None:
     again = f"passt-bench data prepare {spec.name}=DIR --rate {sampling_rate}"
     if index.source.dataset != spec.name:
@@ -302,7 +258,7 @@ def _check_fits(index: Index, spec: DataSpec, sampling_rate: int, folder: Path) 
             value=spec.name,
             remedy=f"Give {index.source.dataset}={folder.name}, or the folder of {spec.name}.",
         )
-    if index.form == "int16" and index.sampling_rate != sampling_rate:
+    if index.sampling_rate != sampling_rate:
         raise InputError(
             f"the clips are prepared at {index.sampling_rate} Hz",
             source=folder,

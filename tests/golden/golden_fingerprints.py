@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from unittest import mock
 
 import known_weights
@@ -76,15 +76,11 @@ def stretches(root: Path) -> None:
     (root / "classes.txt").write_text("b\na\nc\n", encoding="utf-8")
 
 
-def known_row(name: str, wave: np.ndarray, rate: int) -> bytes:
-    return known(name, 1600)
-
-
 @dataclass(frozen=True)
 class Case:
     name: str
     write: Callable[[Path], object] = lambda root: None
-    prepared: Literal["int16", "hdf5"] | None = None
+    prepared: bool = False
     spec: DataSpec = WHOLE
 
 
@@ -104,25 +100,22 @@ CASES: dict[str, Case] = {
     "esc50": Case("esc50", esc50),
     "esc50, few": Case("esc50", esc50, spec=FEW),
     "esc50, two lost": Case("esc50", lossy),
-    "esc50, prepared": Case("esc50", esc50, "int16"),
+    "esc50, prepared": Case("esc50", esc50, prepared=True),
     "audioset, files": Case("audioset", audioset),
     "audioset, HDF5": Case("audioset", audioset_hdf5),
     "audioset, HDF5, one empty": Case("audioset", empty_row),
-    "audioset, prepared": Case("audioset", audioset, "int16"),
+    "audioset, prepared": Case("audioset", audioset, prepared=True),
     "fsd50k, files": Case("fsd50k", fsd50k),
     "fsd50k, HDF5": Case("fsd50k", fsd50k_hdf5),
-    "fsd50k, prepared": Case("fsd50k", fsd50k, "int16"),
-    "fsd50k, prepared HDF5": Case("fsd50k", fsd50k, "hdf5"),
+    "fsd50k, prepared": Case("fsd50k", fsd50k, prepared=True),
     "openmic, files": Case("openmic", openmic),
     "openmic, HDF5": Case("openmic", openmic_hdf5),
-    "openmic, prepared": Case("openmic", openmic, "int16"),
-    "openmic, prepared HDF5": Case("openmic", openmic, "hdf5"),
+    "openmic, prepared": Case("openmic", openmic, prepared=True),
     "dcase20": Case("dcase20", dcase20),
     "manifest with splits": Case("manifest", manifest),
     "manifest with folds": Case("manifest", partial(manifest, folds=3, multi_label=True)),
     "manifest of stretches": Case("manifest", stretches),
-    "manifest of stretches, prepared": Case("manifest", stretches, "int16"),
-    "manifest of stretches, prepared HDF5": Case("manifest", stretches, "hdf5"),
+    "manifest of stretches, prepared": Case("manifest", stretches, prepared=True),
 }
 
 
@@ -135,12 +128,10 @@ def opened(case: Case, root: Path) -> Dataset:
         mock.patch.object(layouts, "encoded", sound),
     ):
         case.write(root)
-    if case.prepared is not None:
+    if case.prepared:
         asked = Preparation(case.name, root, RATE)
         prepare_data(asked)
         root = asked.folder
-        if case.prepared == "hdf5":
-            root = layouts.write_prepared_hdf5(root, root.with_name(f"hdf5-{RATE}"), known_row)
     return open_dataset(spec, RATE, None if case.name == "synthetic" else root)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,6 @@ import numpy as np
 from sounds import encoded, sound, write_sound
 
 import passt_bench
-from passt_bench.data.prepared import open_prepared, read_index, write_index
-from passt_bench.spec import DataSpec
 
 Counts = Mapping[str, int]  # split → clips
 NameOf = Callable[[int, str, int], str]  # seed of a clip, split, number in it → name
@@ -337,41 +335,6 @@ def write_hdf5(
             mp3[row] = np.frombuffer(sound, dtype=np.uint8)
         file.create_dataset("target", data=target)
     return path
-
-
-def write_prepared_hdf5(
-    prepared: Path,
-    out: Path,
-    encode: Callable[[str, np.ndarray, int], bytes] = lambda name, wave, rate: encoded(
-        wave, rate, "mp3"
-    ),
-) -> Path:
-    """Prepared clips as version 0.1 wrote them with ``--format hdf5``: HDF5 files and the index."""
-    index = read_index(prepared)
-    rate = index.sampling_rate
-    data = open_prepared(DataSpec(index.source.dataset, seconds=0.01), rate, prepared)
-    table = data.clip_table()
-    assert table is not None
-    files: dict[str, tuple[str, ...]] = {}
-    for code, split in enumerate(table.splits):
-        clips = np.flatnonzero(table.split == code)
-        if not len(clips):
-            continue
-        key = {"validation": "valid"}.get(split, split.replace(" ", ""))
-        names = [f"{data.ids[clip].removesuffix('.mp3')}.mp3" for clip in clips]
-        target = data.targets[clips]
-        known = ~np.isnan(target)
-        masked = np.concatenate([np.where(known, target, 0.5), known], axis=1, dtype=np.float32)
-        write_hdf5(
-            out / f"{key}.hdf",
-            names,
-            [encode(n, data.whole(clip), rate) for n, clip in zip(names, clips, strict=True)],
-            masked if index.masked else np.packbits(target > 0, axis=-1),
-            [data.sources[clip] for clip in clips],
-        )
-        files[key] = (f"{key}.hdf",)
-    write_index(out, replace(index, form="hdf5", files=files))
-    return out
 
 
 def _write_hdf5_files(

@@ -8,7 +8,7 @@ import pytest
 import small_study
 import soundfile
 from fixtures import Cli, Mistake
-from layouts import write_audioset_folder, write_manifest, write_prepared_hdf5
+from layouts import write_audioset_folder, write_manifest
 from sounds import sound, write_sound
 
 from passt_bench.errors import InputError
@@ -76,12 +76,11 @@ def test_test_clips_alone_are_not_trained_on(tmp_path: Path, cli: Cli, mistake: 
     head, *rows = listed.read_text().splitlines()
     listed.write_text("\n".join([head, *(row for row in rows if row.endswith(",test")), ""]))
     study, out = write_study(tmp_path, "ce", "accuracy"), tmp_path / "runs"
-    cache, hdf5 = tmp_path / "cache", tmp_path / "hdf5"
+    cache = tmp_path / "cache"
     words = ("--rate", 8000, "--workers", 1, "--folder", cache)
     code, said = cli("data", "prepare", f"manifest={written.root}", *words)
     assert code == 0, said
-    write_prepared_hdf5(cache, hdf5)
-    for folder in (written.root, cache, hdf5):
+    for folder in (written.root, cache):
         code, said = cli("data", "check", f"manifest={folder}")
         assert code == 0, said
         assert "train" not in said.split("Lengths")[0]

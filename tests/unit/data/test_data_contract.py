@@ -42,8 +42,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
             root = tmp_path_factory.mktemp("data") / "data"
             data = opened(case, root)
             table = data.clip_table()
-            form = {"int16": f"prepared-{RATE}", "hdf5": f"hdf5-{RATE}"}.get(case.prepared or "")
-            roots[name] = None if table is None else root / form if form else root
+            form = f"prepared-{RATE}" if case.prepared else ""
+            roots[name] = None if table is None else root / form
         return replace(case.spec, name=case.name), roots[name]
 
     return write

@@ -42,22 +42,6 @@ def opened(files: dict[str, tuple[Path, ...]], **options: object) -> Hdf5Dataset
     return open_hdf5(spec, RATE, **(arguments | options))  # type: ignore[arg-type]
 
 
-def test_esc50_has_folds(tmp_path: Path) -> None:
-    one_hot = np.packbits(np.eye(11, dtype=bool)[[0, 1, 2]], axis=-1)
-    files = {}
-    for fold in (1, 2, 3):
-        path = tmp_path / f"esc50_fold{fold}_mp3.hdf"
-        names = [f"{fold}-{100 + clip}-A-{clip}.mp3" for clip in range(3)]
-        write_hdf5(path, names, [MP3] * 3, one_hot)
-        files[f"fold{fold}"] = (path,)
-    data = opened(files, name="esc50", multi_label=False, source_of=lambda name: name.split("-")[1])
-    assert data.folds == (1, 2, 3)
-    train, test = data.split(2)
-    np.testing.assert_array_equal(test, [3, 4, 5])
-    np.testing.assert_array_equal(train, [0, 1, 2, 6, 7, 8])
-    assert data.sources[4] == "101"
-
-
 def test_the_digest_covers_names_labels_and_sounds(tmp_path: Path) -> None:
     path, files = small(tmp_path / "a.hdf")
     digest = opened(files).fingerprint.digest

@@ -220,6 +220,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "clips.npz: clips that end before they begin",
     ),
     "no JSON": (lambda folder: (folder / INDEX).write_text("{"), "prepared.json: not an index"),
+    "HDF5": (
+        lambda folder: changed(folder, form="hdf5"),
+        "Input should be 'int16'). Remove the folder, and prepare the data set again.",
+    ),
     "newer": (lambda folder: changed(folder, schema=99), "written by a newer version (schema 99)"),
 }
 
