@@ -158,7 +158,7 @@ def evaluate(
     metrics: Annotated[
         list[str] | None, option("NAME,…", "Metrics; by default those of the data set.")
     ] = None,
-    split: Annotated[str, option("NAME", "Split: test, valid or train.")] = "test",
+    split: Annotated[str, option("NAME", "Split: test, validation or train.")] = "test",
     fold: Annotated[int | None, option("N", "Fold to hold out (data sets with folds).")] = None,
     device: Device = "cpu",
     batch: Annotated[int, option("N", "Clips per batch.", min=1)] = 8,
@@ -204,7 +204,7 @@ def evaluate(
             against=find_model(against, runs) if against else None,
             margin=margin,
             metrics=listed(metrics),
-            split=split,
+            split="valid" if split == "validation" else split,
             fold=fold,
             device=device,
             batch=batch,

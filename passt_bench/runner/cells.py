@@ -39,6 +39,7 @@ from passt_bench.runner.initial_weights import load_initial_weights
 from passt_bench.runner.planned_cell import MODEL, PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import CURVES, PROGRESS, lock, read_epochs
+from passt_bench.spec.recipe import Recipe
 from passt_bench.training import checkpoint
 from passt_bench.training.engine import Diverged, Engine
 from passt_bench.training.evaluate import Evaluation, evaluate, predict
@@ -103,8 +104,7 @@ def run_cell(
     store = Store(paths.runs)
     folder = store.folder(cell.key)
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob(".*.*"):
-        path.unlink()  # left by a process that was killed while it wrote
+    _remove_half_written(folder)
     (folder / CURVES).unlink(missing_ok=True)  # of an earlier attempt
     (folder / PROGRESS).touch()  # marks the cell as started
     try:
@@ -142,18 +142,27 @@ def _confirmed(cell: PlannedCell, record: RunRecord, store: Store) -> RunRecord:
     return replace(first, attempt=cell.attempt)
 
 
+def _remove_half_written(folder: Path) -> None:
+    """Removes what a process left that was killed while it wrote."""
+    for path in folder.glob(".*.*"):
+        path.unlink()
+
+
 def clear(paths: Paths, config: RunConfig, key: str) -> None:
     """Removes what a cell does not need after its record is written; its progress file last.
 
-    The curves of the progress file stay beside the record.
+    The curves of the progress file stay beside the record; the same run gives the same bytes.
 
     A progress file beside a record therefore shows that a process was killed in between.
     """
     folder = Store(paths.runs).folder(key)
     if not config.keep_checkpoints:
         checkpoint.remove(folder)
+    _remove_half_written(folder)
     if epochs := read_epochs(folder / PROGRESS):
-        lines = "".join(json.dumps(values) + "\n" for values in epochs.values())
+        of_run = ("epochs", "seconds")
+        kept = ({k: v for k, v in values.items() if k not in of_run} for values in epochs.values())
+        lines = "".join(json.dumps(values) + "\n" for values in kept)
         write_atomically(folder / CURVES, lines.encode(), sync=False)
     (folder / PROGRESS).unlink(missing_ok=True)
 
@@ -226,9 +235,6 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         net.thresholds = _thresholds(state, dataset, validation_clips)
         path = folder / MODEL
         save_model(path, net, recipe, classes, metrics=result.metrics, key=cell.key)
-    curves = {"train_loss": tuple(done.train_loss), "learning_rate": tuple(done.learning_rate)}
-    if done.validation:
-        curves[f"inner/{recipe.metrics[0]}"] = tuple(done.validation)
     train_stats = {
         "step_seconds": float(np.median(done.step_seconds)),
         "cpu_seconds": done.cpu_seconds,
@@ -241,7 +247,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         metrics=result.metrics,
         per_class=result.per_class,
         occlusions=result.occlusions,
-        curves=curves,
+        curves=_curves(recipe, done),
         train=train_stats,
         clocks=add_clocks(clock.seconds, done.earlier_seconds),
         picture=_picture(cell, features[train_clips[0]], task.total_steps),
@@ -292,19 +298,24 @@ class Clock:
         self._since = now
 
 
-def _note_epoch(folder: Path, task: Task, progress: Progress) -> None:
-    """Appends an epoch's values to the progress file, under the names of a record's curves."""
-    line: dict[str, float] = {
-        "epoch": progress.epoch,
-        "epochs": task.epochs,
-        "train_loss": progress.train_loss[-1],
-        "learning_rate": progress.learning_rate[-1],
-        "seconds": round(progress.seconds, 3),
-    }
+def _curves(recipe: Recipe, progress: Progress) -> dict[str, tuple[float, ...]]:
+    """The curves of a record, over the epochs that are done."""
+    curves = {"train_loss": progress.train_loss, "learning_rate": progress.learning_rate}
     if progress.validation:
-        line[f"inner/{task.recipe.metrics[0]}"] = progress.validation[-1]
-    with (folder / PROGRESS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        curves[f"inner/{recipe.metrics[0]}"] = progress.validation
+    return {name: tuple(curve) for name, curve in curves.items()}
+
+
+def _note_epoch(folder: Path, task: Task, progress: Progress) -> None:
+    """Writes the curves so far to the progress file; an interrupted epoch cannot leave a gap."""
+    curves = _curves(task.recipe, progress).items()
+    epochs: list[dict[str, float]] = [
+        {"epoch": n + 1, **{name: curve[n] for name, curve in curves}}
+        for n in range(progress.epoch)
+    ]
+    epochs[-1] |= {"epochs": task.epochs, "seconds": round(progress.seconds, 3)}
+    lines = "".join(json.dumps(values) + "\n" for values in epochs)
+    write_atomically(folder / PROGRESS, lines.encode(), sync=False)
 
 
 def validated_epochs(folder: Path) -> tuple[list[float], int]:

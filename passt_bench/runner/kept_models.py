@@ -70,7 +70,8 @@ def _names(study: StudyRecord) -> dict[str, str]:
 def find_model(name: str, runs: Path) -> str:
     """The path of a model file: of a record's folder, or of ``STUDY:VARIANT[:SEED[:FOLD]]``.
 
-    Without a seed or fold, the first that was kept. Any other text is returned as it is.
+    Without a seed or fold, the first that was kept; without a variant, if there is only one. Any
+    other text is returned as it is.
 
     Raises:
         InputError: a study on record has no such variant or run, or did not keep its model.
@@ -78,16 +79,20 @@ def find_model(name: str, runs: Path) -> str:
     if (Path(name) / MODEL).is_file():
         return str(Path(name) / MODEL)
     study, _, rest = name.partition(":")
-    if Path(name).exists() or not rest or study not in Store(runs).studies():
-        return name
     store = Store(runs)
+    if Path(name).exists() or study not in store.studies():
+        return name
     record = store.study(study)
+    if not rest and len(record.variants) > 1:
+        remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."
+        problem = "a study of several models"
+        raise InputError(problem, field="--checkpoint", value=name, remedy=remedy)
     fitting = [key for known, key in _names(record).items() if f"{known}:".startswith(f"{name}:")]
     paths = [store.folder(key) / MODEL for key in fitting]
     if found := [path for path in paths if path.is_file()]:
         return str(found[0])
     variants = [variant.name for variant in record.variants]
-    if not any(f"{rest}:".startswith(f"{variant}:") for variant in variants):
+    if rest and not any(f"{rest}:".startswith(f"{variant}:") for variant in variants):
         check_known(rest, variants, "no such variant", field="--checkpoint", source=study)
     remedy = f"Kept: {', '.join(kept)}. " if (kept := kept_models(record, store)) else ""
     if fitting:

@@ -29,8 +29,8 @@ from passt_bench.runner.studies import files_named, study_on_record
 from passt_bench.spec.key import is_key
 from passt_bench.spec.study import Study
 
-PROGRESS = "progress.jsonl"  # one line per epoch; exists from the start of a cell to its record
-CURVES = "curves.jsonl"  # the same beside the record, each epoch once
+PROGRESS = "progress.jsonl"  # a line per epoch; exists from the start of a cell to its record
+CURVES = "curves.jsonl"  # the same, beside the record
 SESSION_LOCK = "merge.lock"  # held to choose a session's key; the first edition's name
 STUDIES = "studies.lock"  # held to write or merge studies and searches
 State = Literal["done", "failed", "running", "interrupted", "missing"]
@@ -210,14 +210,17 @@ def chosen(study: StudyRecord, request: StudyRequest) -> StudyRecord:
 
 
 def read_epochs(path: Path) -> dict[int, dict[str, float]]:
-    """The values of each epoch in a file of them, see `cells._note_epoch`, by epoch from 1 on."""
+    """The values of each epoch in a file of curves, by epoch; the last may have those of the run.
+
+    Those are ``epochs`` of the whole training and ``seconds`` so far.
+    """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:  # not begun, or the record has just replaced it
         return {}
     found = dict[int, dict[str, float]]()
     for line in lines:
-        # A killed writer leaves half a line; a resumed cell repeats some.
+        # Files of earlier versions may have half lines, and epochs twice.
         with suppress(ValueError, TypeError, KeyError):
             values = {name: float(value) for name, value in dict(json.loads(line)).items()}
             found[int(values["epoch"])] = values

@@ -90,7 +90,7 @@ def test_the_records_equal_those_of_an_undisturbed_run_and_nothing_else_is_left(
         "ok": 9, "diverged": 3, "error": 3
     }  # fmt: skip
     files = _files(tmp_path / "undisturbed")
-    assert {path.name for path in files} == {"record.json", MODEL}
+    assert {path.name for path in files} == {"record.json", "curves.jsonl", MODEL}
     for folder in tmp_path.glob("killed-*"):
         assert results(folder) == expected
         assert _files(folder) == files

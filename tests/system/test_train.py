@@ -40,8 +40,12 @@ def test_a_study_keeps_one_model_per_variant_and_others_on_request(
             assert (store.folder(key) / MODEL).is_file()
     path = find_model("tiny:time:1", tmp_path)
     assert path == find_model(str(Path(path).parent), tmp_path)
-    for name, problem in (("tiny:time:3", "no such run"), ("tiny:tame", "no such variant"),
-                          ("tiny:diverges", "was not kept")):  # fmt: skip
+    for name, problem in (
+        ("tiny", "several models"),
+        ("tiny:time:3", "no such run"),
+        ("tiny:tame", "no such variant"),
+        ("tiny:diverges", "was not kept"),
+    ):
         error = mistake("predict", study_file, "--checkpoint", name, "--runs", tmp_path)
         assert (error.field, problem in str(error)) == ("--checkpoint", True)
 
