@@ -127,7 +127,7 @@ def test_a_search_with_objectives_shows_their_front_and_all_parameters() -> None
     titles = [column.heading for column in listed.columns]
     assert {"time / baseline", "memory / baseline"} <= {*titles}
     assert "stride (6, 8), learning rate 0.00" in str(listed.texts())
-    assert "For the FLOPs of “none” the best is" in search_headline(record)
+    assert "For the FLOPs of “none” none of them is better" in search_headline(record)
 
 
 def test_the_page_is_self_contained_and_rendered_again_from_its_report(
