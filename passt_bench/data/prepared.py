@@ -342,9 +342,11 @@ def read_index(folder: Path) -> Index:
     path = folder / INDEX
     try:
         index = from_json(Index, read_bytes(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise broken(path, f"not an index of prepared clips ({first['msg']})") from None
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise broken(path, f"not an index of prepared clips ({first})") from None
     if index.schema > SCHEMA:
         raise broken(path, f"written by a newer version (schema {index.schema})")
     return index

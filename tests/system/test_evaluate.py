@@ -1,6 +1,7 @@
 """Evaluations: what they compute, ask for, refuse, resume and leave behind."""
 
 import functools
+import io
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -175,7 +176,9 @@ def test_what_was_left_broken_is_computed_anew_and_two_at_once_are_kept_apart(
         evaluated(tmp_path, one)
     assert caught.value.source == str(lock)
     folder = Store(tmp_path).folder(whole.key)
-    for broken in (b"", b"\x93NUMPY half", b"something else"):
+    other = io.BytesIO()
+    np.save(other, np.zeros((30, 16), np.float32))  # logits, but not those of this model
+    for broken in (b"", b"\x93NUMPY half", b"something else", other.getvalue()):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / evaluation.PARTIAL).write_bytes(broken)
