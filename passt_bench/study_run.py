@@ -37,7 +37,7 @@ from passt_bench.runner.plan import StudyPlan, missing_cells, plan_request
 from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
-from passt_bench.runner.run_status import PROGRESS, count_runs, hold_studies_lock, is_running
+from passt_bench.runner.run_status import COSTS, PROGRESS, STUDIES, count_runs, hold, is_running
 from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
 from passt_bench.runner.tracking import regular_sync, updating_mlflow
 from passt_bench.spec.study import Study, parse_assignments
@@ -217,7 +217,7 @@ def write_study(plan: StudyPlan, store: Store) -> None:
     Raises:
         InputError: another study of this name was started since this one was planned.
     """
-    with hold_studies_lock(store.root):
+    with hold(store.root, STUDIES):
         recorded = study_on_record(plan.stored_record.name, store)
         if recorded is not None and study_difference(plan, recorded) is not None:
             raise InputError(
@@ -252,22 +252,25 @@ def measure(
 ) -> list[SessionRecord]:
     """Measures costs of variants, if requested and if the baseline is included.
 
+    Two measurements at once would disturb each other; the second waits for what the first records.
+
     Returns:
         All sessions on record; none if costs are not measured.
     """
     if not (config.cost and plan.has_baseline):
         return []
-    sessions = store.sessions()
-    costs, variants = _cost_plan(plan, config, sessions)
-    if costs.all_known:
+    if _cost_plan(plan, config, sessions := store.sessions())[0].all_known:
         return sessions
-    with stage(console, f"Measuring the cost of {variants}, interleaved") as update:
-        sessions += measure_cost(costs, store, update)
+    waiting = "Another command measures costs in this folder; waiting for its end."
+    with hold(store.root, COSTS, lambda: console.print(waiting)):
+        costs, variants = _cost_plan(plan, config, sessions := store.sessions())
+        if not costs.all_known:
+            with stage(console, f"Measuring the cost of {variants}, interleaved") as update:
+                sessions += measure_cost(costs, store, update)
     if config.profiles is not None:
-        for variant in plan.record.variants:
-            for path in config.profiles.glob(f"{variant.arm}.*"):
-                readable = re.sub(r"[^\w.=-]+", "-", variant.name)
-                path.replace(path.with_name(path.name.replace(variant.arm, readable)))
+        for arm, name in ((v.arm, re.sub(r"[^\w.=-]+", "-", v.name)) for v in plan.record.variants):
+            for path in config.profiles.glob(f"{arm}.*"):
+                path.replace(path.with_name(path.name.replace(arm, name)))
     return sessions
 
 
@@ -275,17 +278,16 @@ def _cost_plan(
     plan: StudyPlan, config: RunConfig, sessions: Sequence[SessionRecord]
 ) -> tuple[CostPlan, str]:
     """What is to be measured, and the number of variants in words, the baseline included."""
-    recipes = {variant.name: variant.recipe for variant in plan.record.variants}
-    classes = len(plan.record.fingerprint.classes)
+    record, recipes = plan.record, {v.name: v.recipe for v in plan.record.variants}
     costs = plan_cost(
-        *(recipes, plan.record.baseline, classes),
+        *(recipes, record.baseline, len(record.fingerprint.classes)),
         sessions=sessions,
         retry=STATUSES if config.remeasure else config.retry,
         published=config.published,
         profiles=config.profiles,
     )
     arms = (costs.baseline, *costs.new)
-    return costs, count_of(sum(v.arm in arms for v in plan.record.variants), "variant")
+    return costs, count_of(sum(v.arm in arms for v in record.variants), "variant")
 
 
 @dataclass(frozen=True)

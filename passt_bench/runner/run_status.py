@@ -5,14 +5,14 @@ command that runs a cell or an evaluation, ``KEY.work.lock`` by the process that
 a command is killed, its process may run a moment longer, and no other may write to the same folder
 then.
 
-``studies.lock`` is the innermost: its holder waits for no other lock.
+``studies.lock`` and ``merge.lock`` are the innermost: their holder waits for no other lock.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -30,6 +30,7 @@ from passt_bench.spec.study import Study
 
 PROGRESS = "progress.jsonl"  # one line per epoch; exists from the start of a cell to its record
 SESSION_LOCK = "merge.lock"  # held to choose a session's key; the first edition's name
+COSTS = "costs.lock"  # held to measure costs
 STUDIES = "studies.lock"  # held to write or merge studies and searches
 State = Literal["done", "failed", "running", "interrupted", "missing"]
 STATES: tuple[State, ...] = ("done", "failed", "running", "interrupted", "missing")
@@ -68,16 +69,28 @@ def running_keys(root: Path) -> list[str]:
 
 
 @contextmanager
-def hold_studies_lock(root: Path) -> Iterator[None]:
-    """Waits for the lock on the studies and searches of a folder, and holds it.
+def hold(root: Path, name: str, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Holds a lock on a folder; calls ``on_wait`` first if another process has it, and waits.
 
     Raises:
         StorageError: nothing can be written there.
     """
-    with storing(root / "locks" / STUDIES):
-        held = lock(root, STUDIES).acquire(timeout=-1)
-    with held:
+    held = lock(root, name)
+    with storing(root / "locks" / name):
+        try:
+            held.acquire()
+        except Timeout:
+            on_wait()
+            held.acquire(timeout=-1)
+    try:
         yield
+    finally:
+        held.release()
+
+
+def hold_studies_lock(root: Path) -> AbstractContextManager[None]:
+    """Waits for the lock on the studies and searches of a folder, and holds it, see `hold`."""
+    return hold(root, STUDIES)
 
 
 def discard(path: Path) -> None:
