@@ -37,6 +37,7 @@ from passt_bench.spec.recipe import DataSpec
 KEYS = {"train": "train", "valid": "validation", "test": "test"}  # key → name in a clip table
 NAME, SOUND, TARGET = "audio_name", "mp3", "target"
 SOURCE = "source"  # fixed-length bytes; not in published files
+_GROWTH = 4  # bytes in memory per byte of a file, at most
 _TRIED = 16  # rows whose bytes are counted to verify the stored sizes
 
 
@@ -254,9 +255,11 @@ def _read_columns(path: Path, classes: int, masked: bool) -> Columns:
 
 def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns:
     for name in (NAME, SOUND, TARGET):
-        if not isinstance(file.get(name), h5py.Dataset):
+        if name not in file:
             layout = f"{NAME}, {SOUND} and {TARGET} as published, in place of {', '.join(file)}"
             raise _wrong(path, name, "no such column", None, layout)
+    for name in {NAME, SOUND, TARGET, SOURCE} & {*file}:
+        _check_column(file, name, path)
     lengths = {name: len(file[name]) for name in (NAME, SOUND, TARGET)}
     if len(set(lengths.values())) != 1:
         raise _wrong(path, NAME, "the columns differ in length", lengths)
@@ -290,6 +293,19 @@ def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns
         empty=[name.decode() for name in empty],
         pieces=np.array(pieces, dtype=np.uint64),
     )
+
+
+def _check_column(file: h5py.File, name: str, path: Path) -> None:
+    """Refuses what is not in the file itself, or would take more memory than the file has bytes."""
+    kind = file.get(name, getclass=True, getlink=True)
+    column = file[name] if kind is h5py.HardLink else None
+    if not isinstance(column, h5py.Dataset) or column.external or column.is_virtual:
+        found = kind.__name__ if column is None else type(column).__name__
+        raise _wrong(path, name, "not a column that is stored in this file", found)
+    size, needed = path.stat().st_size, column.size * column.dtype.itemsize
+    if needed > _GROWTH * size:
+        problem = f"{column.shape} values of {column.dtype} in a file of {size} bytes"
+        raise _wrong(path, name, problem, needed)
 
 
 def _names(column: h5py.Dataset, path: Path) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -33,6 +32,7 @@ from passt_bench.report.pages import (
 )
 from passt_bench.report.paper import PaperStatus, render_paper
 from passt_bench.report.text import listed, quoted
+from passt_bench.spec.codec import parse_json
 from passt_bench.spec.key import digest
 
 # Every function takes the folder of the runs, whose records come first, and that of all reports.
@@ -277,8 +277,10 @@ def render_index(root: Path) -> Path:
 
 def _summary(path: Path) -> dict[str, Any]:
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        summary = parse_json(read_bytes(path))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"not a whole JSON file ({error})", source=path, remedy="Render its study again."
         ) from None

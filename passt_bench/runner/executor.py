@@ -9,7 +9,6 @@ that no cell can be harmed by the state of another.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +42,7 @@ from passt_bench.runner.plan import StudyPlan
 from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig, check_device_name
 from passt_bench.runner.run_status import PROGRESS, is_running, lock
+from passt_bench.spec.codec import parse_json
 from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.features import cache_bytes, features_path, fits_cache, prepare_features
@@ -172,7 +172,7 @@ class _CellRunner:
     def _last_progress(self, key: str) -> dict[str, float]:
         """The last line of a cell's progress, see `cells._note_epoch`; empty without one."""
         try:
-            last = json.loads((self._store.folder(key) / PROGRESS).read_bytes().splitlines()[-1])
+            last = parse_json((self._store.folder(key) / PROGRESS).read_bytes().splitlines()[-1])
             return {name: float(last[name]) for name in ("epoch", "epochs", "seconds")}
         except (OSError, IndexError, ValueError, KeyError, TypeError):
             return {}

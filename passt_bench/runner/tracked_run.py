@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from passt_bench.analysis.results import Results
+from passt_bench.errors import InputError
+from passt_bench.records.files import read_bytes
 from passt_bench.records.run import CellRecord, RunRecord, VariantRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.run_status import PROGRESS, State, run_state
+from passt_bench.spec.codec import parse_json
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.study import flatten
 
@@ -183,15 +186,15 @@ def _cell_run(summary: TrackedRun, results: Results, cell: CellRecord, store: St
 def _progress(path: Path) -> tuple[int, tuple[float, ...]]:
     """When a cell was begun, in milliseconds, and the loss of each epoch that is done."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_bytes(path).split(b"\n")
         written = path.stat().st_mtime
-    except FileNotFoundError:  # not begun, or the record has just replaced it
+    except (InputError, FileNotFoundError):  # not begun, or the record has just replaced it
         return 0, ()
     losses, seconds = dict[int, float](), 0.0
     for line in lines[:-1]:  # what follows the last line feed is still being written
         # A killed writer leaves half a line; a resumed cell repeats some.
         with suppress(ValueError, TypeError):
-            found = json.loads(line)
+            found = parse_json(line)
             losses[int(found["epoch"])] = float(found["train_loss"])
             seconds = float(found["seconds"])
     known = takewhile(losses.__contains__, count(1))

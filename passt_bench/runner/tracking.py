@@ -16,6 +16,7 @@ import os
 import re
 import sqlite3
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from passt_bench.errors import InputError
 from passt_bench.processes import PipedChild
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
+from passt_bench.runner.bounded_answers import bounded_answers
 from passt_bench.runner.tracked_run import TrackedRun, tracked_runs
 
 if TYPE_CHECKING:
@@ -94,7 +96,8 @@ def sync(
     report = SyncReport(without_password(uri), len(names))
     if not names:
         return report
-    with _explained(uri, root), FileLock(root / "mlflow.lock", timeout=SYNC_SECONDS):
+    exclusive = FileLock(root / "mlflow.lock", timeout=SYNC_SECONDS)
+    with _explained(uri, root), exclusive, bounded_answers():
         loaded = [load_results(name, [store]) for name in names]
         wanted = [(results.study, list(tracked_runs(results, store))) for results in loaded]
         total = sum(len(runs) for _, runs in wanted)
@@ -273,8 +276,11 @@ def _explained(uri: str, root: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        library = type(error).__module__.partition(".")[0]
-        if not isinstance(error, OSError | ImportError) and library not in _LIBRARIES:
+        # Also what a strange answer causes inside them, e.g. a ValueError.
+        frames = [frame.f_globals for frame, _ in traceback.walk_tb(error.__traceback__)]
+        modules = (type(error).__module__, *(names["__name__"] for names in frames))
+        named = {name.partition(".")[0] for name in modules}
+        if not isinstance(error, OSError | ImportError) and not named & {*_LIBRARIES}:
             raise
         cause: BaseException = error
         while cause.__context__ is not None:  # MLflow wraps what happened several times
