@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,9 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any, Literal
 
+from passt_bench.errors import InputError
+
+_LONGEST = 70  # bytes; of the 107 of a socket, 37 are for its name
 SAFE_PATH_VARIABLE = "PYTHONSAFEPATH"  # and not -I, which would also leave out PYTHONPATH
 _LOCK = threading.Lock()
 _inside = 0  # number of bodies in all threads, which share the environment
@@ -53,6 +57,11 @@ def fork_server(*modules: str) -> ForkServerContext:
 
     Children are not forks of this process, because its threads and its GPU do not survive a fork.
     """
+    if len(os.fsencode(tempfile.gettempdir())) > _LONGEST:
+        problem = f"longer than {_LONGEST} bytes; processes of this program meet at sockets in it"
+        remedy = "Set TMPDIR to a folder with a shorter path."
+        folder = tempfile.gettempdir()
+        raise InputError(problem, field="TMPDIR", value=folder, remedy=remedy)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(modules))
     # A Ctrl-C reaches every process of the terminal; this program decides what it means, and

@@ -73,7 +73,7 @@ def predict(
     runs: NewRuns = RUNS,
 ) -> None:
     """Predict the classes of audio files, with probabilities."""
-    from passt_bench.console import stage
+    from passt_bench.console import stage, visible
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.models.ensemble import build_ensemble
     from passt_bench.records.files import write_atomically
@@ -107,7 +107,7 @@ def predict(
         write_atomically(embeddings, runner.as_npz(results))
         errors.print(str(embeddings))
     if output is None:
-        typer.echo(text, nl=False)
+        typer.echo(visible(text) if form == "text" else text, nl=False)
     else:
         write_atomically(output, text.encode(errors="backslashreplace"))
         console.print(str(output))

@@ -35,6 +35,7 @@ from passt_bench.report.text import listed, quoted
 from passt_bench.spec.codec import parse_json
 from passt_bench.spec.key import digest
 
+_SUMMARIZED = {"study", "dataset", "variants", "baseline", "finished", "question", "headline"}
 # Every function takes the folder of the runs, whose records come first, and that of all reports.
 
 
@@ -284,7 +285,7 @@ def _summary(path: Path) -> dict[str, Any]:
         raise InputError(
             f"not a whole JSON file ({error})", source=path, remedy="Render its study again."
         ) from None
-    if not isinstance(summary, dict) or "study" not in summary:
+    if not isinstance(summary, dict) or not {*summary} >= _SUMMARIZED:
         raise InputError("not a summary of a report", source=path, remedy="Render it again.")
     search = (path.parent / SEARCHES / f"{summary['study']}.json").is_file()
     return {**summary, "folder": path.parent.name, "search": search}

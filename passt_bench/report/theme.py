@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox, IdentityTransform
 
+from passt_bench.console import visible
 from passt_bench.report.text import significant
 
 NO_PATCHES = "no patches"
@@ -110,7 +112,8 @@ _RC: Any = {  # the names that rcParams knows are a literal type of 300 members
 @contextmanager
 def figure_style() -> Iterator[None]:
     """A context in which figures are made and written in the project's style."""
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the reader's fonts show the text
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
         yield
@@ -132,13 +135,13 @@ def to_svg(figure: Figure, name: str) -> str:
     with mpl.rc_context({"svg.hashsalt": name}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing)
-    return _prefixed(buffer.getvalue().decode(), name)
+    return _prefixed(visible(buffer.getvalue().decode()), name)  # XML takes no control characters
 
 
 def inline(svg: str, label: str) -> str:
     """Only the ``<svg>`` element, for an HTML page, with a name for screen readers."""
     body = svg[svg.index("<svg") :].strip()
-    label = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    label = visible(label).replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 

@@ -21,7 +21,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import numpy as np
 import torch
 
-from passt_bench.console import Progress
+from passt_bench.console import Progress, csv_text
 from passt_bench.data.audio import read_waveform
 from passt_bench.data.opening import SUFFIXES
 from passt_bench.data.scan import audio_below
@@ -197,7 +197,8 @@ def as_text(results: Sequence[Prediction], top: int | None, by_window: bool = Fa
 def as_csv(results: Sequence[Prediction], top: int | None, by_window: bool = False) -> str:
     """One row per file and class: file, seconds, windows, rank, class, probability, patchout.
 
-    By window the columns start and end (seconds) replace seconds and windows.
+    By window the columns start and end (seconds) replace seconds and windows. File and class follow
+    a quote where a spreadsheet would read a formula.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -205,14 +206,14 @@ def as_csv(results: Sequence[Prediction], top: int | None, by_window: bool = Fal
     span = ("start", "end") if by_window else ("seconds", "windows")
     writer.writerow(("file", *span, "rank", "class", "probability", *more))
     for result in results:
-        tail = (result.patchout,) if more else ()
+        tail, file = (result.patchout,) if more else (), csv_text(result.file)
         for part in result.windows if by_window else (result,):
             if isinstance(part, Window):
-                head = (result.file, f"{part.start:.6g}", f"{part.end:.6g}")
+                head = (file, f"{part.start:.6g}", f"{part.end:.6g}")
             else:
-                head = (result.file, f"{result.seconds:.6g}", str(len(result.windows)))
+                head = (file, f"{result.seconds:.6g}", str(len(result.windows)))
             for rank, (name, p) in enumerate(part.probabilities[:top], start=1):
-                writer.writerow((*head, rank, name, f"{p:.6g}", *tail))
+                writer.writerow((*head, rank, csv_text(name), f"{p:.6g}", *tail))
     return out.getvalue()
 
 
