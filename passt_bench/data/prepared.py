@@ -340,11 +340,10 @@ def write_index(folder: Path, index: Index) -> None:
 def read_index(folder: Path) -> Index:
     """Reads the index of a prepared folder."""
     path = folder / INDEX
+    data = read_bytes(path)
     try:
-        index = from_json(Index, read_bytes(path))
+        index = from_json(Index, data)
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise broken(path, f"not an index of prepared clips ({first})") from None
     if index.schema > SCHEMA:

@@ -155,12 +155,11 @@ def unpack_json(path: Path) -> Any:
     Raises:
         InputError: the file cannot be read, is too large, or was not written so.
     """
+    data = read_bytes(path)
     try:
-        with gzip.open(io.BytesIO(read_bytes(path))) as file:
+        with gzip.open(io.BytesIO(data)) as file:
             return parse_json(file.read(JSON_BYTES + 1))
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         remedy = "Remove its folder and run what made it again."
         raise InputError(f"not readable ({error})", source=path, remedy=remedy) from None
 

@@ -277,11 +277,10 @@ def render_index(root: Path) -> Path:
 
 
 def _summary(path: Path) -> dict[str, Any]:
+    data = read_bytes(path)
     try:
-        summary = parse_json(read_bytes(path))
+        summary = parse_json(data)
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(
             f"not a whole JSON file ({error})", source=path, remedy="Render its study again."
         ) from None

@@ -338,9 +338,9 @@ def _cached_features(
         path = features_path(paths.cache, cell.recipe, cell.fingerprint.digest)
         if path is None or path in found:
             continue
-        size = len(datasets.get(cell.recipe).ids)
-        if path.is_file() or fits_cache(cell.recipe, size, paths.cache):
-            found[path] = cell.recipe
+        recipe = cell.recipe  # a data set is opened only where that is needed
+        if path.is_file() or fits_cache(recipe, len(datasets.get(recipe).ids), paths.cache):
+            found[path] = recipe
     return found
 
 

@@ -156,11 +156,10 @@ def _beside(path: Path, name: str) -> dict[str, Any]:
     """What transformers writes beside a file of weights; empty if it is not there."""
     if not (beside := path.with_name(name)).exists():
         return {}
+    data = read_bytes(beside)
     try:
-        content = parse_json(read_bytes(beside))
+        content = parse_json(data)
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise
         problem = f"not readable as JSON ({error})"
         raise InputError(problem, source=beside, remedy="Replace it.") from None
     return content if isinstance(content, dict) else {}
