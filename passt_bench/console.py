@@ -1,15 +1,21 @@
-"""Shows the progress of long work: a bar with the remaining time on a terminal, else lines."""
+"""Shows progress as a bar or lines, and text of others so that terminals and sheets obey none."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Control characters but the tab and the line feed, and those that reverse the direction of text.
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # what spreadsheets read as the beginning of one
+_SPAN = r" \[[-+−\d.]+, (?:[-+−\d.]+|not reached)\]"
+_NUMBER = re.compile(rf"[-+−]?[\d.]+(?:[eE][-+]?\d+)?[×%]?(?:{_SPAN})?|-")
 LINE_SECONDS = 15.0
 MAX_SHOWN = 0.99  # until the work has ended, when a line says so
 quiet = False  # set by --quiet
@@ -21,6 +27,29 @@ def aside(console: Console) -> Console:
     from rich.console import Console
 
     return Console(quiet=True, force_terminal=False) if quiet else console
+
+
+def visible(text: str) -> str:
+    """Text for a terminal, whose control characters are shown as escapes."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def csv_text(text: str) -> str:
+    """Text for a cell of a spreadsheet: what would be a formula follows a quote; numbers stay."""
+    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def plain_console(**options: Any) -> Console:
+    """A console that prints text as it is, without markup, and control characters as escapes."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Plain(Console):
+        def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+            for part in super().render(renderable, options):
+                yield part if part.control else Segment(visible(part.text), part.style)
+
+    return Plain(markup=False, highlight=False, soft_wrap=True, **options)
 
 
 def duration(seconds: float) -> str:
@@ -64,15 +93,13 @@ def late_stage(title: str, patience: float = 3.0) -> Iterator[Callable[[float], 
 
     For work inside functions, which is usually quick. Yields ``update(fraction done)``.
     """
-    from rich.console import Console
-
     began = time.monotonic()
     with ExitStack() as stack:
         shown: list[Progress] = []
 
         def update(share: float) -> None:
             if not shown and time.monotonic() - began > patience:
-                shown.append(stack.enter_context(stage(Console(stderr=True), title)))
+                shown.append(stack.enter_context(stage(plain_console(stderr=True), title)))
             for show in shown:
                 show(share, "")
 
@@ -87,10 +114,10 @@ def stage(console: Console, title: str) -> Iterator[Progress]:
         from rich import progress
 
         columns = (
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.TaskProgressColumn(),
-            progress.TextColumn("{task.fields[note]}"),
+            progress.TextColumn("{task.fields[note]}", markup=False),
         )
         with progress.Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(title, total=1.0, note="")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
+
+# An absolute path that is no part of an address, with the last name in it.
+_PATH = re.compile(r"(?<![\w.:/])/[^\s\"':,;)]*/([^\s\"':,;)]+)")
 
 
 class InputError(ValueError):
@@ -51,6 +55,21 @@ class StorageError(InputError, OSError):
     """
 
     errno: int | None = None
+
+
+def without_folders(text: str) -> str:
+    """Text for a record: of absolute paths of this machine, a file's name or place in its package.
+
+    ``/home/me/data/a.wav`` becomes ``a.wav``, ``/usr/site-packages/torch/x.py`` ``torch/x.py``.
+    """
+
+    def shorten(path: re.Match[str]) -> str:
+        for root, kept in (("/site-packages/", ""), ("/passt_bench/", "passt_bench/")):
+            if root in path[0]:
+                return kept + path[0].rpartition(root)[2]
+        return path[1]
+
+    return _PATH.sub(shorten, text)
 
 
 def is_storage_error(error: BaseException) -> bool:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
@@ -19,6 +21,9 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any, Literal
 
+from passt_bench.errors import InputError
+
+_LONGEST = 70  # bytes; of the 107 of a socket, 37 are for its name
 SAFE_PATH_VARIABLE = "PYTHONSAFEPATH"  # and not -I, which would also leave out PYTHONPATH
 _LOCK = threading.Lock()
 _inside = 0  # number of bodies in all threads, which share the environment
@@ -53,6 +58,12 @@ def fork_server(*modules: str) -> ForkServerContext:
 
     Children are not forks of this process, because its threads and its GPU do not survive a fork.
     """
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > _LONGEST:
+        problem = f"longer than {_LONGEST} bytes; processes of this program meet at sockets in it"
+        remedy = "Set TMPDIR to a folder with a shorter path."
+        raise InputError(problem, field="TMPDIR", value=folder, remedy=remedy)
+    _remove_sockets(Path(folder))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(modules))
     # A Ctrl-C reaches every process of the terminal; this program decides what it means, and
@@ -65,6 +76,19 @@ def fork_server(*modules: str) -> ForkServerContext:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
+
+
+def _remove_sockets(folder: Path) -> None:
+    """Removes what killed commands left: folders of sockets at which nobody listens."""
+    with suppress(OSError):
+        bound = Path("/proc/net/unix").read_text(errors="replace")
+        for left in folder.glob("pymp-*"):
+            found, state = list(left.iterdir()), left.stat()
+            old = state.st_mtime < time.time() - 60 and state.st_uid == os.getuid()
+            if old and found and str(left) not in bound and all(map(Path.is_socket, found)):
+                for path in found:
+                    path.unlink()
+                left.rmdir()
 
 
 def follow_parent() -> None:

@@ -86,7 +86,7 @@ class Registry(Generic[T]):
             for entry in entry_points(group=self.group):
                 try:
                     entry.load()
-                except Exception as error:  # a plug-in may raise anything
+                except (Exception, SystemExit) as error:  # a plug-in may raise anything
                     self._broken = InputError(
                         f"the plug-in cannot be loaded ({type(error).__name__}: {error})",
                         source=f"entry point {entry.group}",

@@ -38,9 +38,10 @@ from passt_bench.runner.plan import StudyPlan, describe_data, missing_cells, pla
 from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
-from passt_bench.runner.run_status import PROGRESS, count_runs, hold_studies_lock, is_running
+from passt_bench.runner.run_status import COSTS, PROGRESS, STUDIES, count_runs, hold, is_running
 from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
 from passt_bench.runner.tracking import regular_sync, updating_mlflow
+from passt_bench.runner.tuning import describe_tuning
 from passt_bench.spec.study import Study, parse_assignments
 
 _MODELS = 12  # kept models that are named at the end
@@ -93,26 +94,13 @@ def _plan(
         plan = plan_with(request, ratios=ratios)
     if todo := missing_cells(plan.tuning, store, config.retry):
         check_device(plan)
-        aside(console).print(describe_tuning(plan, todo), markup=False)
+        aside(console).print(describe_tuning(plan.study, plan.record.tried, todo), markup=False)
         train_cells(todo, plan.datasets, config, paths, console)
         if missing_cells(plan.tuning, store):
             problem, remedy = "the tuning did not finish", "Run the same command to resume."
             raise plan.study.error(problem, "tune", count_of(len(todo), "run"), remedy)
         plan = plan_with(request, ratios=ratios)
     return plan
-
-
-def describe_tuning(plan: StudyPlan, todo: Sequence[PlannedCell]) -> str:
-    """A sentence about what is tried before a study; empty if nothing is missing."""
-    if not todo or plan.study.tune is None:
-        return ""
-    levels = plan.study.tune.levels.items()
-    values = "; ".join(f"{name} = {', '.join(map(str, given))}" for name, given in levels)
-    tuned = count_of(len({item.variants for item in plan.record.tried}), "group")
-    return (
-        f"First {count_of(len(todo), 'run')} on a validation split choose for {tuned} of variants: "
-        f"{values}."
-    )
 
 
 def _looks(study: Study, request: StudyRequest) -> tuple[int, ...]:
@@ -232,7 +220,7 @@ def write_study(plan: StudyPlan, store: Store) -> None:
     Raises:
         InputError: another study of this name was started since this one was planned.
     """
-    with hold_studies_lock(store.root):
+    with hold(store.root, STUDIES):
         recorded = study_on_record(plan.stored_record.name, store)
         if recorded is not None and study_difference(plan, recorded) is not None:
             raise InputError(
@@ -267,22 +255,25 @@ def measure(
 ) -> list[SessionRecord]:
     """Measures costs of variants, if requested and if the baseline is included.
 
+    Two measurements at once would disturb each other; the second waits for what the first records.
+
     Returns:
         All sessions on record; none if costs are not measured.
     """
     if not (config.cost and plan.has_baseline):
         return []
-    sessions = store.sessions()
-    costs, variants = _cost_plan(plan, config, sessions)
-    if costs.all_known:
+    if _cost_plan(plan, config, sessions := store.sessions())[0].all_known:
         return sessions
-    with stage(console, f"Measuring the cost of {variants}, interleaved") as update:
-        sessions += measure_cost(costs, store, update)
+    waiting = "Another command measures costs in this folder; waiting for its end."
+    with hold(store.root, COSTS, lambda: console.print(waiting)):
+        costs, variants = _cost_plan(plan, config, sessions := store.sessions())
+        if not costs.all_known:
+            with stage(console, f"Measuring the cost of {variants}, interleaved") as update:
+                sessions += measure_cost(costs, store, update)
     if config.profiles is not None:
-        for variant in plan.record.variants:
-            for path in config.profiles.glob(f"{variant.arm}.*"):
-                readable = re.sub(r"[^\w.=-]+", "-", variant.name)
-                path.replace(path.with_name(path.name.replace(variant.arm, readable)))
+        for arm, name in ((v.arm, re.sub(r"[^\w.=-]+", "-", v.name)) for v in plan.record.variants):
+            for path in config.profiles.glob(f"{arm}.*"):
+                path.replace(path.with_name(path.name.replace(arm, name)))
     return sessions
 
 
@@ -290,17 +281,16 @@ def _cost_plan(
     plan: StudyPlan, config: RunConfig, sessions: Sequence[SessionRecord]
 ) -> tuple[CostPlan, str]:
     """What is to be measured, and the number of variants in words, the baseline included."""
-    recipes = {variant.name: variant.recipe for variant in plan.record.variants}
-    classes = len(plan.record.fingerprint.classes)
+    record, recipes = plan.record, {v.name: v.recipe for v in plan.record.variants}
     costs = plan_cost(
-        *(recipes, plan.record.baseline, classes),
+        *(recipes, record.baseline, len(record.fingerprint.classes)),
         sessions=sessions,
         retry=STATUSES if config.remeasure else config.retry,
         published=config.published,
         profiles=config.profiles,
     )
     arms = (costs.baseline, *costs.new)
-    return costs, count_of(sum(v.arm in arms for v in plan.record.variants), "variant")
+    return costs, count_of(sum(v.arm in arms for v in record.variants), "variant")
 
 
 @dataclass(frozen=True)
@@ -357,7 +347,8 @@ def describe(
     predictor = predictor or Predictor(store.root)
     todo = missing_cells(plan.cells, store, config.retry) if todo is None else todo
     trials = missing_cells(plan.tuning, store)
-    text = " ".join((*plan.notes, describe_tuning(plan, trials), "")).lstrip()
+    tuned = describe_tuning(plan.study, plan.record.tried, trials)
+    text = " ".join((*plan.notes, tuned, "")).lstrip()
     if plan.absent:
         each = [plan.expected(variant, predictor) for variant in plan.record.variants]
         runs, hours = sum(n for n, _ in each), sum(n * s for n, s in each) / 3600

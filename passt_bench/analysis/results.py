@@ -100,7 +100,7 @@ def _rounds(
         path = store.folder(session.key) / "samples.json.gz"
         if not path.is_file():
             continue
-        samples: dict[str, dict[str, Rounds]] = unpack_json(path.read_bytes())
+        samples: dict[str, dict[str, Rounds]] = unpack_json(path)
         timed = {
             name: [s / arm.batch_size for s in round_medians(samples[arm.key][_STEP])]
             for name, arm in results.arms.items()

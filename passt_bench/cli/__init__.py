@@ -65,8 +65,10 @@ def main() -> None:
     try:
         with without_current_folder():
             app(prog_name="passt-bench")
-    except InputError as error:
-        console.print(f"error: {error}", style="red")
+    except (OSError, MemoryError, RuntimeError, InputError) as error:
+        if (sentence := _sentence(error)) is None:
+            raise
+        console.print(f"error: {sentence}", style="red")
         sys.exit(2)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer has turned a Ctrl-C into this
@@ -77,6 +79,21 @@ def main() -> None:
     finally:
         if signal.getsignal(signal.SIGINT) is _stop:
             signal.signal(signal.SIGINT, before)
+
+
+def _sentence(error: BaseException) -> str | None:
+    """What to print of an error by input, memory or disk; None for others."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename and not isinstance(error, BrokenPipeError):
+        reason = f"cannot be opened or written ({error.strerror})"
+        remedy = "Give another folder, or the right to read and write there."
+        return str(InputError(reason, source=error.filename, remedy=remedy))
+    from passt_bench.measure.memory import failure_status
+
+    if failure_status(error) == "oom":
+        return str(InputError("memory ran out", remedy="Choose smaller models, batches or files."))
+    return None
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -4,20 +4,23 @@ import functools
 import inspect
 import json
 import math
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 import passt_bench.console
 from passt_bench import __version__
-from passt_bench.errors import InputError, check_known
+from passt_bench.console import plain_console
+from passt_bench.errors import InputError, StorageError, check_known
 from passt_bench.processes import default_workers
 
 # No `from __future__ import annotations`: `asks_for_study` needs evaluated annotations.
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from passt_bench.records.run import Status
     from passt_bench.runner.request import Paths, StudyRequest
     from passt_bench.runner.studies import StudyFile
@@ -28,9 +31,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Ablations of patchout in audio transformers: quality, speed and memory, with intervals.",
 )
-console = Console(markup=False, highlight=False, soft_wrap=True)
+console = plain_console()
 
 RUNS, CORES = Path("runs"), default_workers()
+# The commands that write into the folders that they are given.
+_WRITING = ("run", "train", "search", "compare", "evaluate", "report", "sync", "merge")
 
 
 def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
@@ -48,9 +53,9 @@ def argument(metavar: str, text: str) -> Any:
     return typer.Argument(metavar=metavar, help=text)
 
 
-def error_console() -> Console:
+def error_console() -> "Console":
     """A console on stderr, so that stdout has only the output of the command."""
-    return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    return plain_console(stderr=True)
 
 
 Json = Annotated[bool, flag("--json", "Print JSON instead of text.")]
@@ -121,11 +126,11 @@ def _device(device: str) -> str:
     return device
 
 
-def check_runs(given: typer.CallbackParam, folder: Path) -> Path | None:
+def check_runs(context: typer.Context, given: typer.CallbackParam, folder: Path) -> Path | None:
     """Refuses a folder of records that does not exist, unless it is the default one."""
     if folder != RUNS:
         check_exists(folder, "--runs", "Give the folder that holds the records of your runs.")
-    return check_new_folder(given, folder)
+    return check_new_folder(context, given, folder)
 
 
 def check_exists(path: Path, field: str, remedy: str) -> None:
@@ -134,8 +139,10 @@ def check_exists(path: Path, field: str, remedy: str) -> None:
         raise InputError("no such file or folder", field=field, value=str(path), remedy=remedy)
 
 
-def check_new_folder(given: typer.CallbackParam, folder: Path | None) -> Path | None:
-    """Refuses a folder that cannot be created, because a file is in its place."""
+def check_new_folder(
+    context: typer.Context, given: typer.CallbackParam, folder: Path | None
+) -> Path | None:
+    """Refuses a folder that cannot be created or written to, before anything is computed."""
     for path in (folder, *folder.parents) if folder is not None else ():
         if path.exists() and not path.is_dir():
             raise InputError(
@@ -145,14 +152,23 @@ def check_new_folder(given: typer.CallbackParam, folder: Path | None) -> Path | 
                 value=str(folder),
                 remedy="Give a folder; it is created if it does not exist.",
             )
+    if folder is not None and context.info_name in _WRITING:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not os.access(there, os.W_OK):
+            remedy = "Give a folder that can be written to, or the right to write there."
+            raise StorageError(
+                "cannot be written", source=there, field=given.opts[0], remedy=remedy
+            )
     return folder
 
 
-def check_new_file(given: typer.CallbackParam, path: Path | None) -> Path | None:
+def check_new_file(
+    context: typer.Context, given: typer.CallbackParam, path: Path | None
+) -> Path | None:
     """Refuses a file that cannot be written, because of what is in its or its folder's place."""
     if path is None:
         return None
-    check_new_folder(given, path.parent)
+    check_new_folder(context, given, path.parent)
     if path.is_dir():
         raise InputError(
             "this is a folder, not a file",

@@ -88,7 +88,7 @@ def predict(
     runs: NewRuns = RUNS,
 ) -> None:
     """Predict the classes of audio files, with probabilities or as decisions."""
-    from passt_bench.console import stage
+    from passt_bench.console import stage, visible
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.models.ensemble import build_ensemble
     from passt_bench.records.files import writing
@@ -142,7 +142,8 @@ def predict(
         if output is None:
             out.seek(0)
             for line in out:
-                typer.echo(line.decode(), nl=False)
+                text = line.decode()
+                typer.echo(visible(text) if form == "text" else text, nl=False)
     if output is not None:
         console.print(str(output))
     for failure in failures:

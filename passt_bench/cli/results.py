@@ -197,14 +197,8 @@ def ui(
     port: Annotated[int, option("PORT", "Port on 127.0.0.1.", min=1, max=65535)] = 5000,
 ) -> None:
     """Open MLflow's web interface on this machine."""
-    from passt_bench.runner.tracking import (
-        SETTINGS,
-        database,
-        local_uri,
-        pages,
-        store_uri,
-        without_password,
-    )
+    from passt_bench.runner.tracked_run import database, local_uri, store_uri, without_password
+    from passt_bench.runner.tracking import SETTINGS, pages
 
     uri = store_uri(runs)
     if uri.startswith("http"):

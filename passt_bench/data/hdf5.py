@@ -37,7 +37,7 @@ from passt_bench.spec.recipe import DataSpec
 KEYS = {"train": "train", "valid": "validation", "test": "test"}  # key → name in a clip table
 NAME, SOUND, TARGET = "audio_name", "mp3", "target"
 SOURCE = "source"  # fixed-length bytes; not in published files
-_TRIED = 16  # rows whose bytes are counted to verify the stored sizes
+_GROWTH, _TRIED = 4, 16  # bytes per byte of a file, at most; rows whose bytes are counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,16 +251,22 @@ def _read_columns(path: Path, classes: int, masked: bool) -> Columns:
 
 
 def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns:
-    for name in (NAME, SOUND, TARGET):
-        if not isinstance(file.get(name), h5py.Dataset):
+    for name in (NAME, SOUND, TARGET, *({*file} & {SOURCE})):
+        if name not in file:
             layout = f"{NAME}, {SOUND} and {TARGET} as published, in place of {', '.join(file)}"
             raise _wrong(path, name, "no such column", None, layout)
+        # A link or external storage would lead out of the file, and shapes may be of any size.
+        kind = file.get(name, getclass=True, getlink=True)
+        column: h5py.Dataset = file[name] if kind is h5py.HardLink else None
+        own = isinstance(column, h5py.Dataset) and not (column.external or column.is_virtual)
+        if not own or column.size * column.dtype.itemsize > _GROWTH * path.stat().st_size:
+            found = f"{column.dtype} {column.shape}" if own else kind.__name__
+            raise _wrong(path, name, "not a column that is stored in this file", found)
     lengths = {name: len(file[name]) for name in (NAME, SOUND, TARGET)}
     if len(set(lengths.values())) != 1:
         raise _wrong(path, NAME, "the columns differ in length", lengths)
     sound = file[SOUND]
-    kind = h5py.check_vlen_dtype(sound.dtype)
-    if kind != np.uint8:
+    if (kind := h5py.check_vlen_dtype(sound.dtype)) != np.uint8:
         found, remedy = str(kind or sound.dtype), "variable-length uint8"
         raise _wrong(path, SOUND, "not the bytes of audio files", found, remedy)
     names = _names(file[NAME], path)
@@ -337,11 +343,8 @@ def _masked_targets(column: h5py.Dataset, classes: int, path: Path) -> np.ndarra
 
 
 def _unreadable(source: object, error: Exception) -> InputError:
-    return InputError(
-        f"not readable as HDF5 ({error})",
-        source=source,
-        remedy="Give the complete file, and the right to read it.",
-    )
+    remedy = "Give the complete file, and the right to read it."
+    return InputError(f"not readable as HDF5 ({error})", source=source, remedy=remedy)
 
 
 def _wrong(

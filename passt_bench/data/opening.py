@@ -31,6 +31,7 @@ SUFFIXES = (  # of audio files, wherever a folder is searched for them
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".webm", ".wma"),
     *(".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"),
 )
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz
 _UNKNOWN = 2**63 - 1  # samples, if a header does not state them
 _BLOCK = 1 << 20  # samples read at a time
 _MP3_BACK = 16 * 1152  # samples; frames of an MP3 depend on earlier ones
@@ -93,6 +94,9 @@ def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.Sound
                     raise broken(sound, f"cut off: {stated} bytes expected, {found} found")
             if file.frames == 0:
                 raise broken(sound, "the file holds no samples")
+            if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
+                problem = f"{file.samplerate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be read"
+                raise broken(sound, problem)
             if file.frames == _UNKNOWN:
                 raise broken(sound, "the header does not state the number of samples")
             if file.format in _LOOSE or _NO_CHUNK.search(file.extra_info):

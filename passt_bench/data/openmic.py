@@ -7,7 +7,6 @@ was not annotated.
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Sequence
@@ -23,7 +22,9 @@ from passt_bench.data.layout import DatasetLayout
 from passt_bench.data.scan import find_audio
 from passt_bench.data.tables import read_rows
 from passt_bench.errors import InputError
+from passt_bench.records.files import read_bytes
 from passt_bench.registry import DATASETS
+from passt_bench.spec.codec import parse_json
 from passt_bench.vocabulary import built_in
 
 LABELS = "openmic-2018.npz"
@@ -83,7 +84,7 @@ def _class_map(folder: Path) -> Sequence[str]:
     if not path.is_file():
         return built_in("openmic")
     try:
-        numbers: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+        numbers: dict[str, int] = parse_json(read_bytes(path))
         names = sorted(numbers, key=numbers.__getitem__)
         fits = [numbers[name] for name in names] == list(range(len(names)))
     except (ValueError, TypeError, AttributeError, OSError):

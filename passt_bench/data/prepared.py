@@ -292,11 +292,12 @@ def write_index(folder: Path, index: Index) -> None:
 def read_index(folder: Path) -> Index:
     """Reads the index of a prepared folder."""
     path = folder / INDEX
+    data = read_bytes(path)
     try:
-        index = from_json(Index, read_bytes(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise broken(path, f"not an index of prepared clips ({first['msg']})") from None
+        index = from_json(Index, data)
+    except ValueError as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise broken(path, f"not an index of prepared clips ({first})") from None
     if index.schema > SCHEMA:
         raise broken(path, f"written by a newer version (schema {index.schema})")
     return index

@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any
 
 from passt_bench.console import Progress
+from passt_bench.errors import without_folders
 from passt_bench.intervals import noise_half_width, round_ratios
 from passt_bench.measure import machine
 from passt_bench.measure.memory import failure_status
@@ -101,7 +102,7 @@ class ArmError(Exception):
 
     def __init__(self, status: Status, message: str) -> None:
         super().__init__(message)
-        self.status, self.message = status, message[:_MESSAGE_LENGTH]
+        self.status, self.message = status, without_folders(message)[:_MESSAGE_LENGTH]
 
 
 class ArmProcess:

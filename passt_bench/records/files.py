@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
+import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
@@ -15,10 +18,11 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from pydantic import ValidationError
 
 from passt_bench.errors import InputError, StorageError
-from passt_bench.records.run import SCHEMA
-from passt_bench.spec.codec import from_json, to_plain, wrong_field
+from passt_bench.records.run import SCHEMA, RunRecord
+from passt_bench.spec.codec import JSON_BYTES, from_json, parse_json, to_plain, wrong_field
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SEAL, _BLOCK = hashlib.sha256().digest_size, 1 << 22  # bytes of a checksum, and read at a time
 
 
 @contextmanager
@@ -52,10 +56,11 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
 
 
 @contextmanager
-def writing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+def writing(path: Path, *, sync: bool = True, sealed: bool = False) -> Iterator[BinaryIO]:
     """Yields a file that replaces another when it is complete (temporary file, fsync, rename).
 
     Its folder is created if missing. ``sync``: it must be on the disk before it replaces the other.
+    ``sealed``: a checksum follows the content, see `is_sealed`.
 
     Raises:
         StorageError: the disk is full, or nothing can be written; an old file is not affected.
@@ -67,6 +72,9 @@ def writing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
+                if sealed:
+                    file.flush()
+                    file.write(_seal_of(path, temporary, file.tell()))
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
@@ -77,16 +85,51 @@ def writing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
             raise
 
 
-def read_bytes(path: Path) -> bytes:
-    """Reads a file."""
+def is_sealed(path: Path, progress: Callable[[float], None] = lambda share: None) -> bool:
+    """Whether a file is as `writing` sealed it, under the same name in a folder of the same name.
+
+    The checksum covers both names: a file of another result, put in its place, is found as well.
+    ``progress`` is called with the share that was read.
+    """
     try:
-        return path.read_bytes()
+        size = path.stat().st_size - _SEAL
+        with path.open("rb") as file:
+            file.seek(max(0, size))
+            return size >= 0 and file.read() == _seal_of(path, path, size, progress)
+    except OSError:
+        return False
+
+
+def _seal_of(
+    path: Path, content: Path, size: int, progress: Callable[[float], None] = lambda share: None
+) -> bytes:
+    """SHA-256 of the name of a path and its folder, and of the first bytes of a file."""
+    hasher, done = hashlib.sha256(f"{path.parent.name}/{path.name}\n".encode()), 0
+    with content.open("rb") as file:
+        while done < size and (data := file.read(min(_BLOCK, size - done))):
+            hasher.update(data)
+            done += len(data)
+            progress(done / size)
+    return hasher.digest()
+
+
+def read_bytes(path: Path, most: int = JSON_BYTES) -> bytes:
+    """Reads a file of at most so many bytes."""
+    try:
+        if path.is_fifo() or path.is_char_device():  # to read it would wait, or not end
+            raise OSError("not a file")
+        with path.open("rb") as file:
+            data = file.read(most + 1)
     except OSError as error:
         raise InputError(
             f"cannot be read ({error.strerror or error})",
             source=path,
             remedy="Give the right to read it, or another folder.",
         ) from None
+    if len(data) > most:
+        problem, remedy = f"larger than {most >> 20} MiB", "Remove it; no such file is that large."
+        raise InputError(problem, source=path, remedy=remedy)
+    return data
 
 
 def refuse_link(*paths: Path) -> None:
@@ -106,9 +149,19 @@ def pack_json(value: object) -> bytes:
     return gzip.compress(text.encode(), mtime=0)
 
 
-def unpack_json(data: bytes) -> Any:
-    """Inverse of `pack_json`."""
-    return json.loads(gzip.decompress(data))
+def unpack_json(path: Path) -> Any:
+    """The value in a file that `pack_json` wrote.
+
+    Raises:
+        InputError: the file cannot be read, is too large, or was not written so.
+    """
+    data = read_bytes(path)
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            return parse_json(file.read(JSON_BYTES + 1))
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        remedy = "Remove its folder and run what made it again."
+        raise InputError(f"not readable ({error})", source=path, remedy=remedy) from None
 
 
 class Versioned(Protocol):
@@ -137,7 +190,8 @@ def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
 
     Raises:
         InputError: the file cannot be read, is incomplete, of another kind, or of a newer schema;
-            or a name or key in it is not valid, or not that of its place.
+            or a name or key in it is not valid, or not that of its place; or a successful run
+            lacks a metric of its recipe.
     """
     has_key = "key" in kind.__annotations__
     if in_store:  # folders above may be links
@@ -145,7 +199,7 @@ def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
     data = read_bytes(path)
     try:
         record = from_json(kind, data)
-    except ValidationError as error:
+    except ValueError as error:
         raise _unreadable(kind, path, data, error) from None
     if record.schema > SCHEMA:
         raise _other_schema(path, record.schema)
@@ -162,17 +216,28 @@ def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
                 value=name,
                 remedy=f"It is in {place}: rename that, or remove it.",
             )
+    if isinstance(record, RunRecord) and record.status == "ok":
+        for metric in record.recipe.metrics:
+            if metric not in record.metrics:
+                raise InputError(
+                    f"a successful run without its metric {metric}",
+                    source=path,
+                    field="metrics",
+                    value=sorted(record.metrics),
+                    remedy=f"Remove {path.parent} and run it again.",
+                )
     return record
 
 
-def _unreadable(kind: type[T], path: Path, data: bytes, error: ValidationError) -> InputError:
+def _unreadable(kind: type[T], path: Path, data: bytes, error: ValueError) -> InputError:
     """The error for a file that is not a valid record of this version."""
     place = path.parent if "key" in kind.__annotations__ else path
     remedy = f"Remove {place} and run what made it again; nothing else is affected."
     try:
-        plain = json.loads(data)
+        plain = parse_json(data)
     except ValueError as broken:
         return InputError(f"not a complete JSON file ({broken})", source=path, remedy=remedy)
+    assert isinstance(error, ValidationError)
     schema = plain.get("schema") if isinstance(plain, dict) else None
     if not isinstance(schema, int) or schema > SCHEMA:
         return _other_schema(path, schema)

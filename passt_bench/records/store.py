@@ -12,6 +12,7 @@ from passt_bench.records.files import pack_json, read, refuse_link, to_json, wri
 from passt_bench.records.run import Outcome, RunRecord, StudyRecord
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.session import SessionRecord
+from passt_bench.spec.codec import JSON_BYTES
 from passt_bench.spec.key import is_key, plain_name
 
 STUDIES, SEARCHES = "studies", "search"  # folders
@@ -142,7 +143,7 @@ def read_record(path: Path, *, in_store: bool = True) -> Record:
     try:
         kind = _kind(path, in_store=in_store)
     except OSError:
-        kind = RunRecord  # reports what is wrong
+        kind = RunRecord  # as above
     return read(kind, path, in_store=in_store)
 
 
@@ -150,11 +151,13 @@ def _kind(path: Path, *, in_store: bool = True) -> type[Record]:
     """The kind of a record by a mark in its file, because parsing all runs would take seconds."""
     if in_store:
         refuse_link(path.parent, path)
+    if not path.is_file():
+        return RunRecord  # reading it reports what is wrong
     with path.open("rb") as file:
         # The fields are sorted, and only runs begin with this one; others have a mark.
         if file.read(len(_RUN)) == _RUN:
             return RunRecord
-        rest = file.read()
+        rest = file.read(JSON_BYTES)
     return next((kind for mark, kind in _MARKS.items() if mark in rest), RunRecord)
 
 

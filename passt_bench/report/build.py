@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -37,8 +36,10 @@ from passt_bench.report.paper import PaperStatus, render_paper
 from passt_bench.report.text import listed, quoted
 from passt_bench.report.theme import to_pdf
 from passt_bench.report.view import study_view
+from passt_bench.spec.codec import parse_json
 from passt_bench.spec.key import digest
 
+_SUMMARIZED = {"study", "dataset", "variants", "baseline", "finished", "question", "headline"}
 # Every function takes the folder of the runs, whose records come first, and that of all reports.
 
 
@@ -299,13 +300,14 @@ def render_index(root: Path) -> Path:
 
 
 def _summary(path: Path) -> dict[str, Any]:
+    data = read_bytes(path)
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        summary = parse_json(data)
+    except ValueError as error:
         raise InputError(
             f"not a whole JSON file ({error})", source=path, remedy="Render its study again."
         ) from None
-    if not isinstance(summary, dict) or "study" not in summary:
+    if not isinstance(summary, dict) or not {*summary} >= _SUMMARIZED:
         raise InputError("not a summary of a report", source=path, remedy="Render it again.")
     search = (path.parent / SEARCHES / f"{summary['study']}.json").is_file()
     return {**summary, "folder": path.parent.name, "search": search}

@@ -94,12 +94,6 @@ def bytes_column(arms: Sequence[VariantView], entry: str) -> Column:
     )  # fmt: skip
 
 
-def memory_column(view: StudyView) -> Column:
-    """The one memory figure per clip, divided by that of the baseline."""
-    base = view.baseline.memory_per_clip
-    return Column("memory", "memory", times, get=lambda v: v.memory_per_clip / base)
-
-
 def predicted_columns(
     arms: Sequence[VariantView], entry: str, measured: Callable[[VariantView], float]
 ) -> list[Column]:
@@ -273,8 +267,9 @@ def speed(view: StudyView) -> Table:
         Column("saved_ratio", "relative", times,
                get=lambda v: v.saved_per_clip / base.saved_per_clip),
     ]  # fmt: skip
-    caption = "training speed without front end, and memory, also relative to "
-    caption += f"{quoted(base.name)}; {view.time_intervals}."
+    caption = (
+        f"training speed, and memory, also against {quoted(base.name)}; {view.time_intervals}."
+    )
     return of_variants(view, "speed", caption, columns)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from math import isfinite, isnan
 from typing import Any
 
+from passt_bench.console import csv_text
 from passt_bench.errors import check_known
 from passt_bench.report.text import MINUS, NAN, NOTHING, Span, latex, markdown
 
@@ -78,6 +79,8 @@ def _finite(value: object) -> object:
 def _plain(value: object) -> object:
     if value is None:
         return ""
+    if isinstance(value, str):
+        return csv_text(value)
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
@@ -136,10 +139,10 @@ def to_rows(table: Table) -> list[dict[str, object]]:
 
 
 def to_csv(table: Table) -> str:
-    """The table as CSV: full numbers, the ends of intervals in separate columns."""
+    """The table as CSV: full numbers, the ends of intervals apart, no text that is a formula."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([name for column in table.columns for name in column.values(None)])
+    writer.writerow([csv_text(name) for column in table.columns for name in column.values(None)])
     for row in to_rows(table):
         writer.writerow([_plain(value) for value in row.values()])
     return buffer.getvalue()
@@ -203,5 +206,5 @@ def _latex_column(column: Column, cells: Sequence[str]) -> tuple[str, list[str]]
 
 
 def _ampersands(cells: Sequence[str]) -> str:
-    # A cell that opens with a bracket would be read as an argument of the line before.
-    return " & ".join("{}" + cell if cell.startswith("[") else cell for cell in cells) + r" \\"
+    # A bracket or star that opens a cell would be read as an argument of the line before.
+    return " & ".join("{}" + c if c.startswith(("[", "*")) else c for c in cells) + r" \\"

@@ -23,7 +23,6 @@ from passt_bench.report.sentences import has_budgets
 from passt_bench.report.study_tables import (
     failures,
     frontend_column,
-    memory_column,
     name_column,
     quality,
     runs,
@@ -134,7 +133,7 @@ def _verdicts(view: StudyView) -> Table:
                get=lambda v: v.difference),
         Column("verdict", "verdict", get=lambda v: v.verdict),
         Column("step", "step", times, get=lambda v: v.cost(TRAIN_STEP).ratio.value),
-        memory_column(view),
+        _memory(view),
     )  # fmt: skip
     caption = f"{view.metric}, differences with 95 % intervals"
     caption += f"; {_COSTS.format(view.memory_name)}" if view.results.sessions else ""
@@ -148,9 +147,15 @@ def _costs(view: StudyView) -> Table:
         Column("speed", "clips/s", significant, get=lambda v: v.speed.value),
         Column("step", "step without front end", times, get=lambda v: v.cost(TRAIN_STEP).ratio),
         frontend_column(view, "with it"),
-        memory_column(view),
+        _memory(view),
     )  # fmt: skip
     return table("speed", _COSTS.format(view.memory_name), columns, view.variants)
+
+
+def _memory(view: StudyView) -> Column:
+    """The one memory figure per clip, divided by that of the baseline."""
+    base = view.baseline.memory_per_clip
+    return Column("memory", "memory", times, get=lambda v: v.memory_per_clip / base)
 
 
 def print_table(

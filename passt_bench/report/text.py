@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from math import floor, isfinite, log10
 from typing import NamedTuple
 
+from passt_bench.console import visible
+
 NAN = float("nan")
 MINUS = "−"
 NOTHING = "–"
@@ -171,15 +173,17 @@ def unit_for(values: Iterable[float], base: str) -> Unit:
 
 
 def latex(text: str) -> str:
-    """Text with LaTeX's own characters escaped."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    """Text on one line with LaTeX's own characters escaped."""
+    return "".join(_LATEX.get(c, c) for c in visible(" ".join(text.split("\n"))))
 
 
 def markdown(text: str) -> str:
-    """Text that a Markdown table cell shows as it is."""
-    for character in "\\|*_`<":
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.split())
+    """Text that a Markdown table cell shows as it is; its brackets and addresses are no links."""
+    for mark in ("\\", "|", "*", "_", "`", "<", "&", "~"):
+        text = text.replace(mark, "\\" + mark)
+    for mark in ("](", "][", "]:", "://"):
+        text = text.replace(mark, f"{mark[0]}\\{mark[1:]}")
+    return " ".join(visible(text).split())
 
 
 def wrapped(name: str, width: int, lines: int = 3) -> str:

@@ -30,6 +30,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox, IdentityTransform
 
+from passt_bench.console import visible
 from passt_bench.report.text import significant
 
 NO_PATCHES = "no patches"
@@ -73,8 +74,7 @@ VERDICTS = {
     "failed": Style("#1f1f1f", "x", "×"),
     "missing": Style("#626a78", "x", "…"),
     "baseline": Style("#3d3d3d", "o", "●"),
-    # Of slopes and interactions, which are neither good nor bad.
-    "above zero": Style("#1f2430", "^", "↑"),
+    "above zero": Style("#1f2430", "^", "↑"),  # like the next two of slopes and interactions
     "below zero": Style("#1f2430", "v", "↓"),
     "unclear": Style("#626a78", "o", "~"),
 }
@@ -145,7 +145,7 @@ def to_svg(figure: Figure, name: str) -> str:
     with mpl.rc_context({"svg.hashsalt": name}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing)
-    return _prefixed(buffer.getvalue().decode(), name)
+    return _prefixed(visible(buffer.getvalue().decode()), name)  # XML takes no control characters
 
 
 def to_pdf(figure: Figure) -> tuple[bytes, str]:
@@ -161,7 +161,7 @@ def to_pdf(figure: Figure) -> tuple[bytes, str]:
 def inline(svg: str, label: str) -> str:
     """Only the ``<svg>`` element, for an HTML page, with a name for screen readers."""
     body = svg[svg.index("<svg") :].strip()
-    label = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    label = visible(label).replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from passt_bench.data.dataset import Dataset
-from passt_bench.errors import is_storage_error
+from passt_bench.errors import is_storage_error, without_folders
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.memory import (
     failure_status,
@@ -169,8 +169,7 @@ def clear(paths: Paths, config: RunConfig, key: str) -> None:
 
 def failure(cell: PlannedCell, status: Status, message: str) -> RunRecord:
     """The record of a cell that failed."""
-    package = str(Path(__file__).resolve().parents[2])
-    return replace(_new_record(cell), status=status, message=message.replace(package, "").strip())
+    return replace(_new_record(cell), status=status, message=without_folders(message).strip())
 
 
 def _new_record(cell: PlannedCell) -> RunRecord:

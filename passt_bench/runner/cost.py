@@ -38,7 +38,7 @@ from passt_bench.runner.estimates import (
     summarize_model,
 )
 from passt_bench.runner.prediction import Predictor
-from passt_bench.runner.run_status import SESSION_LOCK, lock
+from passt_bench.runner.run_status import SESSION_LOCK, hold
 from passt_bench.spec.key import arm_key, component_versions, session_key
 from passt_bench.spec.recipe import Recipe
 
@@ -265,7 +265,7 @@ def _measure(
         seconds=round(result.seconds, 1),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    with lock(store.root, SESSION_LOCK).acquire(timeout=-1):  # another session may want the key
+    with hold(store.root, SESSION_LOCK):  # another session may want the key
         record = replace(record, key=_free_key(plan, group, store))
         store.write(record, samples=samples)
     return record

@@ -24,9 +24,10 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from passt_bench import processes
-from passt_bench.console import Progress, stage
+from passt_bench.console import Progress, late_stage, stage
 from passt_bench.errors import InputError, StorageError
 from passt_bench.processes import PipedChild
+from passt_bench.records.files import is_sealed
 from passt_bench.records.run import Outcome, cell_name, count_of
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import (
@@ -335,7 +336,8 @@ def disk_bytes(
     """About what missing runs need on the disk: log-mels, checkpoints, models, records."""
     logmels = (
         cache_bytes(recipe, len(datasets.get(recipe).ids))
-        for recipe in _missing_features(todo, paths, datasets).values()
+        for path, recipe in _cached_features(todo, paths, datasets).items()
+        if not path.is_file()
     )
     states = [12 * cell.summary.parameters for cell in todo]  # weights and AdamW's two averages
     # A run keeps two checkpoints while it writes the next.
@@ -345,26 +347,33 @@ def disk_bytes(
     return sum(logmels) + max(running, kept) + _RUN_BYTES * len(todo)
 
 
-def _missing_features(
+def _cached_features(
     todo: Sequence[PlannedCell], paths: Paths, datasets: Datasets
 ) -> dict[Path, Recipe]:
-    """The features that cells need, that are not in the cache and that fit into it, by path."""
-    missing: dict[Path, Recipe] = {}
+    """The features that cells need and that are in the cache or fit into it, by path."""
+    found: dict[Path, Recipe] = {}
     for cell in todo:
         path = features_path(paths.cache, cell.recipe, cell.fingerprint.digest)
-        if path is None or path.is_file():
+        if path is None or path in found:
             continue
-        if fits_cache(cell.recipe, len(datasets.get(cell.recipe).ids), paths.cache):
-            missing.setdefault(path, cell.recipe)
-    return missing
+        recipe = cell.recipe  # a data set is opened only where that is needed
+        if path.is_file() or fits_cache(recipe, len(datasets.get(recipe).ids), paths.cache):
+            found[path] = recipe
+    return found
 
 
 def prepare(
     todo: Sequence[PlannedCell], paths: Paths, datasets: Datasets, console: Console
 ) -> None:
-    """Computes the features that cells need and that are not in the cache."""
+    """Computes the features that cells need and that are not in the cache, or damaged there."""
     torch.set_num_threads(1)  # features must not depend on the number of cores
-    for path, recipe in _missing_features(todo, paths, datasets).items():
+    for path, recipe in _cached_features(todo, paths, datasets).items():
+        with late_stage(f"Checking {path.name}") as checked:
+            if is_sealed(path, checked):
+                continue
+        if path.is_file():
+            text = f"{path} is damaged, or of an earlier version; it is made again."
+            console.print(text, markup=False)
         paths.cache.mkdir(parents=True, exist_ok=True)
         # If several commands use the folder, one computes and the others wait.
         with (

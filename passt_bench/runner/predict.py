@@ -22,7 +22,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import numpy as np
 import torch
 
-from passt_bench.console import Progress
+from passt_bench.console import Progress, csv_text
 from passt_bench.data.audio import length_at, read_waveform
 from passt_bench.data.opening import SUFFIXES, opened, read_header
 from passt_bench.data.scan import audio_below
@@ -254,6 +254,7 @@ def as_csv(
 
     By window the columns start and end (seconds) replace seconds and windows; if patches were
     ``dropped``, there is a column patchout. Where no class was decided, rank and class are empty.
+    File and class follow a quote where a spreadsheet would read a formula.
     """
 
     def row(*values: object, patchout: str) -> str:
@@ -264,12 +265,13 @@ def as_csv(
     span = ("start", "end") if by_window else ("seconds", "windows")
     yield row("file", *span, "rank", "class", "probability", patchout="patchout")
     for result in results:
+        file = csv_text(result.file)
         for part in result.windows if by_window else () if result.error else (result,):
             if isinstance(part, Window):
-                head = (result.file, f"{part.start:.6g}", f"{part.end:.6g}")
+                head = (file, f"{part.start:.6g}", f"{part.end:.6g}")
             else:
-                head = (result.file, f"{result.seconds:.6g}", str(len(result.windows)))
-            found = [(name, f"{p:.6g}") for name, p in part.probabilities[:top]]
+                head = (file, f"{result.seconds:.6g}", str(len(result.windows)))
+            found = [(csv_text(name), f"{p:.6g}") for name, p in part.probabilities[:top]]
             ranked = [(str(n), *each) for n, each in enumerate(found, 1)] or [("", "", "")]
             yield "".join(row(*head, *each, patchout=result.patchout) for each in ranked)
 

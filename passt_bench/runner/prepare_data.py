@@ -40,9 +40,10 @@ from passt_bench.data.prepared import (
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.processes import follow_parent
-from passt_bench.records.files import storing, write_atomically, writing
+from passt_bench.records.files import read_bytes, storing, write_atomically, writing
 from passt_bench.registry import DATASETS
 from passt_bench.runner.executor import fork_server
+from passt_bench.spec.codec import parse_json
 from passt_bench.spec.recipe import DataSpec
 
 _SHARD = 1000  # clips
@@ -184,7 +185,7 @@ def _shard(
     made = (asked.sampling_rate, asked.seconds, RESAMPLER, source.fingerprint.digest, len(numbers))
     listed, digest = path.with_suffix(".json"), digest_of(made, ())
     if listed.exists() and path.exists():
-        there = json.loads(listed.read_bytes())
+        there = parse_json(read_bytes(listed))
         if there["made"] == digest:
             return [Decoded(*clip) for clip in there["clips"]]
         raise _foreign(listed, "the preparation of other clips was begun there")

@@ -5,15 +5,14 @@ command that runs a cell or an evaluation, ``KEY.work.lock`` by the process that
 a command is killed, its process may run a moment longer, and no other may write to the same folder
 then.
 
-``studies.lock`` is the innermost: its holder waits for no other lock.
+``studies.lock`` and ``merge.lock`` are the innermost: their holder waits for no other lock.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,17 +20,19 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from passt_bench.errors import InputError
-from passt_bench.records.files import storing
+from passt_bench.records.files import read_bytes, storing
 from passt_bench.records.run import CellRecord, Outcome, Status, StudyRecord, cell_name, count_of
 from passt_bench.records.store import Store
 from passt_bench.runner.request import StudyRequest, check_choice, choose, with_seeds
 from passt_bench.runner.studies import files_named, study_on_record
+from passt_bench.spec.codec import parse_json
 from passt_bench.spec.key import is_key
 from passt_bench.spec.study import Study
 
 PROGRESS = "progress.jsonl"  # a line per epoch; exists from the start of a cell to its record
 CURVES = "curves.jsonl"  # the same, beside the record
 SESSION_LOCK = "merge.lock"  # held to choose a session's key; the first edition's name
+COSTS = "costs.lock"  # held to measure costs
 STUDIES = "studies.lock"  # held to write or merge studies and searches
 State = Literal["done", "failed", "running", "interrupted", "missing"]
 STATES: tuple[State, ...] = ("done", "failed", "running", "interrupted", "missing")
@@ -70,16 +71,28 @@ def running_keys(root: Path) -> list[str]:
 
 
 @contextmanager
-def hold_studies_lock(root: Path) -> Iterator[None]:
-    """Waits for the lock on the studies and searches of a folder, and holds it.
+def hold(root: Path, name: str, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Holds a lock on a folder; calls ``on_wait`` first if another process has it, and waits.
 
     Raises:
         StorageError: nothing can be written there.
     """
-    with storing(root / "locks" / STUDIES):
-        held = lock(root, STUDIES).acquire(timeout=-1)
-    with held:
+    held = lock(root, name)
+    with storing(root / "locks" / name):
+        try:
+            held.acquire()
+        except Timeout:
+            on_wait()
+            held.acquire(timeout=-1)
+    try:
         yield
+    finally:
+        held.release()
+
+
+def hold_studies_lock(root: Path) -> AbstractContextManager[None]:
+    """Waits for the lock on the studies and searches of a folder, and holds it, see `hold`."""
+    return hold(root, STUDIES)
 
 
 def discard(path: Path) -> None:
@@ -215,14 +228,14 @@ def read_epochs(path: Path) -> dict[int, dict[str, float]]:
     Those are ``epochs`` of the whole training and ``seconds`` so far.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:  # not begun, or the record has just replaced it
+        lines = read_bytes(path).splitlines()
+    except InputError:  # not begun, or the record has just replaced it
         return {}
     found = dict[int, dict[str, float]]()
     for line in lines:
         # Files of earlier versions may have half lines, and epochs twice.
         with suppress(ValueError, TypeError, KeyError):
-            values = {name: float(value) for name, value in dict(json.loads(line)).items()}
+            values = {name: float(value) for name, value in dict(parse_json(line)).items()}
             found[int(values["epoch"])] = values
     return dict(sorted(found.items()))
 

@@ -1,8 +1,10 @@
-"""Computes from the records of a study what its runs should contain in MLflow, or elsewhere."""
+"""Computes what the runs of a study should contain in MLflow or elsewhere, and where that is."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +28,7 @@ from passt_bench.runner.run_status import PROGRESS, State, read_epochs, run_stat
 from passt_bench.spec.key import arm_key, digest, key_fields
 from passt_bench.spec.study import flatten
 
+ADDRESS = "MLFLOW_TRACKING_URI"
 VIEW = "mlflow.sharedViewState.passt-bench"  # where MLflow's page finds what a table has to show
 # MLflow's statuses; a summary has the first that one of its cells has.
 STATUSES: dict[State, str] = {
@@ -291,3 +294,36 @@ def _interval(name: str, value: float, low: float, high: float) -> dict[str, flo
 
 def _finite(values: Mapping[Any, Any]) -> dict[str, float]:
     return {name: float(v) for name, v in values.items() if isinstance(v, Real) and isfinite(v)}
+
+
+def store_uri(root: Path, tracking_uri: str | None = None) -> str:
+    """The address of MLflow's runs: as given, ``MLFLOW_TRACKING_URI``, or ``root/mlflow.db``.
+
+    Raises:
+        InputError: the folder's path cannot be written as an SQLite address.
+    """
+    given = tracking_uri or os.environ.get(ADDRESS)
+    if not given and set("%?") & set(str(root.resolve())):
+        raise InputError(
+            "MLflow cannot keep its runs in a path with % or ?",
+            source=root,
+            remedy=f"Use another folder, or set {ADDRESS} to a server.",
+        )
+    return given or local_uri(root)
+
+
+def local_uri(root: Path) -> str:
+    """The address of the store in an output folder."""
+    return f"sqlite:///{database(root)}"
+
+
+def database(root: Path) -> Path:
+    """The file of the store in an output folder."""
+    return root.resolve() / "mlflow.db"
+
+
+def without_password(text: str) -> str:
+    """Text without the credentials of any address in it."""
+    # Up to the last @, because a password may contain one.
+    text = re.sub(r"//[^\s'\"]*@", "//", text)
+    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]*", r"\1***", text)

@@ -14,9 +14,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sqlite3
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -37,20 +37,26 @@ from passt_bench.processes import PipedChild
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import SEARCHES, Store, document_names, read_search
 from passt_bench.registry import TRACKERS
+from passt_bench.runner.bounded_answers import bounded_answers
 from passt_bench.runner.tracked_run import (
+    ADDRESS,
     VIEW,
     TrackedRun,
+    database,
     deliver,
     experiment_tags,
+    local_uri,
+    store_uri,
     tracked_runs,
     trial_results,
+    without_password,
 )
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-ADDRESS, CHOSEN = "MLFLOW_TRACKING_URI", "PASST_BENCH_TRACKERS"
+CHOSEN = "PASST_BENCH_TRACKERS"
 MLFLOW = "mlflow"
 KEY, DIGEST, PARENT = "passt_bench.key", "passt_bench.digest", "mlflow.parentRunId"
 LOCK_SECONDS = 5.0  # timeout for another process to release the database
@@ -109,7 +115,8 @@ def sync(
     report = SyncReport(without_password(uri) or ", ".join(chosen), len(names) + len(searches))
     if not names and not searches:
         return report
-    with _explained(uri, root), FileLock(root / "mlflow.lock", timeout=SYNC_SECONDS):
+    exclusive = FileLock(root / "mlflow.lock", timeout=SYNC_SECONDS)
+    with _explained(uri, root), exclusive, bounded_answers():
         loaded = [load_results(name, [store]) for name in names]
         found = (trial_results(read_search(name, root), store) for name in searches)
         loaded += [results for results in found if results is not None]
@@ -273,41 +280,8 @@ def _connect(uri: str, root: Path) -> MlflowClient:
         return MlflowClient(tracking_uri=uri)
 
 
-def store_uri(root: Path, tracking_uri: str | None = None) -> str:
-    """The address of MLflow's runs: as given, ``MLFLOW_TRACKING_URI``, or ``root/mlflow.db``.
-
-    Raises:
-        InputError: the folder's path cannot be written as an SQLite address.
-    """
-    given = tracking_uri or os.environ.get(ADDRESS)
-    if not given and set("%?") & set(str(root.resolve())):
-        raise InputError(
-            "MLflow cannot keep its runs in a path with % or ?",
-            source=root,
-            remedy=f"Use another folder, or set {ADDRESS} to a server.",
-        )
-    return given or local_uri(root)
-
-
-def local_uri(root: Path) -> str:
-    """The address of the store in an output folder."""
-    return f"sqlite:///{database(root)}"
-
-
-def database(root: Path) -> Path:
-    """The file of the store in an output folder."""
-    return root.resolve() / "mlflow.db"
-
-
 def _is_server(uri: str) -> bool:
     return uri.startswith(("http", "databricks"))
-
-
-def without_password(text: str) -> str:
-    """Text without the credentials of any address in it."""
-    # Up to the last @, because a password may contain one.
-    text = re.sub(r"//[^\s'\"]*@", "//", text)
-    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]*", r"\1***", text)
 
 
 @contextmanager
@@ -318,8 +292,11 @@ def _explained(uri: str, root: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        library = type(error).__module__.partition(".")[0]
-        if not isinstance(error, OSError | ImportError) and library not in _LIBRARIES:
+        # Also what a strange answer causes inside them, e.g. a ValueError.
+        frames = [frame.f_globals for frame, _ in traceback.walk_tb(error.__traceback__)]
+        modules = (type(error).__module__, *(names["__name__"] for names in frames))
+        named = {name.partition(".")[0] for name in modules}
+        if not isinstance(error, OSError | ImportError) and not named & {*_LIBRARIES}:
             raise
         cause: BaseException = error
         while cause.__context__ is not None:  # MLflow wraps what happened several times

@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from passt_bench.errors import located
-from passt_bench.records.run import CellRecord, TriedRecord
+from passt_bench.records.run import CellRecord, TriedRecord, count_of
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
 from passt_bench.runner.budget import with_budget
@@ -99,3 +99,16 @@ def with_choices(study: Study, tried: Iterable[TriedRecord]) -> Study:
         for variant in study.variants
     )
     return replace(study, variants=tuple(variants))
+
+
+def describe_tuning(study: Study, tried: Sequence[TriedRecord], todo: Sequence[PlannedCell]) -> str:
+    """A sentence about what is tried before a study; empty if nothing is missing."""
+    if not todo or study.tune is None:
+        return ""
+    levels = study.tune.levels.items()
+    values = "; ".join(f"{name} = {', '.join(map(str, given))}" for name, given in levels)
+    tuned = count_of(len({item.variants for item in tried}), "group")
+    return (
+        f"First {count_of(len(todo), 'run')} on a validation split choose for {tuned} of variants: "
+        f"{values}."
+    )

@@ -9,6 +9,7 @@ MLflow, and that name is accepted wherever fields are named.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
@@ -24,6 +25,10 @@ T = TypeVar("T")
 
 
 FREE, LATER = "free", "later"  # marks of fields
+JSON_BYTES, JSON_LEVELS = 64 << 20, 64  # JSON of others is not larger and not nested deeper
+_NOT_SHAPE = bytes(set(range(256)) - set(b'[]{}"NI'))  # NaN and Infinity begin with N and I
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_HUGE = re.compile(rb"[eE]\+?0*[1-9]\d\d|\d{100}")  # numbers beyond 1e99, or digits in a text
 
 
 class Spelling:
@@ -179,12 +184,43 @@ def to_plain(value: object) -> Any:
     return adapter(type(value)).dump_python(value, mode="json", by_alias=True)
 
 
-def from_json(kind: type[T], data: bytes | str) -> T:
-    """Reads a dataclass from JSON, with the names of records or those of Python.
+def check_json(data: bytes) -> None:
+    """Refuses JSON that would fill the memory or the stack, or that holds no finite numbers.
 
     Raises:
-        ValidationError: it is not JSON, or a field is wrong; see `wrong_field`.
+        ValueError: it is larger, nested deeper, or holds NaN, Infinity or a number beyond 1e99.
     """
+    if len(data) > JSON_BYTES:
+        raise ValueError(f"larger than {JSON_BYTES >> 20} MiB")
+    shape = data.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NOT_SHAPE)
+    shape = _STRING.sub(b"", shape)
+    huge = _HUGE.search(data) and _HUGE.search(_STRING.sub(b"", data))
+    if b"N" in shape or b"I" in shape or huge:
+        raise ValueError("holds NaN, Infinity, or a number beyond 1e99")
+    for _ in range(JSON_LEVELS):  # removes the innermost brackets
+        shape = shape.replace(b"[]", b"").replace(b"{}", b"")
+    if shape:
+        raise ValueError(f"cut off, or nested deeper than {JSON_LEVELS} levels")
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of checked JSON, see `check_json`.
+
+    Raises:
+        ValueError: it is not JSON, or refused.
+    """
+    check_json(data)
+    return json.loads(data.decode())
+
+
+def from_json(kind: type[T], data: bytes) -> T:
+    """Reads a dataclass from checked JSON, with the names of records or those of Python.
+
+    Raises:
+        ValueError: it is not JSON, or refused by `check_json`.
+        ValidationError: a field is wrong; see `wrong_field`.
+    """
+    check_json(data)
     value: T = adapter(kind).validate_json(data, by_alias=True, by_name=True)
     return value
 

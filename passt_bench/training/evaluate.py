@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from passt_bench.data import Dataset
 from passt_bench.data.targets import Targets
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import Ensemble
-from passt_bench.records.files import write_atomically
+from passt_bench.records.files import is_sealed, writing
 from passt_bench.records.run import Fingerprint
 from passt_bench.training.batches import load
 from passt_bench.training.engine import CPU, Diverged, Engine
@@ -209,17 +208,15 @@ def _batches(dataset: Dataset, clips: np.ndarray, batch: int) -> Iterator[np.nda
 
 def _save(scores: Sequence[np.ndarray], done: int, paths: Sequence[Path]) -> None:
     for each, path in zip(scores, paths, strict=True):
-        buffer = io.BytesIO()
-        np.save(buffer, each[:done])
-        write_atomically(path, buffer.getvalue())
+        with writing(path, sealed=True) as file:
+            np.save(file, each[:done])
 
 
 def _resume(scores: np.ndarray, path: Path) -> int:
     """Loads the logits that an interrupted evaluation saved; returns their number."""
-    try:
-        known = np.load(path)
-    except (OSError, ValueError, EOFError):
-        return 0  # there is no file, or a broken one
+    if not is_sealed(path):
+        return 0  # there is no file, or a damaged one, or one of another evaluation
+    known = np.load(path)
     if known.ndim != 2 or known.shape[1] != scores.shape[1] or len(known) > len(scores):
         return 0
     scores[: len(known)] = known

@@ -29,7 +29,7 @@ from passt_bench.data.dataset import SCALE, Dataset
 from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, make_frontend
 from passt_bench.models.patchout import random_stream
-from passt_bench.records.files import writing
+from passt_bench.records.files import is_sealed, writing
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.recipe import FrontendSpec, Recipe
 
@@ -227,17 +227,17 @@ def prepare_features(
     path: Path,
     progress: Progress = lambda share, text: None,
 ) -> Path:
-    """Writes the log-mel of every clip, float32, unless the file exists.
+    """Writes the log-mel of every clip, float32, unless the file exists and is undamaged.
 
     Not through a memory map: on a full disk, that kills the process without a message.
     """
-    if path.is_file():
+    if is_sealed(path):
         return path
     clips, net = len(dataset.ids), make_frontend(frontend).eval()
     shape = clips, frontend.mels, frame_count(frontend, seconds)
     kind = np.lib.format.dtype_to_descr(np.dtype(np.float32))
     header = {"descr": kind, "fortran_order": False, "shape": shape}
-    with writing(path) as file:
+    with writing(path, sealed=True) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, clips, _BATCH):
             stop = min(start + _BATCH, clips)

@@ -14,7 +14,8 @@ from tracked_study import runs_of, write_all
 from passt_bench.console import Stopwatch
 from passt_bench.processes import PipedChild
 from passt_bench.runner import tracking
-from passt_bench.runner.tracking import database, local_uri, sync, updating_mlflow
+from passt_bench.runner.tracked_run import database, local_uri
+from passt_bench.runner.tracking import sync, updating_mlflow
 
 KILLS = 3  # in each of three places
 RUNS = 12  # of the tracked study

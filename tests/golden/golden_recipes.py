@@ -34,7 +34,7 @@ def record_of(entry: Entry, base: Leaves) -> RunRecord:
     data = {"dataset": "", "expected": None, "found": 0, "classes": [], "multi_label": True}
     record = {"key": "0" * 16, "status": "ok", "seed": entry["seed"], "fold": entry["fold"]}
     record |= {"recipe": recipe, "fingerprint": data | {"digest": entry["fingerprint"]}}
-    return from_json(RunRecord, json.dumps(record))
+    return from_json(RunRecord, json.dumps(record).encode())
 
 
 def written(record: RunRecord) -> Leaves:

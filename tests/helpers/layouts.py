@@ -391,7 +391,6 @@ write_openmic_hdf5 = partial(
 def write_fsd50k_hdf5(root: Path, counts: Counts | None = None, **sound: Any) -> Written:
     """FSD50K has a ``vocabulary.csv`` beside its files."""
     known = fsd50k_classes()
-
     rows = [f"{n},{name},{mid}" for n, (name, mid) in enumerate(known)]
     _write_lines(root / "vocabulary.csv", rows)
     return _write_hdf5_files(

@@ -8,7 +8,8 @@ import small_studies
 
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.tracking import KEY, store_uri
+from passt_bench.runner.tracked_run import store_uri
+from passt_bench.runner.tracking import KEY
 
 MAP = {"none": (0.80, 0.82, 0.81), "half": (0.60, 0.61, 0.63), "huge": (0.0, 0.0, 0.0)}
 SESSION = small_studies.session_key("costs")

@@ -11,6 +11,7 @@ from fixtures import Cli
 from on_disk import files, largest_file
 from planned_study import planned, write
 
+from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError, StorageError, located
 from passt_bench.records.files import write_atomically
 from passt_bench.records.store import Store
@@ -54,6 +55,23 @@ def test_what_is_wrong_with_a_record_is_named(
         error = caught.value
         assert (error.source, error.field, error.value) == (path, field, value)
         assert ("install a newer" if field == "schema" else str(path.parent)) in error.remedy
+
+
+NUMBERS = ("NaN", "Infinity", "-Infinity", "1e999", "-" + 400 * "9")
+
+
+@pytest.mark.parametrize("metrics", [*(f'{{"mAP":{x}}}' for x in NUMBERS), "{}", '{"AUC":0.5}'])
+def test_a_run_without_a_number_drops_out_of_no_mean_in_silence(
+    metrics: str, plan: StudyPlan, tmp_path: Path
+) -> None:
+    store, key = Store(tmp_path / "runs"), plan.cells[0].key
+    path = store.folder(key) / "record.json"
+    text = path.read_text().replace('"metrics":{"mAP":0.5}', f'"metrics":{metrics}')
+    path.write_text(text.replace('"message":null', '"message":"a text with 1e999 and [[[ is fine"'))
+    with pytest.raises(InputError) as caught:
+        load_results("tiny", [store])
+    assert caught.value.source == path
+    assert ("beyond 1e99" if "mAP" in metrics else "without its metric mAP") in caught.value.problem
 
 
 @pytest.mark.parametrize("command", ["plan", "status", "run", "report"])

@@ -115,7 +115,7 @@ def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared: Path
     assert [arm.status for arm in session.arms] == ["ok"] * 3
     assert session.published_protocol == {"batch": 3, "warmup": 10, "steps": 2}
     assert len(session.restarts) == 2 and sum(session.restarts) == session.rounds
-    samples = unpack_json((store.folder(session.key) / "samples.json.gz").read_bytes())
+    samples = unpack_json(store.folder(session.key) / "samples.json.gz")
     for arm in session.arms:
         assert arm.published and arm.published > 0
         own, base = samples[arm.key], samples[session.baseline]

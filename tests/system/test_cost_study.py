@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from passt_bench import study_run
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
@@ -33,7 +38,7 @@ from passt_bench.spec import (
     Variant,
     passt_frontend,
 )
-from passt_bench.study_run import run_study
+from passt_bench.study_run import measure, run_study
 
 SMALL = Recipe(
     model=ModelSpec("passt_tiny", width=24, depth=1, heads=2),
@@ -102,11 +107,25 @@ def test_changes_for_a_gpu_apply_with_its_device_only() -> None:
     assert (there.engine.graph, there.measurement.batch_size) == (True, 64)
 
 
-def test_from_the_study_to_its_page(tmp_path: Path) -> None:
+def test_from_the_study_to_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second command begins while the first measures; it waits, and finds all on record."""
     paths, config = Paths(tmp_path), RunConfig(track=False)
-    console = Console(quiet=True)
+    console, said, others = Console(quiet=True), io.StringIO(), list[threading.Thread]()
+    store, real = Store(tmp_path), study_run.measure_cost
+    plan = plan_request(FILE, StudyRequest("costs"), paths)
+
+    def measured_twice(*words: Any) -> list[SessionRecord]:
+        second = (plan, config, store, Console(file=said, width=200))
+        others.append(threading.Thread(target=measure, args=second))
+        others[-1].start()
+        while others[-1].is_alive() and "waiting" not in said.getvalue():
+            time.sleep(0.01)
+        return real(*words)
+
+    monkeypatch.setattr(study_run, "measure_cost", measured_twice)
     assert run_study(FILE, StudyRequest("costs"), config, paths, console)
-    store = Store(tmp_path)
+    others[0].join()
+    assert len(others) == 1 and said.getvalue().startswith("Another command measures costs")
     (session,) = store.sessions()
     assert [arm.batch_size for arm in session.arms] == [2, 4]
     assert run_study(FILE, StudyRequest("costs"), config, paths, console)

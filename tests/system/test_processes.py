@@ -3,9 +3,11 @@
 import ast
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -15,6 +17,7 @@ from hostile_folder import HostileFolder
 from passt_bench.processes import (
     SAFE_PATH_VARIABLE,
     Child,
+    _remove_sockets,
     explain_exit,
     oom_kills,
     without_current_folder,
@@ -128,3 +131,22 @@ def test_python_m_keeps_its_folder_first_only_where_the_package_is(
     )
     place, last, path = ast.literal_eval(done.stdout.splitlines()[-1])
     assert (place, path) == ((0, root) if checkout else (last, root)), done.stderr
+
+
+def test_sockets_of_killed_commands_are_removed(tmp_path: Path) -> None:
+    def left(name: str, age: float = 100.0) -> socket.socket:
+        (tmp_path / name).mkdir()
+        bound = socket.socket(socket.AF_UNIX)
+        bound.bind(str(tmp_path / name / "listener"))
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+        return bound
+
+    with left("pymp-alive"), left("pymp-new", 0.0) as new, left("pymp-dead") as dead:
+        new.close()
+        dead.close()
+        (tmp_path / "pymp-mine").mkdir()
+        (tmp_path / "pymp-mine" / "file").touch()
+        os.utime(tmp_path / "pymp-mine", (0, 0))
+        _remove_sockets(tmp_path)
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"pymp-alive", "pymp-new", "pymp-mine"}

@@ -27,8 +27,8 @@ from passt_bench.records.run import CellRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import TRACKERS
 from passt_bench.runner.run_status import lock
-from passt_bench.runner.tracked_run import VIEW
-from passt_bench.runner.tracking import KEY, pages, store_uri, sync
+from passt_bench.runner.tracked_run import VIEW, store_uri
+from passt_bench.runner.tracking import KEY, pages, sync
 from passt_bench.spec import Recipe
 
 CURVE = [(1, 0.5), (2, 0.25), (3, 0.125)]

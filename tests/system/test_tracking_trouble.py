@@ -25,7 +25,8 @@ from passt_bench.console import Stopwatch
 from passt_bench.errors import InputError
 from passt_bench.records.store import Store
 from passt_bench.runner import tracking
-from passt_bench.runner.tracking import regular_sync, sync, updating_mlflow, without_password
+from passt_bench.runner.tracked_run import without_password
+from passt_bench.runner.tracking import regular_sync, sync, updating_mlflow
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def test_round_trip(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(_record(), samples={"a": [1.5]})
     assert store.run(KEY) == _record()
-    assert unpack_json((store.folder(KEY) / "samples.json.gz").read_bytes()) == {"a": [1.5]}
+    assert unpack_json(store.folder(KEY) / "samples.json.gz") == {"a": [1.5]}
     assert list(store.records()) == [_record()]
     assert store.run("2" * 16) is None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from passt_bench.errors import InputError, located
+from passt_bench.spec.codec import parse_json
 
 Tensors = dict[str, torch.Tensor]
 # Where trainers put averaged tensors, and plain ones; the first that a file has is read.
@@ -27,6 +29,7 @@ _AVERAGED = (
     *("swa_model", "swa_state_dict", "swa", "averaged_model"),
 )
 _NESTED = ("state_dict", "model", "model_state_dict", "net", "params")
+_GROWTH = 4  # bytes in memory per byte of a file, at most
 # Lightning's hyper-parameters come in classes of its own; read as plain dictionaries.
 _AS_DICT: list[Any] = [
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
@@ -63,7 +66,7 @@ class TensorFile:
         if _METADATA not in self.metadata:
             return None
         try:
-            facts = json.loads(self.metadata[_METADATA])
+            facts = parse_json(self.metadata[_METADATA].encode())
         except ValueError:
             facts = None
         schema = facts.get("schema") if isinstance(facts, dict) else None
@@ -98,14 +101,14 @@ def read_tensors(path: Path) -> TensorFile:
     with located(path):
         if _start(path)[8:9] != b"{":
             loaded, notes = _innermost(_read_torch(path))
-            return TensorFile(path, _checked(loaded), notes=notes)
+            return TensorFile(path, _checked(loaded, path), notes=notes)
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 metadata = dict(file.metadata() or {})
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"not a whole safetensors file ({error})", remedy=_AGAIN) from None
-        return TensorFile(path, _checked(tensors), metadata)
+        return TensorFile(path, _checked(tensors, path), metadata)
 
 
 def _start(path: Path) -> bytes:
@@ -130,7 +133,18 @@ def _start(path: Path) -> bytes:
     return start
 
 
+def check_size(needed: int, path: Path, what: str) -> None:
+    """Refuses what would take more than four times the bytes of its file, before it is made."""
+    size = path.stat().st_size
+    if needed > _GROWTH * size:
+        problem = f"{what} would take {needed} bytes of memory, but the file has {size}"
+        raise InputError(problem, source=path, remedy=_AGAIN)
+
+
 def _read_torch(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:  # torch.save does not compress
+            check_size(sum(part.file_size for part in archive.infolist()), path, "its content")
     try:
         with torch.serialization.safe_globals(_AS_DICT):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -168,11 +182,14 @@ def _has_tensors(loaded: Any) -> bool:
     return any(isinstance(value, torch.Tensor) for value in found)
 
 
-def _checked(loaded: Any) -> Tensors:
-    """The mapping of names to finite, dense tensors in what was loaded."""
+def _checked(loaded: Any, path: Path) -> Tensors:
+    """The mapping of names to finite, dense tensors in what was loaded from a file."""
     if not isinstance(loaded, Mapping) or not loaded:
         problem = f"holds a {type(loaded).__name__} without named tensors"
         raise InputError(problem, remedy=_STATE_DICT)
+    found = [each for each in loaded.values() if isinstance(each, torch.Tensor)]
+    needed = sum(each.numel() * each.element_size() for each in found)
+    check_size(needed, path, "its tensors")  # many may share one piece of the file
     for name, tensor in loaded.items():
         problem, value, remedy = "", "", ""
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):

@@ -10,7 +10,6 @@ files is read. What is not stated is assumed (for 527 classes, AudioSet), and no
 from __future__ import annotations
 
 import io
-import json
 import logging
 import math
 from collections import OrderedDict
@@ -38,6 +37,7 @@ from passt_bench.models.weights.formats import (
     VIT,
     TensorFile,
     Tensors,
+    check_size,
     family_of,
     pack,
     read_tensors,
@@ -45,8 +45,8 @@ from passt_bench.models.weights.formats import (
 )
 from passt_bench.models.weights.load import load_tensors, panns_frontend_of
 from passt_bench.published_weights import Published, by_file, locate
-from passt_bench.records.files import write_atomically
-from passt_bench.spec.codec import to_plain, validate
+from passt_bench.records.files import read_bytes, write_atomically
+from passt_bench.spec.codec import parse_json, to_plain, validate
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.recipe import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
 from passt_bench.vocabulary import class_names
@@ -54,6 +54,12 @@ from passt_bench.vocabulary import class_names
 _LOG = logging.getLogger("passt_bench.weights")
 _HEAD_WIDTH = 64  # of DeiT and all models derived from it
 _SECONDS = 10.0  # AudioSet's clips
+_LIMITS = {  # of the metadata in a file
+    **{f"model.{name}": (1, 2**16) for name in ("width", "heads")},
+    **{f"frontend.{name}": (1, 2**16) for name in ("n_fft", "window", "hop")},
+    **{"model.depth": (1, 200), "frontend.mels": (1, 1024), "data.seconds": (0, 86_400)},
+    "frontend.sampling_rate": (1_000, 768_000),
+}
 _MOST = 0.95  # of which shorter models cover less
 
 
@@ -147,13 +153,14 @@ def _infer_panns(tensors: Tensors) -> ModelSpec:
 
 def _beside(path: Path, name: str) -> dict[str, Any]:
     """What transformers writes beside a file of weights; empty if it is not there."""
-    try:
-        content = json.loads(path.with_name(name).read_bytes())
-    except FileNotFoundError:
+    if not (beside := path.with_name(name)).exists():
         return {}
-    except (OSError, ValueError) as error:
+    data = read_bytes(beside)
+    try:
+        content = parse_json(data)
+    except ValueError as error:
         problem = f"not readable as JSON ({error})"
-        raise InputError(problem, source=path.with_name(name), remedy="Replace it.") from None
+        raise InputError(problem, source=beside, remedy="Replace it.") from None
     return content if isinstance(content, dict) else {}
 
 
@@ -330,7 +337,14 @@ def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Mo
     # Imported here, because that module imports this package.
     from passt_bench.models import from_recipe
 
-    net = from_recipe(recipe, len(classes), frame_count(recipe.frontend, recipe.data.seconds))
+    with located(file.path):
+        _check_limits(recipe)
+        size = recipe, len(classes), frame_count(recipe.frontend, recipe.data.seconds)
+        with torch.device("meta"):
+            planned = from_recipe(*size)
+    needed = sum(parameter.nbytes for parameter in planned.parameters())
+    check_size(needed, file.path, "the model that its metadata describe")
+    net = from_recipe(*size)
     loaded = load_tensors(net, file)
     with torch.no_grad():  # what the file lacks, e.g. a classifier that nothing reads
         for name, parameter in net.named_parameters():
@@ -341,6 +355,16 @@ def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Mo
     for note in notes:
         _LOG.warning("%s: %s", file.path.name, note)
     return Model(net.eval(), recipe, classes), notes
+
+
+def _check_limits(recipe: Recipe) -> None:
+    """Refuses metadata with a size that no model has, before anything of that size is made."""
+    for name, (low, high) in _LIMITS.items():
+        part, _, field = name.partition(".")
+        value = getattr(getattr(recipe, part), field)
+        if value is not None and not low <= value <= high:
+            remedy = f"The metadata should have {low} to {high}; get the file again."
+            raise InputError("out of range", field=name, value=value, remedy=remedy)
 
 
 def export_model(source: str | Path, path: Path) -> Path:

@@ -31,7 +31,7 @@ def samples_of(engine: str) -> list[dict[str, Rounds]]:
     arms = {variant["name"]: variant["arm"] for variant in record["variants"]}
     keys = [arms[f"{engine}, {tokens} tokens"] for tokens in TOKENS]
     paths = REPORT.glob("records/*/samples.json.gz")
-    sessions = [unpack_json(path.read_bytes()) for path in paths]
+    sessions = [unpack_json(path) for path in paths]
     samples = next(found for found in sessions if set(keys) <= set(found))
     return [samples[key] for key in keys]
 

@@ -32,7 +32,7 @@ def test_keys_records_and_processes_get_them() -> None:
     plain = json.loads(json.dumps(to_plain(recipe)))
     assert plain["model"] | OWN == plain["model"]
     assert plain["patchout"]["share"] == 0.5
-    assert from_json(Recipe, json.dumps(plain)) == recipe
+    assert from_json(Recipe, json.dumps(plain).encode()) == recipe
     assert pickle.loads(pickle.dumps(recipe)) == recipe
     specs = [ModelSpec("lily"), ModelSpec("lily", petals=3), ModelSpec("lily", petals=4)]  # type: ignore[call-arg]
     assert len({quality_key(Recipe(model=spec), 0, None, "data", {}) for spec in specs}) == 3

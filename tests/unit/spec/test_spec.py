@@ -124,7 +124,7 @@ def test_a_renamed_field_is_written_as_before_and_read_in_both_spellings(
     assert plain[part][written] == old[1]
     assert name not in plain[part]
     for spelled in ({part: {name: new[1]}}, {part: {written: old[1]}}, plain):
-        assert from_json(Recipe, json.dumps(spelled)) == recipe
+        assert from_json(Recipe, json.dumps(spelled).encode()) == recipe
     if new[0] not in FREE:
         assert key_fields(recipe)[part][written] == old[1]
         assert key_fields(recipe, as_written=False)[part][name] == new[1]

@@ -140,3 +140,13 @@ def test_features_of_an_interrupted_preparation_are_not_kept(tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         prepare_features(open_noise(), STILL, SECONDS, path, stop)
     assert not list(path.parent.iterdir())
+
+
+def test_damaged_features_are_made_again(tmp_path: Path) -> None:
+    path, other = (tmp_path / "cache" / f"features-{name}.npy" for name in "ab")
+    prepare_features(open_noise(), replace(STILL, mean=0.0), SECONDS, other)
+    whole = prepare_features(open_noise(), STILL, SECONDS, path).read_bytes()
+    half = whole[: len(whole) // 2]
+    for damaged in (half, half + bytes(len(whole) - len(half)), b"", other.read_bytes()):
+        path.write_bytes(damaged)
+        assert prepare_features(open_noise(), STILL, SECONDS, path).read_bytes() == whole

@@ -1,0 +1,142 @@
+"""Files and servers of others, met by real processes: no traceback, no wait, no memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import small_study
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from small_model import write_model
+from study_on_disk import SMALL, write_study
+
+GROWTH, SECONDS = 1 << 30, 90.0  # of which a server may take 30, the rest is Python's start
+
+
+def ended(*words: object, **environment: str) -> tuple[int, str, int]:
+    """Status, output and largest memory in bytes of a command."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "passt_bench", *map(str, words)],
+        env={**small_study.ENVIRONMENT, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    timer = threading.Timer(SECONDS, process.kill)
+    timer.start()
+    assert process.stdout is not None
+    with process.stdout as out:
+        said = out.read().decode(errors="replace")
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    timer.cancel()
+    assert time.monotonic() - began < SECONDS, said
+    return process.returncode, said, 1024 * used.ru_maxrss
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """Memory of a command that is refused at once, with all that it imports."""
+    folder = tmp_path_factory.mktemp("idle")
+    (folder / "w.pt").write_bytes(b"PK")
+    return ended("predict", folder, "--checkpoint", folder / "w.pt")[2]
+
+
+def _refused(idle: int, *words: object, **environment: str) -> None:
+    code, said, memory = ended(*words, **environment)
+    assert code == 2 and "error: " in said and "Traceback" not in said, said
+    assert "\x1b" not in said
+    assert memory < idle + GROWTH
+
+
+RECORDS: dict[str, Callable[[Path], object]] = {
+    "endless": lambda path: os.truncate(path, 1 << 40),
+    "nested": lambda path: path.write_text("[" * 10**6),
+    "escapes": lambda path: path.write_text('{"schema":"\\u001b[31m"}'),
+}
+
+
+@pytest.mark.parametrize("what", RECORDS)
+def test_records(what: str, idle: int, tmp_path: Path) -> None:
+    store = write_study(tmp_path / "runs", SMALL[:2], rich=False)
+    key = store.study("quick").variants[1].cells[0].key
+    RECORDS[what](store.folder(key) / "record.json")
+    _refused(idle, "report", "quick", "--runs", tmp_path / "runs")
+    assert not (tmp_path / "runs" / "reports" / "quick").exists()
+
+
+def _deep(path: Path) -> None:
+    model = write_model(path.parent / "model", ["a", "b"])
+    with safe_open(model, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        ((mark, text),) = file.metadata().items()
+    facts = json.loads(text)
+    facts["recipe"]["model"]["depth"] = 10**7
+    save_file(tensors, path, {mark: json.dumps(facts)})
+
+
+class _Program:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch executed",)
+
+
+WEIGHTS: dict[str, Callable[[Path], object]] = {
+    "stride": lambda p: torch.save({"w": torch.zeros(1).as_strided((10**10,), (0,))}, p),
+    "depth": _deep,
+    "program": lambda p: torch.save({"w": _Program()}, p),
+}
+
+
+@pytest.mark.parametrize("what", WEIGHTS)
+def test_weights(what: str, idle: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    WEIGHTS[what](tmp_path / "w.pt")
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    _refused(idle, "predict", tmp_path / "a.wav", "--checkpoint", tmp_path / "w.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+@contextmanager
+def _answering(answer: bytes, times: int, pause: float) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    client = server.accept()[0]
+                    for _ in range(times):
+                        client.sendall(answer)
+                        time.sleep(pause)
+                    client.close()
+                except OSError:
+                    if server.fileno() < 0:
+                        return
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+SERVERS = {
+    "without end": (HEAD + b"[" * (1 << 20), 30_000, 0.0),
+    "drips": (b"H", 10_000, 0.5),
+    "garbage": (HEAD + b"\x1b[31m{}{", 1, 0.0),
+}
+
+
+@pytest.mark.parametrize("what", SERVERS)
+def test_servers(what: str, idle: int, tmp_path: Path) -> None:
+    write_study(tmp_path / "runs", SMALL[:2], seeds=(0,), rich=False)
+    with _answering(*SERVERS[what]) as address:
+        _refused(idle, "sync", "--runs", tmp_path / "runs", MLFLOW_TRACKING_URI=address)

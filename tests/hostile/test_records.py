@@ -1,0 +1,87 @@
+"""Records from elsewhere, changed at random places: a result or a sentence, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures import Cli
+from on_disk import files
+from study_on_disk import SMALL, write_study
+
+from passt_bench.records.store import Store
+
+VALUES = (None, -1, 10**12, 1.5, "../../x", "x" * 3000, [], {}, [[]], True, "\x1b[31m", "delete")
+COMMANDS = (("show", "quick"), ("status", "quick"), ("records", "clean"))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("records") / "runs"
+    write_study(root, SMALL, seeds=range(3), rich=False)
+    return root
+
+
+def _places(node: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    inside = node.items() if isinstance(node, dict) else enumerate(node[:1])
+    for name, value in inside:
+        yield (*above, name)
+        if isinstance(value, dict | list) and len(above) < 3:
+            yield from _places(value, (*above, name))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_changed_record_is_a_result_or_a_sentence(
+    seed: int, written: Path, cli: Cli, tmp_path: Path
+) -> None:
+    root, random_ = Path(shutil.copytree(written, tmp_path / "runs")), random.Random(seed)
+    store = Store(root)
+    keys = [store.study("quick").variants[n].cells[0].key for n in (1, 2)]
+    records = [store.folder(key) / "record.json" for key in (*keys, store.sessions()[0].key)]
+    path = random_.choice([*records, root / "studies" / "quick.json"])
+    plain = json.loads(path.read_text())
+    for _ in range(2):
+        *parents, last = random_.choice(list(_places(plain)))
+        node, value = plain, random_.choice(VALUES)
+        for name in parents:
+            node = node[name]
+        node[last] = value
+        if value == "delete":
+            del node[last]
+    path.write_text(json.dumps(plain, sort_keys=True, separators=(",", ":")))
+    before = files(tmp_path)
+    for command in (*COMMANDS, ("records", "diff", str(records[0]), str(records[1]))):
+        code, said = cli(*command, "--runs", root)  # a traceback would fail here
+        assert code in (0, 2) and "\x1b" not in said
+        assert code == 0 or "error: " in said
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "folder", "nested", "nothing"])
+def test_a_file_that_is_no_file(kind: str, written: Path, cli: Cli, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(written, tmp_path / "runs"))
+    path = Store(root).folder(Store(root).study("quick").variants[1].cells[0].key) / "record.json"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "endless":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    else:
+        path.write_text("[" * 10**5 if kind == "nested" else "")
+    for command in COMMANDS:
+        code, said = cli(*command, "--runs", root)
+        assert code in (0, 2)
+        assert code == 0 or str(path.parent) in said
+    if kind not in ("pipe", "folder"):  # which are no records at all
+        code, said = cli("report", "quick", "--reports", tmp_path / "reports", "--runs", root)
+        assert code == 2 and str(path) in said
+        assert not list(tmp_path.glob("reports/quick/*"))

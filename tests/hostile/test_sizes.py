@@ -1,0 +1,233 @@
+"""Sizes that a file or a server states are no sizes of this process: refused before they are."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import resource
+import threading
+import time
+import wave
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from small_model import write_model
+from tracked_study import write_all
+
+from passt_bench.data.hdf5 import open_hdf5
+from passt_bench.errors import InputError
+from passt_bench.models.ensemble import build_ensemble
+from passt_bench.models.weights.formats import read_tensors
+from passt_bench.models.weights.model_file import read_model
+from passt_bench.records.files import unpack_json
+from passt_bench.records.store import read_record
+from passt_bench.runner import bounded_answers
+from passt_bench.runner.predict import find_audio, predict_files
+from passt_bench.runner.tracking import sync
+from passt_bench.spec.recipe import DataSpec
+from passt_bench.training.engine import CPU
+
+GROWTH = 1 << 30  # bytes
+
+
+@pytest.fixture(autouse=True)
+def _no_growth() -> Iterator[None]:
+    """No case takes long or makes the process grow."""
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    yield
+    assert 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < GROWTH
+    assert time.monotonic() - began < 10
+
+
+def refused(act: Callable[[], object]) -> InputError:
+    with pytest.raises(InputError) as caught:
+        act()
+    assert caught.value.remedy
+    return caught.value
+
+
+def _deflated(path: Path) -> None:
+    torch.save({"w": torch.zeros(1 << 20)}, path.with_suffix(".whole"))
+    with zipfile.ZipFile(path.with_suffix(".whole")) as whole:
+        parts = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in parts.items():
+            packed.writestr(name, data)
+
+
+SHARED = torch.zeros(1000)
+TENSORS: dict[str, Callable[[Path], None]] = {
+    "stride of zero": lambda path: torch.save(
+        {"w": torch.zeros(1).as_strided((10**12,), (0,))}, path
+    ),
+    "one piece, many tensors": lambda path: torch.save(
+        dict.fromkeys(map(str, range(99)), SHARED), path
+    ),
+    "deflated": _deflated,
+}
+
+
+@pytest.mark.parametrize("what", TENSORS)
+def test_tensors_take_at_most_four_times_their_file(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    TENSORS[what](path)
+    error = refused(lambda: read_tensors(path))
+    assert error.source == path and "bytes of memory, but the file has" in error.problem
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model.depth", 10**7), ("model.depth", 100), ("model.width", 2**14),
+        ("model.frames", 10**12), ("frontend.mels", 10**9), ("frontend.n_fft", 2**40),
+        ("data.seconds", 1e12), ("frontend.sampling_rate", 1),
+    ],
+)  # fmt: skip
+def test_metadata_build_no_model_beyond_their_tensors(
+    field: str, value: float, tmp_path: Path
+) -> None:
+    path = write_model(tmp_path / "w", ["a", "b"])
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        ((mark, text),) = file.metadata().items()
+    facts, (part, name) = json.loads(text), field.split(".")
+    facts["recipe"][part][name] = value
+    save_file(tensors, path, {mark: json.dumps(facts)})
+    error = refused(lambda: read_model(path))
+    assert error.source == path
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, '{"a":' * 10**5])
+def test_json_is_flat(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    assert refused(lambda: read_record(path, in_store=False)).source == path
+
+
+def test_json_is_small(tmp_path: Path) -> None:
+    path, packed = tmp_path / "record.json", tmp_path / "samples.json.gz"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # takes no place on the disk
+    packed.write_bytes(gzip.compress(bytes(65 << 20), 1))
+    for what, read in ((path, lambda: read_record(path)), (packed, lambda: unpack_json(packed))):
+        error = refused(read)
+        assert error.source == what and "larger than 64 MiB" in error.problem
+
+
+def _never_written(file: h5py.File, path: Path) -> None:
+    file.create_dataset("mp3", (2**32,), h5py.vlen_dtype(np.uint8))
+
+
+def _link(file: h5py.File, path: Path) -> None:
+    file["mp3"] = h5py.ExternalLink(str(path.with_name("other.hdf")), "mp3")
+
+
+def _soft_link(file: h5py.File, path: Path) -> None:
+    file["mp3"] = h5py.SoftLink("/elsewhere")
+
+
+def _raw_storage(file: h5py.File, path: Path) -> None:
+    place = [(str(path.with_name("secret")), 0, 2)]
+    file.create_dataset("mp3", (2,), np.uint8, external=place)
+
+
+@pytest.mark.parametrize("make", [_never_written, _link, _soft_link, _raw_storage])
+def test_hdf5_holds_its_own_rows(make: Callable[[h5py.File, Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "train.hdf"
+    (tmp_path / "secret").write_bytes(b"ab")
+    with h5py.File(path, "w") as file:
+        file["audio_name"], file["target"] = np.array([b"a", b"b"]), np.zeros((2, 1), np.uint8)
+        make(file, path)
+    error = refused(
+        lambda: open_hdf5(DataSpec(), 16000, name="x", files={"train": (path,)}, classes=["c"])
+    )
+    assert (error.source, error.field) == (path, "mp3")
+
+
+@pytest.mark.parametrize("rate", [1, 999, 768_001])
+def test_a_recording_of_a_strange_rate_stops_no_other(rate: int, tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(bytes(8000))
+    soundfile.write(tmp_path / "b.wav", np.zeros(8000), 16000)
+    ensemble = build_ensemble(write_model(tmp_path / "w", ["a", "b"]))
+    strange, fine = predict_files(ensemble, find_audio([tmp_path])[0], None, CPU)
+    assert f"{rate} Hz" in str(strange.error) and not fine.error
+
+
+ANSWERS = {
+    "without end": (200, b"", b" " * (1 << 16)),
+    "drips": (200, b"", b" "),
+    "drips headers": (0, b"", b"H"),
+    "compressed": (200, b"gzip", b""),
+    "garbage": (200, b"", None),
+    "nested": (200, b"", None),
+}
+
+
+class _Server(BaseHTTPRequestHandler):
+    def handle_any(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        what = self.server.what  # type: ignore[attr-defined]
+        status, encoding, piece = ANSWERS[what]
+        if status:
+            self.send_response(status)
+            if encoding:
+                self.send_header("Content-Encoding", encoding.decode())
+            self.end_headers()
+        if piece is None:
+            self.wfile.write(b"[" * 10**5 if what == "nested" else b"\x1b[31m{")
+        while piece and not self.server.ended.wait(0.0 if len(piece) > 1 else 0.05):  # type: ignore[attr-defined]
+            self.wfile.write(piece)
+
+    do_GET = do_POST = handle_any  # noqa: N815
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """The client has left."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    write_all(root)
+    return root
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_a_server_answers_in_bounds(what: str, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_answers, "MAX_SECONDS", 0.4)
+    monkeypatch.setattr(bounded_answers, "MAX_BYTES", 1 << 20)
+    with _Quiet(("127.0.0.1", 0), _Server) as server:
+        server.what, server.ended = what, threading.Event()  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        error = refused(lambda: sync(runs, tracking_uri=address))
+        server.ended.set()  # type: ignore[attr-defined]
+        server.shutdown()
+    assert error.source == address
+    said = {"without end": "longer", "drips": "takes longer", "compressed": "is compressed"}
+    assert said.get(what.removesuffix(" headers"), "JSON") in error.problem
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://a b", "nonsense", "foo://bar"])
+def test_an_address_that_is_none_is_a_sentence(address: str, runs: Path) -> None:
+    assert refused(lambda: sync(runs, tracking_uri=address)).source == address
