@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -18,14 +19,19 @@ from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
 from passt_bench.errors import InputError
 
+_NAME = "passt-bench.lock"
 _LONGEST = 70  # bytes; of the 107 of a socket, 37 are for its name
 SAFE_PATH_VARIABLE = "PYTHONSAFEPATH"  # and not -I, which would also leave out PYTHONPATH
 _LOCK = threading.Lock()
+_mark: FileLock | None = None  # held in the folder of this process's sockets
 _inside = 0  # number of bodies in all threads, which share the environment
 _previous: str | None = None
 
@@ -63,7 +69,7 @@ def fork_server(*modules: str) -> ForkServerContext:
         problem = f"longer than {_LONGEST} bytes; processes of this program meet at sockets in it"
         remedy = "Set TMPDIR to a folder with a shorter path."
         raise InputError(problem, field="TMPDIR", value=folder, remedy=remedy)
-    _remove_sockets(Path(folder))
+    _own_sockets(Path(folder))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(modules))
     # A Ctrl-C reaches every process of the terminal; this program decides what it means, and
@@ -78,17 +84,27 @@ def fork_server(*modules: str) -> ForkServerContext:
     return context
 
 
-def _remove_sockets(folder: Path) -> None:
-    """Removes what killed commands left: folders of sockets at which nobody listens."""
-    with suppress(OSError):
-        bound = Path("/proc/net/unix").read_text(errors="replace")
-        for left in folder.glob("pymp-*"):
-            found, state = list(left.iterdir()), left.stat()
-            old = state.st_mtime < time.time() - 60 and state.st_uid == os.getuid()
-            if old and found and str(left) not in bound and all(map(Path.is_socket, found)):
-                for path in found:
-                    path.unlink()
-                left.rmdir()
+def _own_sockets(folder: Path) -> None:
+    """Marks the folder of this process's sockets, and removes those of killed commands.
+
+    The mark is a lock, which the kernel releases when its holder dies; folders of other programs
+    have none.
+    """
+    global _mark
+    if _mark is None:
+        remove_sockets(folder)
+        _mark = FileLock(Path(get_temp_dir()) / _NAME, timeout=0)
+        with suppress(Timeout):  # a child has the folder of its parent
+            _mark.acquire()
+
+
+def remove_sockets(folder: Path) -> None:
+    """Removes the marked folders of sockets whose processes have died."""
+    for mark in folder.glob(f"pymp-*/{_NAME}"):
+        with suppress(Timeout, OSError):
+            if mark.stat().st_mtime < time.time() - 60:  # a younger one may not be held yet
+                with FileLock(mark, timeout=0):
+                    shutil.rmtree(mark.parent)
 
 
 def follow_parent() -> None:

@@ -3,7 +3,6 @@
 import ast
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,14 +11,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 from hostile_folder import HostileFolder
 
 from passt_bench.processes import (
     SAFE_PATH_VARIABLE,
     Child,
-    _remove_sockets,
     explain_exit,
     oom_kills,
+    remove_sockets,
     without_current_folder,
 )
 
@@ -134,19 +134,18 @@ def test_python_m_keeps_its_folder_first_only_where_the_package_is(
 
 
 def test_sockets_of_killed_commands_are_removed(tmp_path: Path) -> None:
-    def left(name: str, age: float = 100.0) -> socket.socket:
-        (tmp_path / name).mkdir()
-        bound = socket.socket(socket.AF_UNIX)
-        bound.bind(str(tmp_path / name / "listener"))
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-        return bound
+    def left(name: str, age: float) -> FileLock:
+        mark = tmp_path / name / "passt-bench.lock"
+        mark.parent.mkdir()
+        mark.touch()
+        os.utime(mark, (time.time() - age,) * 2)
+        return FileLock(mark)
 
-    with left("pymp-alive"), left("pymp-new", 0.0) as new, left("pymp-dead") as dead:
-        new.close()
-        dead.close()
-        (tmp_path / "pymp-mine").mkdir()
-        (tmp_path / "pymp-mine" / "file").touch()
-        os.utime(tmp_path / "pymp-mine", (0, 0))
-        _remove_sockets(tmp_path)
-    found = {path.name for path in tmp_path.iterdir()}
-    assert found == {"pymp-alive", "pymp-new", "pymp-mine"}
+    for name, age in {"pymp-dead": 100, "pymp-new": 0}.items():
+        left(name, age)
+    (tmp_path / "pymp-of-others").mkdir()
+    with left("pymp-alive", 100) as held:
+        os.utime(held.lock_file, (0, 0))
+        remove_sockets(tmp_path)
+        found = {path.name for path in tmp_path.iterdir()}
+        assert found == {"pymp-alive", "pymp-new", "pymp-of-others"}
