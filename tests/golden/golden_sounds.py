@@ -44,6 +44,7 @@ KINDS = {
     "more": r"^the header states",
     "unreadable": r"^not readable as audio",
     "not finite": r"NaN or infinity",
+    "rate": r"Hz can be read$",
 }
 KBITS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 ID3, ID3V1 = b"ID3\x04\0\0\0\0\x01\x05" + bytes(133), b"TAG" + bytes(125)

@@ -192,7 +192,8 @@ def _run(
             for name in ("none", "hide_frequency", "hide_time")
         }
     return RunRecord(
-        key=cell.key, status=status, recipe=arm.recipe, seed=cell.seed, fold=cell.fold,
+        key=cell.key, status=status, recipe=replace(arm.recipe, metrics=(metric,)),
+        seed=cell.seed, fold=cell.fold,
         fingerprint=data, metrics={metric: float(value)} if status == "ok" else {},
         grid=arm.grid, **arm.tokens, parameters=0 if status == "oom" else 76_000, flops=3.1e8,
         train={"step_seconds": 0.02, "peak_bytes": 4.1e8, "cpu_seconds": 9.5},

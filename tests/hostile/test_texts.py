@@ -57,11 +57,11 @@ def test_in_tables_and_predictions(tmp_path: Path) -> None:
     assert "](" not in shown and "http://" not in shown and "\\<script" in shown
     assert "\x1b" not in shown and "\\input{" not in to_latex(made, "x")
     found = [Prediction("@file", 1.0, probabilities=(("=class", 0.5),))]
-    assert next(csv.DictReader(io.StringIO(as_csv(found, None)))) == {
+    assert next(csv.DictReader(as_csv(found, None))) == {
         "file": "'@file", "seconds": "1", "windows": "0", "rank": "1", "class": "'=class",
         "probability": "0.5",
     }  # fmt: skip
-    assert json.loads(as_json(found, None))[0]["file"] == "@file"  # data for programs
+    assert json.loads("".join(as_json(found, None)))[0]["file"] == "@file"  # data for programs
 
 
 @pytest.fixture(scope="module")
