@@ -92,7 +92,7 @@ def test_what_breaks_is_named_and_left_out_and_clipping_counted(tmp_path: Path, 
     root = manifest(tmp_path / "data", 40, **spoilt(7, np.nan), **spoilt(11, 1.5, -2.0))
     code, said = cli("data", "prepare", f"manifest={root}", "--rate", RATE, "--workers", 1)
     assert code == 0
-    for words in ("39 clips", "2 samples of 1 clips beyond ±1 clipped", "skipped: clip07", "NaN"):
+    for words in ("39 clips", "2 samples of 1 clip beyond ±1 clipped", "skipped: clip07", "NaN"):
         assert words in said
     data = open_dataset(DataSpec(name="manifest", seconds=0.1), RATE, root)
     assert len(data.ids) == 39

@@ -153,4 +153,4 @@ def test_processes_take_the_open_data_and_notice_a_file_that_changed(tmp_path: P
     os.utime(changed, ns=(0, 1))
     (end,) = run_cells([bad], paths, RunConfig(workers=1)).values()
     assert end.status == "error"
-    assert f"{changed}: " in end.message and "has changed since" in end.message
+    assert f"{changed.name}: " in end.message and "has changed since" in end.message
