@@ -231,7 +231,7 @@ class _Dispatch:
             self._served = True
             if model is not None:
                 write_atomically(self._store.folder(cell.key) / MODEL, model)
-            self._store.write(from_json(RunRecord, text))
+            self._store.write(from_json(RunRecord, text.encode()))
 
     def _say(self, text: str) -> None:
         self._console.print(text, style="yellow", markup=False)
