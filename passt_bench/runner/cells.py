@@ -12,7 +12,6 @@ import traceback
 import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import count, takewhile
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -319,10 +318,9 @@ def _note_epoch(folder: Path, task: Task, progress: Progress) -> None:
 
 def validated_epochs(folder: Path) -> tuple[list[float], int]:
     """The metric after each epoch of a watched cell, from the first on, and its epochs in all."""
-    found = read_epochs(folder / PROGRESS)
-    known = [found[epoch] for epoch in takewhile(found.__contains__, count(1))]
+    known = list(read_epochs(folder / PROGRESS).values())
     values = (v for line in known for name, v in line.items() if name.startswith("inner/"))
-    return list(values), int(known[0]["epochs"]) if known else 1
+    return list(values), int(known[-1]["epochs"]) if known else 1
 
 
 def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | None:
