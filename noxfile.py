@@ -25,7 +25,7 @@ PEERS = "examples/peers"
 # A worker takes 1.2 GB. In the order of their names, those of many short tests come last; by
 # default it would be the files of few and long tests, for the last of which the others wait.
 SIDE_BY_SIDE = (
-    "-n", "logical", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder",
+    "-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "loadfile", "--no-loadscope-reorder",
 )  # fmt: skip
 LONG = ("tests/drills/test_kills.py",)  # the drills that have a longer form
 SOURCES = ("passt_bench", "ablations", "docs", "examples", "tests", "noxfile.py")
