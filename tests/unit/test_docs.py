@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -69,3 +70,10 @@ def test_its_commands_exist_with_their_options(path: Path) -> None:
         if options:
             assert name in commands, given
             assert set(options) <= commands[name], given
+
+
+def test_what_the_api_page_names_exists() -> None:
+    names = re.findall(r"^- `([\w.]+)`", (ROOT / "docs" / "api.md").read_text("utf-8"), flags=re.M)
+    assert len(names) > 20
+    for name in names:
+        assert resolve_name(name) is not None
