@@ -23,6 +23,7 @@ class _Limited(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        """Fills the buffer; an ``OSError`` beyond a limit."""
         count = self._raw.readinto(buffer)
         self._left -= count or 0
         if self._left < 0:

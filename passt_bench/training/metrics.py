@@ -181,6 +181,7 @@ class _AveragePrecision(Metric):
     per_class_name: str | None = "AP"
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
+        """The mean over classes, and the value of each, see `Metric`."""
         from sklearn.metrics import average_precision_score  # slow; not needed for planning
 
         per_class = {
@@ -240,6 +241,7 @@ class _RocAuc(Metric):
     needs_negatives = True
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
+        """The mean over classes, and the value of each, see `Metric`."""
         per_class = {}
         for c, labels, values in _known(targets, scores):
             if labels.any() and not labels.all():
@@ -298,6 +300,7 @@ class _Accuracy(Metric):
     default_for = "one_class"
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
+        """The mean over classes, and the value of each, see `Metric`."""
         label, correct = targets.argmax(axis=1), self.correct(targets, scores)
         per_class = {int(c): float(correct[label == c].mean()) for c in np.unique(label)}
         return float(correct.mean()), per_class
