@@ -27,7 +27,8 @@ PEERS = "examples/peers"
 SIDE_BY_SIDE = (
     "-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "loadfile", "--no-loadscope-reorder",
 )  # fmt: skip
-LONG = ("tests/drills/test_kills.py",)  # the drills that have a longer form
+# The drills that have a longer form.
+LONG = ("tests/drills/test_kills.py", "tests/drills/test_mlflow.py")
 SOURCES = ("passt_bench", "ablations", "docs", "examples", "tests", "noxfile.py")
 SITE = "build/docs"
 

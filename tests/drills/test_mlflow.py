@@ -1,4 +1,7 @@
-"""MLflow's server fails in each way, and syncs are killed: the next sync leaves all right."""
+"""MLflow's server fails in each way, and syncs are killed: the next sync leaves all right.
+
+One kill in each place; three with ``--long``, as `nox -s assurance` gives it.
+"""
 
 import contextlib
 import random
@@ -17,7 +20,6 @@ from passt_bench.runner import tracking
 from passt_bench.runner.tracked_run import database, local_uri
 from passt_bench.runner.tracking import sync, updating_mlflow
 
-KILLS = 3  # in each of three places
 RUNS = 12  # of the tracked study
 
 
@@ -72,16 +74,17 @@ def imported_sync(pipe, root, uri):
 
 
 @pytest.mark.parametrize("where", ["fresh", "made", "server"])
-def test_killed_at_seeded_moments(where, server, undisturbed, tmp_path, monkeypatch):
+def test_killed_at_seeded_moments(where, server, undisturbed, tmp_path, monkeypatch, pytestconfig):
     """``fresh``: the database is yet to be made; ``made``: it is there, without a run."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    wanted = 3 if pytestconfig.getoption("--long") else 1
     draw, kills, longest = random.Random(f"7-{where}"), 0, 60.0
     empty = tmp_path / "empty.db"
     if where == "made":
         from mlflow.tracking import MlflowClient
 
         MlflowClient(tracking_uri=f"sqlite:///{empty}").search_experiments()
-    for number in range(4 * KILLS):
+    for number in range(4 * wanted):
         name, root = f"{where}{number}", tmp_path / str(number)
         write_all(root, name=name)
         uri = f"http://127.0.0.1:{server}" if where == "server" else local_uri(root)
@@ -98,7 +101,7 @@ def test_killed_at_seeded_moments(where, server, undisturbed, tmp_path, monkeypa
         kills += child.status == -9
         assert_set_right(root, name, uri, undisturbed)
         assert not list(root.glob(".mlflow-*"))
-        if kills == KILLS:
+        if kills == wanted:
             return
     pytest.fail(f"{kills} killed within {longest:.2f} s of a sync")
 

@@ -1,5 +1,6 @@
 """Trials of plain functions, which train nothing."""
 
+import itertools
 import math
 import time
 from dataclasses import replace
@@ -114,16 +115,18 @@ def test_interrupted_anywhere_one_worker_suggests_the_same(tmp_path, kind):
 
 
 def test_several_workers_come_to_the_total_and_failures_count(tmp_path):
+    # Not by the setting: which ones are drawn depends on how the workers take turns.
+    calls = itertools.count(1)
+
     def some_fail(given, report):
         time.sleep(0.01)
-        if given["kind"] == "time":
+        if next(calls) % 3 == 0:
             raise Failed("diverged")
         return peak(given, report)
 
     ended = optimize(trials_of(tmp_path), 12, some_fail, workers=4)
+    assert [values is None for _, values in ended].count(True) == 4
     assert len(ended) == 12
-    assert all((values is None) == (given["kind"] == "time") for given, values in ended)
-    assert {None} < {values and values[0] for _, values in ended}
 
 
 def test_hyperband_ends_trials_and_wilcoxon_compares_runs(tmp_path):
