@@ -253,12 +253,9 @@ def _read(
         )
         files = files.assign(**pd.DataFrame(decoded, columns=Decoded._fields))
     if compare:
+        known = table.clips.reindex(columns=["bytes", "piece"]).iloc[first]
         files["same"], unreadable = identical(
-            table.clips.get("bytes", table.clips["split"] * 0).to_numpy()[first],
-            sound,
-            threads,
-            lambda done: update(share + (1 - share) * done, "comparing"),
-            pieces="file" in table.clips,
+            known, sound, threads, lambda done: update(share + (1 - share) * done, "comparing")
         )
         for number, problem in unreadable.items():
             files.loc[number, "problem"] = files["problem"][number] or problem
@@ -330,6 +327,6 @@ def spread_of(seconds: np.ndarray) -> Spread | None:
 
 def counted(values: np.ndarray) -> dict[str, int]:
     """Values as text → clips, the most frequent first, without 0, which is not measured."""
-    found, counts = np.unique(values[values > 0], return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return {str(found[place]): int(counts[place]) for place in order}
+    counts = pd.Series(values[values > 0]).value_counts().sort_index()
+    counts = counts.sort_values(ascending=False, kind="stable")
+    return {str(value): int(count) for value, count in counts.items()}

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from passt_bench.data.clip_table import ClipTable
-from passt_bench.data.fingerprint import piece_of
 from passt_bench.data.opening import AudioFile, blocks_of, check_samples, opened
 from passt_bench.errors import InputError
 
@@ -41,50 +40,28 @@ def in_threads(
 
 
 def identical(
-    sizes: np.ndarray,
-    sound_of: Callable[[int], AudioFile],
-    threads: int,
-    update: Share,
-    pieces: bool = True,
+    known: pd.DataFrame, sound_of: Callable[[int], AudioFile], threads: int, update: Share
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Each file's group of identical files, (N,), -1 if no other is identical; and file → problem.
 
-    Only files of the same size are opened (``sizes`` are all the same if unknown): a piece from the
-    middle of each is compared, if reading ``pieces`` is cheaper, and if that is the same, the whole
-    file.
+    Only files that agree in all that is ``known`` of them (size, hash of a piece) are read.
     """
-    candidates = pd.DataFrame({"size": sizes})
-    problems: dict[int, str] = {}
-    for whole in (False, True) if pieces else (True,):
-        candidates = candidates[candidates.duplicated(keep=False)]
 
-        def digest(number: int, whole: bool = whole) -> bytes | str:
-            return _digest(sound_of(number), whole)
+    def digest(number: int) -> bytes | str:
+        sound = sound_of(number)
+        try:
+            with sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound.data) as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            return f"cannot be read ({error.strerror or error})"
 
-        def advance(share: float, whole: bool = whole) -> None:
-            update(whole / 2 + share / 2)
-
-        numbers: list[int] = candidates.index.tolist()
-        found = dict(zip(numbers, in_threads(digest, numbers, threads, advance), strict=True))
-        failed = {number: each for number, each in found.items() if isinstance(each, str)}
-        problems |= failed
-        candidates = candidates.assign(**{str(whole): pd.Series(found, dtype=object)})
-        candidates = candidates.drop(index=list(failed))
-    candidates = candidates[candidates.duplicated(keep=False)]
-    groups = np.full(len(sizes), -1, dtype=np.int64)
-    groups[candidates.index] = candidates.groupby(list(candidates), sort=False).ngroup()
-    return groups, problems
-
-
-def _digest(sound: AudioFile, whole: bool) -> bytes | str:
-    """Hash of a file or of its middle; or why it cannot be read."""
-    try:
-        with sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound.data) as file:
-            if not whole:
-                return piece_of(file).to_bytes(8, "little")
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
-    except OSError as error:
-        return f"cannot be read ({error.strerror or error})"
+    alike: list[int] = np.flatnonzero(known.duplicated(keep=False)).tolist()
+    found = pd.Series(list(in_threads(digest, alike, threads, update)), alike, dtype=object)
+    failed = found.map(lambda each: isinstance(each, str)).astype(bool)
+    same = found[~failed & found.duplicated(keep=False)]
+    groups = np.full(len(known), -1, dtype=np.int64)
+    groups[same.index] = pd.factorize(same)[0]
+    return groups, found[failed].to_dict()
 
 
 class Decoded(NamedTuple):
