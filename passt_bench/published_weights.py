@@ -9,11 +9,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.error import HTTPError, URLError
 
 from filelock import FileLock
 
@@ -148,8 +146,8 @@ def get(
 ) -> Path:
     """Downloads a published file if it is missing, and checks it either way.
 
-    A download is complete or absent, and an interrupted one resumes. The hash of the first download
-    is written to ``SHA256SUMS``; later downloads must match it.
+    A download is complete or absent. The hash of the first download is written to ``SHA256SUMS``;
+    later downloads must match it.
 
     Args:
         entry: the file.
@@ -201,49 +199,38 @@ def get(
     return path
 
 
+class _Bar:
+    """What pooch tells of a download."""
+
+    total = 0
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._done = progress, 0
+
+    def update(self, size: int) -> None:
+        self._done = min(self._done + size, self.total)
+        text = f"{self._done / 1e6:.0f} of {self.total / 1e6:.0f} MB"
+        self._progress(self._done / max(self.total, 1), text)
+
+    def reset(self) -> None:
+        self._done = 0
+
+    def close(self) -> None: ...
+
+
 def _download(url: str, part: Path, path: Path, progress: Progress) -> None:
+    import pooch  # slow to import
+
     try:
-        _transfer(url, part, progress)
+        pooch.HTTPDownloader(_Bar(progress), _CHUNK, timeout=_TIMEOUT)(url, str(part), None)
     except OSError as error:
-        reason: object = error
-        if isinstance(error, URLError) and not isinstance(error, HTTPError):
-            reason = error.reason  # what the URLError wraps
+        part.unlink(missing_ok=True)
         raise InputError(
-            f"could not be downloaded ({reason})",
+            f"could not be downloaded ({error})",
             source=url,
-            remedy=f"Try again, the download resumes; or download it elsewhere, put it at {path}, "
-            "and run the same command, which checks it.",
+            remedy=f"Try again; or download it elsewhere, put it at {path}, and run the same "
+            "command, which checks it.",
         ) from None
-
-
-def _transfer(url: str, part: Path, progress: Progress) -> None:
-    """Downloads into ``part``, from its end on where the server can.
-
-    Raises:
-        OSError: no connection, a server error, or an incomplete response.
-    """
-    have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
-    except HTTPError as error:
-        error.close()
-        if error.code != 416 or not have:  # 416: nothing follows the part on disk
-            raise
-        part.unlink()
-        return _transfer(url, part, progress)
-    with answer:
-        resumed = answer.status == 206
-        have = have if resumed else 0
-        total = have + int(answer.headers.get("Content-Length") or 0)
-        with part.open("ab" if resumed else "wb") as file:
-            while chunk := answer.read(_CHUNK):
-                file.write(chunk)
-                have += len(chunk)
-                progress(have / max(total, have), f"{have / 1e6:.0f} of {total / 1e6:.0f} MB")
-    if have < total:
-        raise OSError(f"the connection broke off after {have} of {total} bytes")
-    return None
 
 
 def recorded_hashes(folder: Path) -> dict[str, str]:
