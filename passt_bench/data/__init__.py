@@ -41,19 +41,15 @@ def _check_fresh(spec: DataSpec, sampling_rate: int, root: Path, folder: Path) -
     whole = DataSpec(name=spec.name, seconds=index.seconds or 1.0)
     problem = ""
     try:
-        source = DATASETS.get(spec.name).build(whole, sampling_rate, root)
-    except Incomplete as error:
-        if not len(error.dataset.ids):
-            return  # the recordings were removed
-        problem = f", and can no longer be read: {error}"
-    except InputError as error:
-        layout = layouts().get(spec.name)
-        if not root.is_file() and not (layout is not None and layout.is_in(root)):
-            return  # the lists were removed too
-        problem = f", and can no longer be read: {error}"
-    else:
-        if source.fingerprint.digest == index.source.digest:
+        if DATASETS.get(spec.name).build(whole, sampling_rate, root).fingerprint.digest == (
+            index.source.digest
+        ):
             return
+    except InputError as error:
+        lists = root.is_file() or (spec.name in layouts() and layouts()[spec.name].is_in(root))
+        if not (len(error.dataset.ids) if isinstance(error, Incomplete) else lists):
+            return  # the recordings, or their lists, were removed
+        problem = f", and can no longer be read: {error}"
     raise InputError(
         f"the data have changed since these clips were prepared{problem}",
         source=folder,

@@ -6,8 +6,6 @@ The folder holds::
     waveforms-000000.i16, …   the samples of all clips, one after the other, 16 bits, little-endian;
                               a thousand clips in a file
     clips.npz                 offsets, names, sources, splits and targets, a row per clip
-
-The first folders have one file ``waveforms.i16``, and are still read.
 """
 
 from __future__ import annotations
@@ -39,9 +37,7 @@ from passt_bench.spec.codec import from_json, to_plain, written_as
 from passt_bench.spec.recipe import DataSpec
 
 INDEX, CLIPS = "prepared.json", "clips.npz"
-WAVEFORMS = "waveforms.i16"  # of the first folders
 SCHEMA = 1
-_BLOCK = 1 << 22  # bytes read at a time
 _COLUMNS = ("offsets", "names", "sources", "split", "targets")
 
 
@@ -145,7 +141,7 @@ def shard_name(number: int) -> str:
 
 def _shards(folder: Path) -> tuple[tuple[Path, ...], np.ndarray]:
     """The files of samples in order, and the first sample of each and the number of all."""
-    paths = tuple(sorted(folder.glob("waveforms*.i16")))
+    paths = tuple(sorted(folder.glob("waveforms-*.i16")))
     sizes = [path.stat().st_size // 2 for path in paths]
     return paths, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
@@ -326,17 +322,14 @@ def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
 
 def checksum_of(folder: Path, progress: Callable[[float], None]) -> str:
     """SHA-256 of all samples; ``progress`` is called with the share read."""
-    hasher, done = hashlib.sha256(), 0
-    paths, starts = _shards(folder)
-    for path in paths:
+    hasher, (paths, _) = hashlib.sha256(), _shards(folder)
+    for number, path in enumerate(paths, start=1):
         try:
             with path.open("rb") as file:
-                while data := file.read(_BLOCK):
-                    hasher.update(data)
-                    done += len(data)
-                    progress(min(1.0, done / (2 * int(starts[-1]))))
+                hashlib.file_digest(file, lambda: hasher)  # type: ignore[arg-type,return-value]
         except OSError as error:
             raise broken(path, f"cannot be read ({error.strerror})") from None
+        progress(number / len(paths))
     return hasher.hexdigest()
 
 

@@ -28,7 +28,6 @@ from passt_bench.data.fingerprint import digest_of
 from passt_bench.data.prepared import (
     CLIPS,
     INDEX,
-    WAVEFORMS,
     Index,
     checksum_of,
     default_folder,
@@ -104,8 +103,6 @@ def prepare_data(
     folder = asked.folder
     if (folder / INDEX).is_file():
         return _finished(asked, source), True
-    if (folder / WAVEFORMS).exists():
-        raise _foreign(folder, f"{WAVEFORMS} was not begun by this command")
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".prepare.lock", timeout=0)
@@ -200,14 +197,9 @@ def _shard(
     return clips
 
 
-def _foreign(path: Path, problem: str, found: object = None) -> InputError:
-    return InputError(
-        problem,
-        source=path,
-        field="--folder",
-        value=found,
-        remedy="Give another folder with --folder, or remove what is there.",
-    )
+def _foreign(path: Path, problem: str) -> InputError:
+    remedy = "Give another folder with --folder, or remove what is there."
+    return InputError(problem, source=path, field="--folder", remedy=remedy)
 
 
 def _check_skipped(folder: Path, source: Dataset, clips: Sequence[Decoded]) -> None:
