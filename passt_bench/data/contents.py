@@ -56,12 +56,13 @@ def identical(
             return f"cannot be read ({error.strerror or error})"
 
     alike: list[int] = np.flatnonzero(known.duplicated(keep=False)).tolist()
-    found = pd.Series(list(in_threads(digest, alike, threads, update)), alike, dtype=object)
-    failed = found.map(lambda each: isinstance(each, str)).astype(bool)
-    same = found[~failed & found.duplicated(keep=False)]
+    found = dict(zip(alike, in_threads(digest, alike, threads, update), strict=True))
+    problems = {number: each for number, each in found.items() if isinstance(each, str)}
+    read = pd.Series(found, dtype=object).drop(list(problems))
+    same = read[read.duplicated(keep=False)]
     groups = np.full(len(known), -1, dtype=np.int64)
     groups[same.index] = pd.factorize(same)[0]
-    return groups, found[failed].to_dict()
+    return groups, problems
 
 
 class Decoded(NamedTuple):

@@ -283,10 +283,10 @@ def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray:
     address, _ = column.file.id.get_create_plist().get_sizes()
     reference = np.dtype([("size", "<u4"), ("heap", f"V{address}"), ("number", "<u4")])
     with path.open("rb") as file:
-        found = np.fromfile(file, reference, len(column), offset=offset)
-    if len(found) < len(column):
+        references = np.fromfile(file, reference, len(column), offset=offset)
+    if len(references) < len(column):
         raise _unreadable(path, EOFError("cut off"))
-    sizes: np.ndarray = found["size"].astype(np.int64)
+    sizes: np.ndarray = references["size"].astype(np.int64)
     return sizes
 
 

@@ -326,7 +326,7 @@ def checksum_of(folder: Path, progress: Callable[[float], None]) -> str:
     for number, path in enumerate(paths, start=1):
         try:
             with path.open("rb") as file:
-                hashlib.file_digest(file, lambda: hasher)  # type: ignore[arg-type,return-value]
+                hashlib.file_digest(file, lambda: hasher)
         except OSError as error:
             raise broken(path, f"cannot be read ({error.strerror})") from None
         progress(number / len(paths))

@@ -27,22 +27,9 @@ from passt_bench.models.ast import from_hugging_face
 from passt_bench.models.base import AudioModel
 from passt_bench.models.frontend import frame_count
 from passt_bench.models.passt import SPECIAL_TOKENS
+from passt_bench.models.weights import formats
 from passt_bench.models.weights.adapt import depth_of, grid_of, infer
-from passt_bench.models.weights.formats import (
-    AST,
-    AST_HF,
-    OWN,
-    PANNS,
-    PASST,
-    VIT,
-    TensorFile,
-    Tensors,
-    check_size,
-    family_of,
-    pack,
-    read_tensors,
-    strip_prefixes,
-)
+from passt_bench.models.weights.formats import TensorFile, Tensors
 from passt_bench.models.weights.load import load_tensors, panns_frontend_of
 from passt_bench.published_weights import Published, by_file, locate
 from passt_bench.records.files import read_bytes, write_atomically
@@ -69,16 +56,16 @@ def check_published(entry: Published, path: Path) -> None:
     Raises:
         InputError: it is another model, or not a weight file.
     """
-    tensors = strip_prefixes(read_tensors(path).tensors)[0]
-    wanted = VIT if entry.labels == "imagenet" else PASST
-    if family_of(tensors) is not wanted:
+    tensors = formats.strip_prefixes(formats.read_tensors(path).tensors)[0]
+    wanted = formats.VIT if entry.labels == "imagenet" else formats.PASST
+    if formats.family_of(tensors) is not wanted:
         names = sorted(tensors)[:3]
         raise InputError(f"not {wanted.name}", field="parameters", value=names)
     pairs: dict[str, tuple[object, object]] = {
         "width": (entry.width, tensors["cls_token"].shape[-1]),
         "depth": (entry.depth, depth_of(tensors)),
     }
-    if wanted is PASST:
+    if wanted is formats.PASST:
         geometry = _infer_passt(tensors, entry)
         pairs["classes"] = entry.classes, _classes_of(tensors, "head.1.weight")
         pairs["frames"] = entry.frames, geometry.frames
@@ -215,15 +202,15 @@ def _describe(
     Raises:
         InputError: the model cannot be recognized, or there is no classifier.
     """
-    family = family_of(tensors)
-    if family is PASST:
+    family = formats.family_of(tensors)
+    if family is formats.PASST:
         model, head = _infer_passt(tensors, entry), "head.1.weight"
-    elif family is AST:
+    elif family is formats.AST:
         model, head = _infer_ast(tensors, path), "mlp_head.1.weight"
-    elif family is PANNS:
+    elif family is formats.PANNS:
         model, head = _infer_panns(tensors), "fc_audioset.weight"
     else:
-        kind = "unknown parameters" if family is OWN else family.name
+        kind = "unknown parameters" if family is formats.OWN else family.name
         raise InputError(
             f"{kind}: no audio model can be recognized",
             field=min(tensors),
@@ -233,7 +220,7 @@ def _describe(
     labels = entry.labels if entry else "audioset" if count == 527 else ""
     names = _class_names(labels, count, path)
     frontend = panns_frontend_of(tensors) or frontend_of(model.name)
-    if family is AST:
+    if family is formats.AST:
         frontend = _ast_frontend_of(model, path)
     if entry is not None or model.frames == 3200:  # which in 10 s mean a hop of 100
         frontend = replace(frontend, hop=entry.hop if entry else 100)
@@ -292,7 +279,7 @@ def save_model(
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in state.items()
     }
-    write_atomically(path, to_safetensors(plain, pack(facts)))
+    write_atomically(path, to_safetensors(plain, formats.pack(facts)))
     return path
 
 
@@ -321,14 +308,14 @@ def read_model(source: str | Path, folder: Path | None = None) -> Model:
 
 def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Model, list[str]]:
     """Like `read_model`; with notes on what is assumed, and on the weights that were chosen."""
-    file = read_tensors(locate(source, folder))
+    file = formats.read_tensors(locate(source, folder))
     facts, notes = file.facts(), list(file.notes)
     if facts is not None:
         recipe = validate(Recipe, facts.get("recipe"), source=file.path)
         classes = validate(tuple[str, ...], facts.get("classes"), source=file.path)
     else:
-        tensors, _, chosen = strip_prefixes(file.tensors)
-        if family_of(tensors) is AST_HF:
+        tensors, _, chosen = formats.strip_prefixes(file.tensors)
+        if formats.family_of(tensors) is formats.AST_HF:
             tensors = from_hugging_face(tensors)
         file = TensorFile(file.path, tensors)
         with located(file.path):
@@ -343,7 +330,7 @@ def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Mo
         with torch.device("meta"):
             planned = from_recipe(*size)
     needed = sum(parameter.nbytes for parameter in planned.parameters())
-    check_size(needed, file.path, "the model that its metadata describe")
+    formats.check_size(needed, file.path, "the model that its metadata describe")
     net = from_recipe(*size)
     loaded = load_tensors(net, file)
     with torch.no_grad():  # what the file lacks, e.g. a classifier that nothing reads
@@ -377,7 +364,7 @@ def export_model(source: str | Path, path: Path) -> Path:
     """
     model = read_model(source)
     state = model.net.state_dict()
-    if family_of(state) is not PASST:
+    if formats.family_of(state) is not formats.PASST:
         raise InputError(
             "the reference code has only PaSST",
             source=Path(source),
