@@ -7,7 +7,6 @@ page, and from the ``hear21passt`` package. A file is checked against it after i
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +16,11 @@ from filelock import FileLock
 
 from passt_bench.console import Progress
 from passt_bench.errors import InputError, check_known
-from passt_bench.records.files import storing, write_atomically
+from passt_bench.records.files import storing
 from passt_bench.spec.codec import validate
 from passt_bench.vocabulary import class_names
 
 FOLDER_VARIABLE = "PASST_BENCH_WEIGHTS"
-SUMS = "SHA256SUMS"  # hashes of the first downloads, beside the files
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a response
 _CLASSES = {"audioset": 527, "openmic": 20, "fsd50k": 200, "esc50": 50, "imagenet": 1000}
@@ -146,8 +144,7 @@ def get(
 ) -> Path:
     """Downloads a published file if it is missing, and checks it either way.
 
-    A download is complete or absent. The hash of the first download is written to ``SHA256SUMS``;
-    later downloads must match it.
+    A download is complete or absent.
 
     Args:
         entry: the file.
@@ -156,8 +153,8 @@ def get(
         progress: called with the share done and a text.
 
     Raises:
-        InputError: it cannot be downloaded (the message says what to put where), does not match the
-            table, or differs from the first download.
+        InputError: it cannot be downloaded (the message says what to put where), or does not match
+            the table.
     """
     folder = folder or weights_folder()
     path, part = folder / entry.file, folder / f"{entry.file}.part"
@@ -167,35 +164,17 @@ def get(
         if not path.is_file():
             _download(entry.url, part, path, progress)
         arrived = path if path.is_file() else part
-        with arrived.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        recorded = recorded_hashes(folder).get(path.name)
-        if recorded not in (None, found):
-            part.unlink(missing_ok=True)
-            raise InputError(
-                "the file differs from the first download",
-                source=path,
-                field="sha256",
-                value=found,
-                remedy=f"Expected {recorded}. Remove the file and get it again; if it was released "
-                f"anew, remove its line in {folder / SUMS} first.",
-            )
-        arrived.replace(path)
         try:
-            check(entry, path)
+            check(entry, arrived)
         except InputError as error:
             raise InputError(
                 error.problem,
-                source=path,
+                source=arrived,
                 field=error.field,
                 value=error.value,
                 remedy=f"It is not the published file: remove it and get it again ({entry.url}).",
             ) from None
-        if recorded is None:
-            with FileLock(folder / f".{SUMS}.lock"):
-                sums = recorded_hashes(folder) | {path.name: found}
-                text = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-                write_atomically(folder / SUMS, text.encode())
+        arrived.replace(path)
     return path
 
 
@@ -231,11 +210,3 @@ def _download(url: str, part: Path, path: Path, progress: Progress) -> None:
             remedy=f"Try again; or download it elsewhere, put it at {path}, and run the same "
             "command, which checks it.",
         ) from None
-
-
-def recorded_hashes(folder: Path) -> dict[str, str]:
-    """The hashes of the first downloads, from ``SHA256SUMS``: file name → hash."""
-    sums = folder / SUMS
-    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
-    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
-    return {pair[1].lstrip("*"): pair[0] for pair in pairs if len(pair) == 2}

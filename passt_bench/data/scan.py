@@ -106,18 +106,20 @@ def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:
     rows = np.zeros(len(files), dtype=_ROW)
     problems = np.full(len(files), "", dtype=object)
     opened = 0
+
+    def scan(start: int) -> list[tuple[tuple[int, ...], str, bool]]:
+        return [_scan(root, name, keys, cached) for name in files[start : start + _CHUNK]]
+
     starts = range(0, len(files), _CHUNK)
     with (
         ThreadPoolExecutor(_THREADS) as pool,
         late_stage(f"Reading {len(files):,} files") as update,
     ):
-        chunks = pool.map(
-            lambda at: _scan_chunk(root, files[at : at + _CHUNK], keys, cached), starts
-        )
-        for at, (part, wrong, read) in zip(starts, chunks, strict=True):
-            rows[at : at + _CHUNK], problems[at : at + _CHUNK] = part, wrong
-            opened += read
-            update((at + len(part)) / len(files))
+        for start, chunk in zip(starts, pool.map(scan, starts), strict=True):
+            for number, (row, problem, read) in enumerate(chunk, start):
+                rows[number], problems[number] = row, problem
+                opened += read
+            update((start + len(chunk)) / len(files))
     if opened >= _MIN_FILES_TO_CACHE:
         # Unusable files are read again each time, since they may be replaced.
         content = io.BytesIO()
@@ -127,38 +129,20 @@ def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns="key").assign(problem=problems)
 
 
-def _scan_chunk(
-    root: Path, files: Sequence[str], keys: np.ndarray, cached: np.ndarray
-) -> tuple[np.ndarray, list[str], int]:
-    """Rows of some files, what is wrong with each, and how many were opened."""
-    rows = np.zeros(len(files), dtype=_ROW)
-    problems = [""] * len(files)
-    for number, name in enumerate(files):
-        try:
-            size, changed = _size_and_change(root, name)
-        except InputError as error:
-            problems[number] = error.problem
-        else:
-            key = hash_of(name.encode("utf-8", "surrogateescape"))
-            rows[number] = (key, size, changed, 0, 0, 0, 0)
-    if len(cached):
-        known = cached[np.minimum(keys.searchsorted(rows["key"]), len(cached) - 1)]
-        columns = ("key", "bytes", "changed")
-        same = np.logical_and.reduce([known[name] == rows[name] for name in columns])
-        rows[same] = known[same]
-    opened = 0
-    for number in np.flatnonzero(rows["frames"] == 0).tolist():
-        if problems[number]:
-            continue
-        opened += 1
-        try:
-            header = _header_and_piece(root / files[number])
-        except InputError as error:
-            problems[number] = error.problem
-            rows[number] = np.zeros((), dtype=_ROW)
-        else:
-            rows[number] = (*rows[number].item()[:3], *header)
-    return rows, problems, opened
+def _scan(
+    root: Path, name: str, keys: np.ndarray, cached: np.ndarray
+) -> tuple[tuple[int, ...], str, bool]:
+    """A file's row, what is wrong with it, and whether it was opened."""
+    opened = False
+    try:
+        head = (hash_of(name.encode("utf-8", "surrogateescape")), *_size_and_change(root, name))
+        place = int(keys.searchsorted(np.uint64(head[0])))
+        row: tuple[int, ...] = cached[place].item() if place < len(keys) else ()
+        if row[:3] != head:
+            opened, row = True, (*head, *_header_and_piece(root / name))
+    except InputError as error:
+        return (0,) * len(_ROW.names or ()), error.problem, opened
+    return row, "", opened
 
 
 def _size_and_change(root: Path, name: str) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 from collections.abc import Iterator
@@ -19,12 +18,10 @@ from passt_bench.errors import InputError
 from passt_bench.models.weights import check_published, load_weights
 from passt_bench.published_weights import (
     PUBLISHED,
-    SUMS,
     Published,
     find_published,
     get,
     locate,
-    recorded_hashes,
 )
 
 
@@ -75,18 +72,14 @@ def entry(server: Server, tmp_path: Path) -> Published:
     return replace(real, url=f"{server.url}/{real.file}", width=64, depth=1)
 
 
-def test_a_file_arrives_whole_checked_and_with_its_hash(
-    server: Server, entry: Published, tmp_path: Path
-) -> None:
+def test_a_file_arrives_whole_and_checked(server: Server, entry: Published, tmp_path: Path) -> None:
     folder, shares = tmp_path / "w", []
     path = get(entry, check_published, folder, lambda share, text: shares.append(share))
     assert path.read_bytes() == server.content
-    digest = hashlib.sha256(server.content).hexdigest()
-    assert (folder / SUMS).read_text() == f"{digest}  {entry.file}\n"
     assert shares[-1] == 1.0
     assert get(entry, check_published, folder) == path
     assert server.asked == 1  # what is there is not downloaded again
-    assert {p.name for p in folder.iterdir() if p.name[0] != "."} == {entry.file, SUMS}
+    assert {p.name for p in folder.iterdir() if p.name[0] != "."} == {entry.file}
 
 
 def test_a_broken_download_is_absent(server: Server, entry: Published, tmp_path: Path) -> None:
@@ -118,21 +111,7 @@ def test_another_file_under_the_name_is_refused(
     with pytest.raises(InputError, match="not the published file") as caught:
         get(replace(entry, **change), check_published, tmp_path)
     assert caught.value.field == field
-    assert not recorded_hashes(tmp_path)
-
-
-def test_a_file_that_changed_is_refused(server: Server, entry: Published, tmp_path: Path) -> None:
-    path = get(entry, check_published, tmp_path)
-    small_weights.save(path, small_weights.randomised(small_weights.passt(stride=14), 8))
-    with pytest.raises(InputError) as caught:
-        get(entry, check_published, tmp_path)
-    assert caught.value.field == "sha256"
-    server.content = path.read_bytes()
-    path.unlink()
-    with pytest.raises(InputError) as caught:  # downloaded anew
-        get(entry, check_published, tmp_path)
-    assert caught.value.field == "sha256"
-    assert not path.exists()
+    assert not (tmp_path / entry.file).exists()
 
 
 def test_without_a_network_it_says_what_to_put_where(
