@@ -237,6 +237,7 @@ def _describe(index: Index) -> str:
 def _show(checked: Checked) -> None:
     """Prints splits, classes, properties of the files, and the findings."""
     from passt_bench.data.check import NOTES
+    from passt_bench.records.run import count_of
 
     splits = Table("split", "expected", "found", "missing", "broken")
     for split in checked.splits:
@@ -253,8 +254,8 @@ def _show(checked: Checked) -> None:
         classes.add_row(item.name, *(f"{count:,}" for count in item.found), skipped)
     console.print(classes)
     unknown = "not known before decoding (--decode)"
-    rates = [f"{value} Hz ({count:,} clips)" for value, count in checked.rates.items()]
-    channels = [f"{value} ({count:,} clips)" for value, count in checked.channels.items()]
+    rates = [f"{value} Hz ({count_of(n, 'clip')})" for value, n in checked.rates.items()]
+    channels = [f"{value} ({count_of(n, 'clip')})" for value, n in checked.channels.items()]
     of = "" if checked.expected is None else f" of {checked.expected:,}"
     lines = [
         f"Lengths: {checked.seconds or unknown}.",

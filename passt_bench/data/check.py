@@ -154,17 +154,16 @@ def check(
     missing, broken = _missing_and_broken(table, clips)
     published = max(fingerprint.expected or 0, sum(split.expected for split in splits))
     unlisted = max(0, published - len(table) - len(table.skipped))
-    kinds = {"digital silence": "silent", "channels that cancel": "cancels"}
+    kinds = {"digital silence": "silent", "channels that cancel": "cancels"} if decode else {}
     heard = {
         kind: [named(table, clip) for clip in np.flatnonzero(clips[column]).tolist()]
         for kind, column in kinds.items()
-        if decode
     }
     names: dict[str, Sequence[str]] = {
         "missing": missing,
         "broken": broken,
         **duplicates(table, clips),
-        "one source in two splits": list(sources_in_several_splits(table)),
+        "one source in two splits": sources_in_several_splits(table),
         "class without a positive": [
             f"{split.name} {item.name}"
             for at, split in enumerate(splits)
@@ -279,33 +278,29 @@ def _splits(table: ClipTable, clips: pd.DataFrame) -> tuple[SplitCounts, ...]:
 def _classes(dataset: Dataset, table: ClipTable, clips: pd.DataFrame) -> tuple[ClassCount, ...]:
     """Positives of each class in the existing splits and among the skipped clips."""
     skipped, usable = table.skipped_targets, (clips["problem"] == "").to_numpy()
-    counts = []
-    for code, expected in enumerate(table.expected):
-        inside = table.split == code
-        if expected or inside.any():
-            counts.append(class_counts(dataset.targets, np.flatnonzero(inside & usable)))
+    counts = [
+        class_counts(dataset.targets, np.flatnonzero((table.split == code) & usable)).tolist()
+        for code, expected in enumerate(table.expected)
+        if expected or (table.split == code).any()
+    ]
     names = dataset.fingerprint.classes
     positives: Sequence[int | None] = [None if len(table.skipped) else 0] * len(names)
     if skipped is not None:
         positives = class_counts(skipped, np.arange(len(skipped))).tolist()
-    return tuple(
-        ClassCount(name, tuple(int(each[at]) for each in counts), positives[at])
-        for at, name in enumerate(names)
-    )
+    rows = zip(names, zip(*counts, strict=True), positives, strict=True)
+    return tuple(ClassCount(name, found, lost) for name, found, lost in rows)
 
 
 def _missing_and_broken(table: ClipTable, clips: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Clips without a file, and clips with one that cannot be used and why, skipped ones first."""
-    missing, broken = [], []
-    for name, split, reason in table.skipped.itertuples(index=False):
-        where = f"{table.splits[split]} {name}"
-        if reason == MISSING:
-            missing.append(where)
-        else:
-            broken.append(f"{where} ({reason})")
-    for clip in np.flatnonzero(clips["problem"] != "").tolist():
-        broken.append(f"{named(table, clip)} ({clips['problem'][clip]})")
-    return missing, broken
+    rows = [
+        (f"{table.splits[split]} {name}", problem)
+        for name, split, problem in table.skipped.itertuples(index=False)
+    ]
+    bad = np.flatnonzero(clips["problem"] != "").tolist()
+    rows += [(named(table, clip), clips["problem"][clip]) for clip in bad]
+    missing = [name for name, problem in rows if problem == MISSING]
+    return missing, [f"{name} ({problem})" for name, problem in rows if problem != MISSING]
 
 
 def spread_of(seconds: np.ndarray) -> Spread | None:

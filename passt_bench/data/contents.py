@@ -108,26 +108,28 @@ def duplicates(table: ClipTable, clips: pd.DataFrame) -> dict[str, list[str]]:
     # One clip represents all clips of a file in a split: parts of one file are no duplicates.
     single = clips.assign(split=table.split).drop_duplicates(["file", "split"])
     single = single.sort_values(["file", "split"])
-    heard = []
-    if "digest" in single:
-        quiet = single["silent"].astype(bool) | single["cancels"].astype(bool)
-        audible = single[(single["problem"] == "") & ~quiet]
-        for members in equal_sets(audible[["digest"]]):
-            same = clips["same"][members]
-            if same.min() < 0 or same.nunique() > 1:  # else found by bytes
-                heard.append(members)
-    sets: dict[str, list[np.ndarray]] = {
+    sets = {
         "listed twice": listed_twice(table),
         "identical files": equal_sets(single[["same"]][single["same"] >= 0]),
-        "identical sound": heard,
+        "identical sound": [],
     }
-    found: dict[str, list[str]] = {"identical across splits": [], **{kind: [] for kind in sets}}
+    if "digest" in single:
+        unusable = (single["problem"] != "") | single["silent"] | single["cancels"]
+        sets["identical sound"] = [
+            members
+            for members in equal_sets(single[["digest"]][~unusable.astype(bool)])
+            if clips["same"][members].min() < 0 or clips["same"][members].nunique() > 1
+        ]  # the others were found by their bytes
+    across: dict[str, None] = {}
+    found: dict[str, list[str]] = {kind: [] for kind in sets}
     for kind, sets_of_kind in sets.items():
         for members in sets_of_kind:
-            across = len(np.unique(table.split[members])) > 1
-            found["identical across splits" if across else kind].append(_join_names(table, members))
-    across_splits = dict.fromkeys(found["identical across splits"])
-    return {**found, "identical across splits": list(across_splits)}
+            together = _join_names(table, members)
+            if len(np.unique(table.split[members])) > 1:
+                across[together] = None
+            else:
+                found[kind].append(together)
+    return {"identical across splits": list(across), **found}
 
 
 def listed_twice(table: ClipTable) -> list[np.ndarray]:
@@ -136,23 +138,20 @@ def listed_twice(table: ClipTable) -> list[np.ndarray]:
     return equal_sets(table.clips[columns] if columns else pd.DataFrame(_hashes(table.names)))
 
 
-def sources_in_several_splits(table: ClipTable) -> Iterator[str]:
+def sources_in_several_splits(table: ClipTable) -> list[str]:
     """Recordings that have clips in several splits, with one clip of each.
 
     Clips of one file are of one recording, even if the list names several sources.
     """
-    named: set[str] = set()
+    found: dict[str, str] = {}
     for members in divided(_hashes(table.sources), table.split):
-        together = _join_names(table, members, ", ")
-        named.add(together)
-        yield f"{table.sources[int(members[0])]}: {together}"
-    if table.files is None:
-        return
-    file = table.clips["file"].to_numpy()
-    for members in divided(file, table.split):
-        together = _join_names(table, members, ", ")
-        if together not in named:
-            yield f"{table.files[file[members[0]]]}: {together}"
+        found[_join_names(table, members, ", ")] = table.sources[int(members[0])]
+    if table.files is not None:
+        file = table.clips["file"].to_numpy()
+        for members in divided(file, table.split):
+            together = _join_names(table, members, ", ")
+            found.setdefault(together, table.files[file[members[0]]])
+    return [f"{name}: {together}" for together, name in found.items()]
 
 
 def divided(groups: np.ndarray, split: np.ndarray) -> list[np.ndarray]:

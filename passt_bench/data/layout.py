@@ -182,10 +182,10 @@ class FolderDataset(StoredDataset):
         return self.table.clips[name].to_numpy()
 
     def _read(self, index: int, start: int, samples: int) -> np.ndarray:
-        part: tuple[float, float | None] = (0.0, None)
+        begin, end = 0.0, math.inf
         if "start" in self.table.clips:
-            end = float(self._column("end")[index])
-            part = (float(self._column("start")[index]), None if math.isnan(end) else end)
+            begin, end = float(self._column("start")[index]), float(self._column("end")[index])
+        part = begin, None if not math.isfinite(end) else end
         return read_waveform(self.sound(index), self.sampling_rate, samples, start, part)
 
 

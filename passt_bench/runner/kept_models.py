@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from passt_bench.errors import InputError, check_known
+from passt_bench.errors import InputError
 from passt_bench.records.run import CellRecord, StudyRecord, count_of
 from passt_bench.records.store import Store
 from passt_bench.runner.planned_cell import MODEL, PlannedCell
@@ -91,16 +91,10 @@ def find_model(name: str, runs: Path) -> str:
     paths = [store.folder(key) / MODEL for key in fitting]
     if found := [path for path in paths if path.is_file()]:
         return str(found[0])
-    variants = [variant.name for variant in record.variants]
-    if rest and not any(f"{rest}:".startswith(f"{variant}:") for variant in variants):
-        check_known(rest, variants, "no such variant", field="--checkpoint", source=study)
-    remedy = f"Kept: {', '.join(kept)}. " if (kept := kept_models(record, store)) else ""
+    remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."
+    problem = "the study has no such run"
     if fitting:
         again = record.command + " --keep-models" * ("--keep-models" not in record.command)
-        remedy += f"It can be trained again, with the same result: {again}"
-    raise InputError(
-        "the model of this run was not kept" if fitting else "the study has no such run",
-        field="--checkpoint",
-        value=name,
-        remedy=remedy or f"Known seeds: {', '.join(map(str, record.seeds))}.",
-    )
+        problem = "the model of this run was not kept"
+        remedy += f" It can be trained again, with the same result: {again}"
+    raise InputError(problem, source=study, field="--checkpoint", value=name, remedy=remedy)
