@@ -85,9 +85,6 @@ def check(
     decode: Annotated[
         bool, flag("--decode", "Decode every file to find NaN, truncated files and silence.")
     ] = False,
-    fold: Annotated[
-        int | None, option("N", "Fold to hold out; by default every fold is checked.")
-    ] = None,
     duplicates: Annotated[bool, typer.Option(help="Look for identical files.")] = True,
     workers: Annotated[
         int | None, option("N", "Files to read in parallel.", min=1, show_default="up to 8")
@@ -106,7 +103,7 @@ def check(
     """Report missing, broken and duplicate clips, and leaks between splits."""
     from passt_bench.console import stage
     from passt_bench.data.check import check as examine
-    from passt_bench.data.prepared import INDEX, broken, checksum_of, find_prepared, read_index
+    from passt_bench.data.prepared import INDEX, broken, checksum_of, read_index
     from passt_bench.records.files import write_atomically
     from passt_bench.spec.codec import to_plain
     from passt_bench.spec.recipe import DataSpec
@@ -125,22 +122,13 @@ def check(
             if checksum != index.checksum:
                 raise broken(folder, "the checksum differs: the samples were changed")
         threads = workers or min(8, CORES)
-        checked = examine(
-            dataset, update, fold=fold, compare=duplicates, decode=decode, threads=threads
-        )
+        checked = examine(dataset, update, compare=duplicates, decode=decode, threads=threads)
         checked = replace(checked, refusal=refusal)
     text = json.dumps({"clean": checked.clean, **to_plain(checked)}, indent=1) + "\n"
     if as_json:
         typer.echo(text, nl=False)
     else:
         _show(checked)
-        prepared = find_prepared(folder, sampling_rate)
-        if prepared is not None and prepared != folder:
-            fresh = read_index(prepared).source.digest == checked.digest
-            then = "use them" if fresh else "refuse them, because the data have changed since"
-            console.print(
-                f"{prepared} has prepared clips of these data; runs at {sampling_rate} Hz {then}."
-            )
     if output is not None:
         write_atomically(output, text.encode())
         errors.print(str(output))

@@ -1,4 +1,4 @@
-"""Commands about weights: list, get, export."""
+"""Commands about weights: list, get."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from passt_bench.cli.options import Json, app, argument, check_exists, console, option, print_json
 
-weights = typer.Typer(no_args_is_help=True, help="List, download and export weights.")
+weights = typer.Typer(no_args_is_help=True, help="List and download weights.")
 app.add_typer(weights, name="weights")
 
 Folder = Annotated[
@@ -81,14 +81,3 @@ def get(
         with stage(console, entry.file) as update:
             path = download(entry, check_published, folder, update)
         console.print(str(path))
-
-
-@weights.command()
-def export(
-    model: Annotated[str, argument("MODEL", "A model file written by this package.")],
-    file: Annotated[Path, argument("FILE", "File to write, e.g. passt.pt.")],
-) -> None:
-    """Write the weights of a PaSST under the parameter names of the reference code."""
-    from passt_bench.models.weights import export_model
-
-    console.print(str(export_model(model, file)))

@@ -108,7 +108,6 @@ class Checked:
     digest: str  # of the fingerprint, part of the key of every run
     expected: int | None
     found: int
-    fold: int | None
     compared: bool
     decoded: bool
     splits: Annotated[tuple[SplitCounts, ...], written_as("parts")]
@@ -130,20 +129,26 @@ def check(
     dataset: Dataset,
     update: Progress,
     *,
-    fold: int | None = None,
     compare: bool = True,
     decode: bool = False,
     threads: int = 1,
 ) -> Checked:
     """Checks an open data set; ``update`` is called with the share done and the activity.
 
-    Without a ``fold`` to hold out, each fold is a split; ``compare`` searches for identical files,
-    and ``decode`` every file for NaN, a cut end, silence and identical sound.
+    Each fold is a split; ``compare`` searches for identical files, and ``decode`` every file for
+    NaN, a cut end, silence and identical sound.
 
     Raises:
-        InputError: procedural data, which have nothing to check, or no such fold.
+        InputError: procedural data, which have nothing to check.
     """
-    fingerprint, table = dataset.fingerprint, _table_of(dataset, fold)
+    fingerprint, table = dataset.fingerprint, dataset.clip_table()
+    if table is None:
+        raise InputError(
+            "procedural data have no files to check",
+            field="NAME=DIR",
+            value=fingerprint.dataset,
+            remedy="Give a data set in a folder.",
+        )
     clips = _read(dataset, table, compare, decode, threads, update)
     if decode:
         measured = ["seconds", "rate", "channels"]
@@ -179,7 +184,6 @@ def check(
         digest=fingerprint.digest,
         expected=fingerprint.expected,
         found=fingerprint.found,
-        fold=fold,
         compared=compare,
         decoded=decode,
         splits=splits,
@@ -193,34 +197,6 @@ def check(
             if counts[kind]
         ),
         notes=fingerprint.notes,
-    )
-
-
-def _table_of(dataset: Dataset, fold: int | None) -> ClipTable:
-    """The clip table; with a fold held out, that fold and the rest are the splits."""
-    table = dataset.clip_table()
-    if table is None:
-        raise InputError(
-            "procedural data have no files to check",
-            field="NAME=DIR",
-            value=dataset.fingerprint.dataset,
-            remedy="Give a data set in a folder.",
-        )
-    if fold is None:
-        return table
-    if fold not in dataset.folds:
-        existing = ", ".join(map(str, dataset.folds)) or "none"
-        raise InputError(
-            "no such fold", field="--fold", value=fold, remedy=f"There are {existing}."
-        )
-    held_out = table.splits.index(f"fold {fold}")
-    expected = table.expected[held_out]
-    return replace(
-        table,
-        splits=(f"all but fold {fold}", f"fold {fold}"),
-        expected=(sum(table.expected) - expected, expected),
-        clips=table.clips.assign(split=(table.split == held_out).astype(np.int8)),
-        skipped=table.skipped.assign(split=(table.skipped["split"] == held_out).astype(np.int8)),
     )
 
 

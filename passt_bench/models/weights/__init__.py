@@ -6,7 +6,6 @@ from passt_bench.models.weights.load import Loaded, load_weights
 from passt_bench.models.weights.model_file import (
     Model,
     check_published,
-    export_model,
     read_model,
     save_model,
 )
@@ -15,7 +14,6 @@ __all__ = [
     "Loaded",
     "Model",
     "check_published",
-    "export_model",
     "load_weights",
     "read_model",
     "save_model",

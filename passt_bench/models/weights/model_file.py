@@ -9,10 +9,8 @@ files is read. What is not stated is assumed (for 527 classes, AudioSet), and no
 
 from __future__ import annotations
 
-import io
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -352,27 +350,3 @@ def _check_limits(recipe: Recipe) -> None:
         if value is not None and not low <= value <= high:
             remedy = f"The metadata should have {low} to {high}; get the file again."
             raise InputError("out of range", field=name, value=value, remedy=remedy)
-
-
-def export_model(source: str | Path, path: Path) -> Path:
-    """Writes only a PaSST's parameters, under official names, for the reference code to load.
-
-    The source is any file that `read_model` reads; the new file is one of ``torch.save``.
-
-    Raises:
-        InputError: the model is not a PaSST.
-    """
-    model = read_model(source)
-    state = model.net.state_dict()
-    if formats.family_of(state) is not formats.PASST:
-        raise InputError(
-            "the reference code has only PaSST",
-            source=Path(source),
-            field="model.name",
-            value=model.recipe.model.name,
-            remedy="Give a PaSST.",
-        )
-    buffer = io.BytesIO()
-    torch.save(OrderedDict((name, tensor.clone()) for name, tensor in state.items()), buffer)
-    write_atomically(path, buffer.getvalue())
-    return path
