@@ -47,8 +47,7 @@ def piece_of(file: BinaryIO, start: int = 0, end: int | None = None) -> int:
 def evenly_spaced(count: int) -> np.ndarray:
     """Indices of up to 1,024 of ``count`` clips, spread evenly from the first to the last."""
     chosen = min(count, _PIECES)
-    places: np.ndarray = np.arange(chosen) * (count - 1) // max(chosen - 1, 1)
-    return places
+    return np.asarray(np.arange(chosen) * (count - 1) // max(chosen - 1, 1))
 
 
 def class_notes(

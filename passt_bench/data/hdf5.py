@@ -286,8 +286,7 @@ def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray:
         references = np.fromfile(file, reference, len(column), offset=offset)
     if len(references) < len(column):
         raise _unreadable(path, EOFError("cut off"))
-    sizes: np.ndarray = references["size"].astype(np.int64)
-    return sizes
+    return np.asarray(references["size"].astype(np.int64))
 
 
 def _names(column: h5py.Dataset, path: Path) -> np.ndarray:
@@ -329,8 +328,7 @@ def _masked_targets(column: h5py.Dataset, classes: int, path: Path) -> np.ndarra
     if len(wrong):
         problem = f"{len(wrong)} rows hold NaN, or a mask that is neither 0 nor 1"
         raise _wrong(path, TARGET, problem, f"row {wrong[0]}")
-    targets: np.ndarray = np.where(known == 1, likely > 0.5, np.nan).astype(np.float32)
-    return targets
+    return np.asarray(np.where(known == 1, likely > 0.5, np.nan).astype(np.float32))
 
 
 def _unreadable(source: object, error: Exception) -> InputError:

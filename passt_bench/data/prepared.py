@@ -117,8 +117,7 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 def _unscaled(stored: np.ndarray) -> np.ndarray:
-    wave: np.ndarray = np.multiply(stored, np.float32(1 / SCALE), dtype=np.float32)
-    return wave
+    return np.asarray(np.multiply(stored, np.float32(1 / SCALE), dtype=np.float32))
 
 
 def find_prepared(root: Path, sampling_rate: int) -> Path | None:
