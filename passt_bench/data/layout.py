@@ -123,20 +123,13 @@ class DatasetLayout(ABC):
         Raises:
             InputError: none was given, or it is not a folder.
         """
+        remedy = f"Give --data {self.name}=DIR with {self.contents} inside."
         if root is None:
-            raise InputError(
-                "needs the folder of the recordings",
-                field="data.name",
-                value=self.name,
-                remedy=f"Give --data {self.name}=DIR with {self.contents} inside.",
-            )
+            problem = "needs the folder of the recordings"
+            raise InputError(problem, field="data.name", value=self.name, remedy=remedy)
         if not root.is_dir():
-            raise InputError(
-                "no such folder",
-                source=root,
-                field=f"{self.name}=DIR",
-                remedy=f"Give the folder with {self.contents} inside.",
-            )
+            field = f"{self.name}=DIR"
+            raise InputError("no such folder", source=root, field=field, remedy=remedy)
         return root
 
 

@@ -99,9 +99,8 @@ class Manifest(DatasetLayout):
 def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:
     """The columns of labels and of splits."""
     for column in columns:
-        meant = get_close_matches(column.strip().lower(), _COLUMNS, 1, 0.8)
-        if column not in _COLUMNS and meant:  # would be silently ignored
-            remedy = f"Write {meant[0]!r}, or give it another name if it is something else."
+        if column not in _COLUMNS and get_close_matches(column.lower(), _COLUMNS, 1, 0.8):
+            remedy = f"Known: {', '.join(_COLUMNS)}. Give it another name if it is something else."
             raise InputError("no such column", source=file, field=column, remedy=remedy)
     if columns and not set(columns).intersection(_COLUMNS):
         raise InputError(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from passt_bench.errors import InputError
-from passt_bench.records.run import CellRecord, StudyRecord, count_of
+from passt_bench.records.run import StudyRecord, count_of
 from passt_bench.records.store import Store
 from passt_bench.runner.planned_cell import MODEL, PlannedCell
 
@@ -34,11 +34,8 @@ def describe_models(todo: Sequence[PlannedCell]) -> str:
     kept = [cell for cell in todo if cell.keeps_model]
     size = f"{sum(cell.model_bytes for cell in kept) / 1e6:.1f} MB"
     text = f"Trained models: {len(kept)} of {count_of(len(todo), 'run')} will be kept ({size})"
-    if len(kept) == len(todo):
-        return f"{text}."
-    if len(kept) < sum(cell.pictured for cell in todo) and kept:
-        text += f", because one of each variant would take more than {MODEL_BYTES / 1e9:g} GB"
-    return f"{text}; --keep-models keeps all, also those of runs that are finished."
+    more = "; --keep-models keeps all, also those of runs that are finished"
+    return f"{text}{more if len(kept) < len(todo) else ''}."
 
 
 def kept_models(study: StudyRecord, store: Store) -> list[str]:
@@ -56,12 +53,10 @@ def name_of(key: str, store: Store) -> str | None:
 
 def _names(study: StudyRecord) -> dict[str, str]:
     """Name → key of every run of a study."""
-
-    def place(cell: CellRecord) -> list[str]:
-        return [str(cell.seed), *([] if cell.fold is None else [str(cell.fold)])]
-
     return {
-        ":".join((study.name, variant.name, *place(cell))): cell.key
+        f"{study.name}:{variant.name}:{cell.seed}" + f":{cell.fold}" * (cell.fold is not None): (
+            cell.key
+        )
         for variant in study.variants
         for cell in variant.cells
     }
