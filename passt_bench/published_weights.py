@@ -148,7 +148,7 @@ def get(
 
     Args:
         entry: the file.
-        check: refuses another model, see `models.weights.check_published`.
+        check: refuses another model, see `models.weights.model_file.check_published`.
         folder: target folder; None is the default one.
         progress: called with the share done and a text.
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 SECONDS, RATE = 5.0, 32000  # defaults of a check, unless the clips are prepared
 _RATE = number("Hz, e.g. 32000", low=999, high=768_000)
 _LENGTH = number("seconds", high=86_400)
-_NAMED = 5  # maximum number of names per finding in the text; the JSON has all
 _CLASSES, _RAREST = 50, 10  # with more classes, the text lists only the rarest
 
 
@@ -206,6 +205,7 @@ def prepare(
 
 
 def _describe(index: Index) -> str:
+    from passt_bench.data.fingerprint import first_few
     from passt_bench.records.run import count_of
 
     hours = index.samples / index.sampling_rate / 3600
@@ -216,15 +216,15 @@ def _describe(index: Index) -> str:
         of = count_of(len(index.clipped_clips), "clip")
         parts.append(f"{count_of(index.clipped, 'sample')} of {of} beyond ±1 clipped")
     if index.skipped:
-        names = ", ".join(f"{name} ({reason})" for name, _, reason in index.skipped[:_NAMED])
-        more = f" and {len(index.skipped) - _NAMED} more" if len(index.skipped) > _NAMED else ""
-        parts.append(f"{len(index.skipped)} could not be decoded and were skipped: {names}{more}")
+        names = first_few([f"{name} ({reason})" for name, _, reason in index.skipped])
+        parts.append(f"{len(index.skipped)} could not be decoded and were skipped: {names}")
     return "; ".join(parts)
 
 
 def _show(checked: Checked) -> None:
     """Prints splits, classes, properties of the files, and the findings."""
     from passt_bench.data.check import NOTES
+    from passt_bench.data.fingerprint import first_few
     from passt_bench.records.run import count_of
 
     splits = Table("split", "expected", "found", "missing", "broken")
@@ -254,8 +254,7 @@ def _show(checked: Checked) -> None:
     ]
     console.print("\n".join(lines))
     for finding in checked.findings:
-        more = finding.count - _NAMED
-        names = "; ".join(finding.names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+        names = first_few(finding.names, finding.count, "; ")
         text = f"{finding.kind}: {finding.count:,}: {names}. {finding.remedy}"
         console.print(text, style="yellow" if finding.kind in NOTES else "red")
     if checked.refusal:

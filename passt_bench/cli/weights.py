@@ -60,7 +60,7 @@ def get(
 ) -> None:
     """Download published weights, or a set of them, and verify the files."""
     from passt_bench.console import stage
-    from passt_bench.models.weights import check_published
+    from passt_bench.models.weights.model_file import check_published
     from passt_bench.published_weights import ENSEMBLES, find_published
     from passt_bench.published_weights import get as download
 

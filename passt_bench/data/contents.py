@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from passt_bench.data.clip_table import ClipTable
+from passt_bench.data.fingerprint import first_few
 from passt_bench.data.opening import AudioFile, blocks_of, check_samples, opened
 from passt_bench.errors import InputError
 
 _BLOCK = 1 << 16  # samples decoded at a time
 _AHEAD = 32  # files per thread that are submitted at a time
 _CANCELLED = 0.01  # share of the channels' power, below which a mix has nearly none
-_SHOWN = 4  # members of a group that are named
 
 Share = Callable[[float], None]
 Result = TypeVar("Result")
@@ -181,6 +181,4 @@ def named(table: ClipTable, clip: int) -> str:
 
 
 def _join_names(table: ClipTable, clips: np.ndarray, between: str = " = ") -> str:
-    more = len(clips) - _SHOWN
-    names = [named(table, int(clip)) for clip in clips[:_SHOWN]]
-    return between.join(names) + (f" and {more} more" if more > 0 else "")
+    return first_few([named(table, clip) for clip in clips[:9].tolist()], len(clips), between)

@@ -209,7 +209,7 @@ def _notes(table: ClipTable, targets: Targets, classes: Sequence[str]) -> tuple[
         unlabelled = int((~targets.packed.any(axis=1)).sum())
         notes = [*([f"{unlabelled} clips have no label"] if unlabelled else []), *notes]
     if len(skipped):
-        first = first_few(skipped["name"].tolist(), skipped)
+        first = first_few(skipped["name"].tolist())
         notes = [f"{len(skipped)} rows without sound, left out: {first}", *notes]
     return tuple(notes)
 

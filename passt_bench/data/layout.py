@@ -304,7 +304,7 @@ def _notes(clips: pd.DataFrame, skipped: pd.DataFrame, sampling_rate: int, root:
         (
             len(late),
             f"{len(late)} clips end behind their files; what is not there is silent: "
-            f"{first_few(late.tolist(), late)}",
+            f"{first_few(late.tolist())}",
         ),
         (resampled, f"{resampled} clips resampled to {sampling_rate} Hz by {RESAMPLER}"),
         (mixed, f"{mixed} clips of several channels mixed to one"),
@@ -316,7 +316,7 @@ def _named(skipped: pd.DataFrame, root: Path) -> str:
     """The first skipped clips, and what is wrong with them."""
     first = skipped[["name", "problem"]].head(5).itertuples(index=False)
     named = [f"{name} ({problem}{_other_case(root / name)})" for name, problem in first]
-    return first_few(named, skipped)
+    return first_few(named, len(skipped))
 
 
 def _other_case(path: Path) -> str:

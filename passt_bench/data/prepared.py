@@ -225,14 +225,13 @@ def _fingerprint(index: Index, digest: str, own: Sequence[str]) -> Fingerprint:
     notes = [f"16-bit samples at {index.sampling_rate} Hz made from the data {source.digest}"]
     if skipped:
         notes.append(
-            f"{len(skipped)} clips could not be decoded and were skipped: "
-            f"{first_few(skipped, skipped)}"
+            f"{len(skipped)} clips could not be decoded and were skipped: {first_few(skipped)}"
         )
     if index.clipped:
         clips = index.clipped_clips
         notes.append(
             f"{index.clipped} samples of {len(clips)} clips beyond ±1 were clipped: "
-            f"{first_few(clips, clips)}"
+            f"{first_few(clips)}"
         )
     return replace(
         source,

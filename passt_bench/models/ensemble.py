@@ -17,8 +17,7 @@ from torch import nn
 from passt_bench.errors import InputError, check_known
 from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.models.patchout import draw_kept, resolve
-from passt_bench.models.weights import Model
-from passt_bench.models.weights.model_file import read_noted_model
+from passt_bench.models.weights.model_file import Model, read_noted_model
 from passt_bench.published_weights import ENSEMBLES
 from passt_bench.spec.recipe import Patchout
 from passt_bench.torchaudio_guard import resample

@@ -9,7 +9,7 @@ without it a folder does not count as prepared.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -137,11 +137,9 @@ def _finished(asked: Preparation, source: Dataset) -> Index:
 
 
 def _prepare(asked: Preparation, source: Dataset, progress: Progress) -> Index:
+    longest = None if asked.seconds is None else round(asked.seconds * asked.sampling_rate)
     pool = ProcessPoolExecutor(
-        asked.workers,
-        mp_context=fork_server(),
-        initializer=_begin,
-        initargs=(source, asked.sampling_rate, asked.seconds),
+        asked.workers, fork_server(), initializer=_begin, initargs=(source, longest)
     )
     clips: list[Decoded] = []
     try:
@@ -289,29 +287,25 @@ def scaled(wave: np.ndarray) -> tuple[np.ndarray, int]:
     return np.rint(wave * SCALE).clip(-SCALE, SCALE - 1).astype("<i2"), beyond
 
 
-_read: Callable[[int], tuple[bytes, Decoded]]  # of a process that decodes
+_job: tuple[Dataset, int | None]  # of a process that decodes: the data, and the longest clip
 
 
-def _begin(source: Dataset, sampling_rate: int, seconds: float | None) -> None:
+def _begin(source: Dataset, longest: int | None) -> None:
     """The beginning of a process that decodes."""
-    global _read
+    global _job
     follow_parent()
     torch.set_num_threads(1)
-    most = None if seconds is None else round(seconds * sampling_rate)
-
-    def read(number: int) -> tuple[bytes, Decoded]:
-        wave = source.whole(number)
-        stored, beyond = scaled(wave[:most])
-        return stored.tobytes(), Decoded(len(stored), beyond, len(wave) > len(stored))
-
-    _read = read
+    _job = source, longest
 
 
 def _decode(number: int) -> tuple[bytes, Decoded]:
     """16-bit samples of a clip, or why it cannot be decoded."""
+    source, longest = _job
     try:
-        return _read(number)
+        wave = source.whole(number)
     except FileChanged:
         raise
     except InputError as error:
         return b"", Decoded(problem=error.problem)
+    stored, beyond = scaled(wave[:longest])
+    return stored.tobytes(), Decoded(len(stored), beyond, len(wave) > len(stored))

@@ -65,7 +65,7 @@ def check_published(entry: Published, path: Path) -> None:
     }
     if wanted is formats.PASST:
         geometry = _infer_passt(tensors, entry)
-        pairs["classes"] = entry.classes, _classes_of(tensors, "head.1.weight")
+        pairs["classes"] = entry.classes, _classes_of(tensors, wanted)
         pairs["frames"] = entry.frames, geometry.frames
         if entry.stride is not None:
             pairs["stride"] = (entry.stride, entry.stride), geometry.stride
@@ -74,7 +74,8 @@ def check_published(entry: Published, path: Path) -> None:
             raise InputError(f"{entry.name} has {expected}", field=field, value=found)
 
 
-def _classes_of(tensors: Tensors, name: str) -> int:
+def _classes_of(tensors: Tensors, family: formats.Family) -> int:
+    name = f"{family.heads[0]}weight"
     if name not in tensors or tensors[name].ndim != 2:
         raise InputError(
             "the file has no classifier",
@@ -202,11 +203,11 @@ def _describe(
     """
     family = formats.family_of(tensors)
     if family is formats.PASST:
-        model, head = _infer_passt(tensors, entry), "head.1.weight"
+        model = _infer_passt(tensors, entry)
     elif family is formats.AST:
-        model, head = _infer_ast(tensors, path), "mlp_head.1.weight"
+        model = _infer_ast(tensors, path)
     elif family is formats.PANNS:
-        model, head = _infer_panns(tensors), "fc_audioset.weight"
+        model = _infer_panns(tensors)
     else:
         kind = "unknown parameters" if family is formats.OWN else family.name
         raise InputError(
@@ -214,7 +215,7 @@ def _describe(
             field=min(tensors),
             remedy="Give a file of this package, or an official one of PaSST, AST or PANNs.",
         )
-    count = _classes_of(tensors, head)
+    count = _classes_of(tensors, family)
     labels = entry.labels if entry else "audioset" if count == 527 else ""
     names = _class_names(labels, count, path)
     frontend = panns_frontend_of(tensors) or frontend_of(model.name)
@@ -281,18 +282,6 @@ def save_model(
     return path
 
 
-def _thresholds(given: object, classes: int, path: Path) -> tuple[float, ...]:
-    found = validate(tuple[float, ...], given, source=path)
-    if len(found) != classes or not all(0 <= each <= 1 for each in found):
-        raise InputError(
-            f"not {classes} probabilities, one for each class",
-            source=path,
-            field="thresholds",
-            remedy="Train the model again.",
-        )
-    return found
-
-
 def read_model(source: str | Path, folder: Path | None = None) -> Model:
     """Builds the model of a file of this package, or of an official one of PaSST, AST or PANNs.
 
@@ -335,8 +324,12 @@ def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Mo
         for name, parameter in net.named_parameters():
             if name in loaded.reinitialized:
                 net.init_parameter(name, parameter, torch.Generator())
-    if facts is not None and (limits := facts.get("thresholds")) is not None:
-        net.thresholds = _thresholds(limits, len(classes), file.path)
+    if facts is not None and facts.get("thresholds") is not None:
+        limits = validate(tuple[float, ...], facts["thresholds"], source=file.path)
+        net.thresholds = limits
+        if len(limits) != len(classes) or not all(0 <= each <= 1 for each in limits):
+            problem, remedy = "not a probability for each class", "Train the model again."
+            raise InputError(problem, source=file.path, field="thresholds", remedy=remedy)
     for note in notes:
         _LOG.warning("%s: %s", file.path.name, note)
     return Model(net.eval(), recipe, classes), notes

@@ -15,7 +15,8 @@ import small_weights
 import torch
 
 from passt_bench.errors import InputError
-from passt_bench.models.weights import check_published, load_weights
+from passt_bench.models import load_weights
+from passt_bench.models.weights.model_file import check_published
 from passt_bench.published_weights import (
     PUBLISHED,
     Published,
