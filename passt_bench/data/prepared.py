@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,6 @@ from typing import Annotated, Literal
 import numpy as np
 import pandas as pd
 import soundfile
-from pydantic import ValidationError
 
 from passt_bench.data.clip_table import ClipTable, Names, skipped_clips
 from passt_bench.data.dataset import SCALE, Dataset, StoredDataset, stamps_of
@@ -31,13 +31,12 @@ from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, 
 from passt_bench.data.opening import Encoded
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
-from passt_bench.records.files import read_bytes, write_atomically
+from passt_bench.records.files import read, write_atomically
 from passt_bench.records.run import Fingerprint
-from passt_bench.spec.codec import from_json, to_plain, written_as
+from passt_bench.spec.codec import to_plain, written_as
 from passt_bench.spec.recipe import DataSpec
 
 INDEX, CLIPS = "prepared.json", "clips.npz"
-SCHEMA = 1
 _COLUMNS = ("offsets", "names", "sources", "split", "targets")
 
 
@@ -61,7 +60,7 @@ class Index:
     masked: bool = False  # whether some labels are unknown
     form: Literal["int16"] = "int16"
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # always empty
-    schema: int = SCHEMA
+    schema: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,31 +242,27 @@ def _fingerprint(index: Index, digest: str, own: Sequence[str]) -> Fingerprint:
 
 
 def _check_fits(index: Index, spec: DataSpec, sampling_rate: int, folder: Path) -> None:
-    again = f"passt-bench data prepare {spec.name}=DIR --rate {sampling_rate}"
-    if index.source.dataset != spec.name:
-        raise InputError(
-            f"prepared clips of {index.source.dataset}",
-            source=folder,
-            field="data.name",
-            value=spec.name,
-            remedy=f"Give {index.source.dataset}={folder.name}, or the folder of {spec.name}.",
-        )
-    if index.sampling_rate != sampling_rate:
-        raise InputError(
-            f"the clips are prepared at {index.sampling_rate} Hz",
-            source=folder,
-            field="frontend.sampling_rate",
-            value=sampling_rate,
-            remedy=f"Give the folder that they were made from, or prepare it: {again}",
-        )
-    if index.cut and index.seconds is not None and spec.seconds > index.seconds:
-        raise InputError(
-            f"{index.cut} of the prepared clips were cut at {index.seconds:g} s",
-            source=folder,
-            field="data.seconds",
-            value=spec.seconds,
-            remedy=f"Prepare again with longer clips: {again} --seconds {spec.seconds:g}",
-        )
+    made, again = index.source.dataset, f"passt-bench data prepare {spec.name}=DIR --rate"
+    longest = math.inf if index.seconds is None or not index.cut else index.seconds
+    for name, found, fits, remedy in (
+        ("data.name", spec.name, made == spec.name, f"Give {made}={folder.name}."),
+        (
+            "frontend.sampling_rate",
+            sampling_rate,
+            index.sampling_rate == sampling_rate,
+            f"Give the folder that they were made from, or prepare it: {again} {sampling_rate}",
+        ),
+        (
+            "data.seconds",
+            spec.seconds,
+            spec.seconds <= longest,
+            f"Prepare longer clips: {again} {sampling_rate} --seconds {spec.seconds:g}",
+        ),
+    ):
+        if not fits:
+            problem = f"the clips are those of {made}, prepared at {index.sampling_rate} Hz"
+            problem += f", and {index.cut} were cut at {index.seconds:g} s" if index.cut else ""
+            raise InputError(problem, source=folder, field=name, value=found, remedy=remedy)
 
 
 def write_clips(folder: Path, columns: Mapping[str, np.ndarray]) -> None:
@@ -285,16 +280,7 @@ def write_index(folder: Path, index: Index) -> None:
 
 def read_index(folder: Path) -> Index:
     """Reads the index of a prepared folder."""
-    path = folder / INDEX
-    data = read_bytes(path)
-    try:
-        index = from_json(Index, data)
-    except ValueError as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise broken(path, f"not an index of prepared clips ({first})") from None
-    if index.schema > SCHEMA:
-        raise broken(path, f"written by a newer version (schema {index.schema})")
-    return index
+    return read(Index, folder / INDEX, in_store=False)
 
 
 def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:

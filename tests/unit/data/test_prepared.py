@@ -219,12 +219,18 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "clips.npz: clips that end before they begin",
     ),
-    "no JSON": (lambda folder: (folder / INDEX).write_text("{"), "prepared.json: not an index"),
+    "no JSON": (
+        lambda folder: (folder / INDEX).write_text("{"),
+        "prepared.json: not a complete JSON file",
+    ),
     "HDF5": (
         lambda folder: changed(folder, form="hdf5"),
-        "Input should be 'int16'). Remove the folder, and prepare the data set again.",
+        "prepared.json: form = 'hdf5': Input should be 'int16'.",
     ),
-    "newer": (lambda folder: changed(folder, schema=99), "written by a newer version (schema 99)"),
+    "newer": (
+        lambda folder: changed(folder, schema=99),
+        "schema = 99: unknown version of the schema",
+    ),
 }
 
 
