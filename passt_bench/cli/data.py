@@ -115,7 +115,7 @@ def check(
     errors = error_console()
     with stage(errors, f"Checking {name}") as update:
         update(0.0, "reading lists and headers")
-        dataset, refusal = _open(spec, sampling_rate, folder, prepared=index is not None)
+        dataset, refusal = _open(spec, sampling_rate, folder)
         if decode and index is not None:
             checksum = checksum_of(folder, lambda done: update(done, "comparing with the checksum"))
             if checksum != index.checksum:
@@ -137,16 +137,13 @@ def check(
         raise typer.Exit(1)
 
 
-def _open(spec: DataSpec, rate: int, folder: Path, prepared: bool) -> tuple[Dataset, str]:
+def _open(spec: DataSpec, rate: int, folder: Path) -> tuple[Dataset, str]:
     """The data set, or its usable clips and why studies on it are refused."""
     from passt_bench.data import open_dataset
     from passt_bench.data.dataset import Incomplete
-    from passt_bench.registry import DATASETS
 
-    # `open_dataset` would read the prepared clips inside the folder instead of the folder itself.
-    read = open_dataset if prepared else DATASETS.get(spec.name).build
     try:
-        return read(spec, rate, folder), ""
+        return open_dataset(spec, rate, folder), ""
     except Incomplete as error:
         return error.dataset, str(error)
     except InputError as error:  # prepared clips of another rate, or shorter ones

@@ -119,19 +119,6 @@ def _unscaled(stored: np.ndarray) -> np.ndarray:
     return np.asarray(np.multiply(stored, np.float32(1 / SCALE), dtype=np.float32))
 
 
-def find_prepared(root: Path, sampling_rate: int) -> Path | None:
-    """``root`` if it is a prepared folder, else the one in it for the rate; None if neither."""
-    for folder in (root, default_folder(root, sampling_rate)):
-        if (folder / INDEX).is_file():
-            return folder
-    return None
-
-
-def default_folder(root: Path, sampling_rate: int) -> Path:
-    """Where clips of a data set are prepared by default."""
-    return root / f"prepared-{sampling_rate}"
-
-
 def shard_name(number: int) -> str:
     """The file of a shard's samples."""
     return f"waveforms-{number:06}.i16"

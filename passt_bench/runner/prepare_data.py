@@ -30,7 +30,6 @@ from passt_bench.data.prepared import (
     INDEX,
     Index,
     checksum_of,
-    default_folder,
     read_index,
     shard_name,
     write_clips,
@@ -66,7 +65,7 @@ class Preparation:
         """The folder of the result."""
         # A manifest of another name is a file: the folder is beside it.
         root = self.root.with_suffix("") if self.root.is_file() else self.root
-        return self.out if self.out is not None else default_folder(root, self.sampling_rate)
+        return self.out if self.out is not None else root / f"prepared-{self.sampling_rate}"
 
 
 class Decoded(NamedTuple):
