@@ -153,10 +153,9 @@ def _open(spec: DataSpec, rate: int, folder: Path) -> tuple[Dataset, str]:
 
 
 def _next(data_set: str, clean: bool, decoded: bool, index: Index | None) -> str:
-    if not clean and index is not None:
-        return "fix the data that the clips were made from, and prepare them again."
     if not clean:
-        return "fix what is listed above, and run the same command again."
+        again = "prepare the clips" if index is not None else "run the same command"
+        return f"fix what is listed above, and {again} again."
     if not decoded:
         return f"passt-bench data check {data_set} --decode, which decodes every file"
     if index is not None:

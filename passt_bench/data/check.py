@@ -16,12 +16,12 @@ from passt_bench.data.contents import (
     decode_file,
     duplicates,
     identical,
-    in_threads,
     named,
     sources_in_several_splits,
 )
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.opening import AudioFile
+from passt_bench.data.scan import in_threads
 from passt_bench.data.targets import class_counts
 from passt_bench.errors import InputError
 from passt_bench.records.run import count_of

@@ -1,13 +1,12 @@
-"""Reads whole files in threads, and finds clips that occur more than once."""
+"""Reads whole files, and finds clips that occur more than once."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,28 +14,11 @@ import pandas as pd
 from passt_bench.data.clip_table import ClipTable
 from passt_bench.data.fingerprint import first_few
 from passt_bench.data.opening import AudioFile, blocks_of, check_samples, opened
+from passt_bench.data.scan import Share, in_threads
 from passt_bench.errors import InputError
 
 _BLOCK = 1 << 16  # samples decoded at a time
-_AHEAD = 32  # files per thread that are submitted at a time
 _CANCELLED = 0.01  # share of the channels' power, below which a mix has nearly none
-
-Share = Callable[[float], None]
-Result = TypeVar("Result")
-
-
-def in_threads(
-    work: Callable[[int], Result], items: Sequence[int], threads: int, update: Share
-) -> Iterator[Result]:
-    """Results in the order of the items; stops within moments if interrupted."""
-    pool = ThreadPoolExecutor(threads)
-    block = _AHEAD * threads
-    try:
-        for first in range(0, len(items), block):
-            yield from pool.map(work, items[first : first + block])
-            update(min(1.0, (first + block) / len(items)))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def identical(

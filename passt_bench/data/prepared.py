@@ -157,7 +157,6 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
             }
         ),
         skipped=skipped_clips(index.skipped),
-        prepared=True,
     )
     absent = class_notes(targets, table.split, table.splits, index.source.classes)
     # The digest begins with the source of the clips and how they were made.

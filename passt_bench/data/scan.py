@@ -17,6 +17,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,10 +30,13 @@ from passt_bench.data.opening import SUFFIXES, read_header
 from passt_bench.errors import InputError, StorageError
 from passt_bench.records.files import write_atomically
 
+Share = Callable[[float], None]
+Result = TypeVar("Result")
 CACHE_VARIABLE = "PASST_BENCH_CACHE"
 _VERSION = 8  # of the cache; raise when files are judged differently
 _THREADS = 16
-_CHUNK = 256  # files per task of a thread
+_CHUNK = 16  # files per task of a thread
+_AHEAD = 32  # tasks per thread that are submitted at a time
 _MIN_FILES_TO_CACHE = 500  # reading fewer again is faster than the cache
 _ROW = np.dtype(
     [
@@ -93,6 +97,20 @@ def audio_below(root: Path, folder: str, others: Counter[str]) -> Iterator[str]:
                 others[PurePosixPath(name.lower()).suffix] += 1
 
 
+def in_threads(
+    work: Callable[[int], Result], items: Sequence[int], threads: int, update: Share
+) -> Iterator[Result]:
+    """Results in the order of the items; stops within moments if interrupted."""
+    pool = ThreadPoolExecutor(threads)
+    block = _AHEAD * threads
+    try:
+        for first in range(0, len(items), block):
+            yield from pool.map(work, items[first : first + block])
+            update(min(1.0, (first + block) / len(items)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:
     """Reads the header and the last sample of files; an empty name is a file that was not found.
 
@@ -111,15 +129,11 @@ def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:
         return [_scan(root, name, keys, cached) for name in files[start : start + _CHUNK]]
 
     starts = range(0, len(files), _CHUNK)
-    with (
-        ThreadPoolExecutor(_THREADS) as pool,
-        late_stage(f"Reading {len(files):,} files") as update,
-    ):
-        for start, chunk in zip(starts, pool.map(scan, starts), strict=True):
+    with late_stage(f"Reading {len(files):,} files") as update:
+        for start, chunk in zip(starts, in_threads(scan, starts, _THREADS, update), strict=True):
             for number, (row, problem, read) in enumerate(chunk, start):
                 rows[number], problems[number] = row, problem
                 opened += read
-            update((start + len(chunk)) / len(files))
     if opened >= _MIN_FILES_TO_CACHE:
         # Unusable files are read again each time, since they may be replaced.
         content = io.BytesIO()

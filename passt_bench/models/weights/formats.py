@@ -170,17 +170,19 @@ def _innermost(loaded: Any) -> tuple[Any, tuple[str, ...]]:
         names = [n for n in (*_AVERAGED, *_NESTED) if isinstance(loaded.get(n), Mapping)]
         if not names:
             break
-        left = names[1:] + [n for n, v in loaded.items() if n not in names and _has_tensors(v)]
+        left = names[1:]
+        left += [
+            n
+            for n, v in loaded.items()
+            if n not in names
+            and isinstance(v, Mapping)
+            and any(isinstance(value, torch.Tensor) for value in v.values())
+        ]
         if left:
             kind = "averaged" if names[0] in _AVERAGED else "plain"
             notes += (f"the {kind} weights ({names[0]}) were chosen, {left} left out",)
         loaded = loaded[names[0]]
     return loaded, notes
-
-
-def _has_tensors(loaded: Any) -> bool:
-    found = loaded.values() if isinstance(loaded, Mapping) else ()
-    return any(isinstance(value, torch.Tensor) for value in found)
 
 
 def _checked(loaded: Any, path: Path) -> Tensors:

@@ -17,11 +17,11 @@ from passt_bench.data.contents import (
     divided,
     equal_sets,
     identical,
-    in_threads,
     listed_twice,
     sources_in_several_splits,
 )
 from passt_bench.data.opening import Encoded
+from passt_bench.data.scan import in_threads
 
 
 def silent(share: float) -> None:

@@ -162,15 +162,6 @@ def test_names_of_videos(file: str, names: tuple[str, ...]) -> None:
     assert audioset.video_names(file) == names
 
 
-def test_a_class_list_beside_audioset_counts(tmp_path: Path) -> None:
-    layouts.write_audioset_folder(tmp_path)
-    (tmp_path / "class_labels_indices.csv").unlink()
-    assert len(read("audioset", tmp_path).fingerprint.classes) == 527
-    (tmp_path / "class_labels_indices.csv").write_text("index,mid,display_name\n0,/m/0,Nothing\n")
-    with pytest.raises(InputError, match=r"line 4: positive_labels = .*lacks '/m/"):
-        read("audioset", tmp_path)
-
-
 Edit = tuple[str, str, str, str | None, str | None]
 # File, what is there, what replaces it, field and value of the error.
 BROKEN: dict[str, list[Edit]] = {
