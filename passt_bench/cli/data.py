@@ -183,14 +183,7 @@ def prepare(
     from passt_bench.runner.prepare_data import Preparation, prepare_data
 
     name, root = _folder_of(data_set)
-    asked = Preparation(
-        name=name,
-        root=root,
-        sampling_rate=rate,
-        out=folder,
-        seconds=seconds,
-        workers=workers,
-    )
+    asked = Preparation(name, root, rate, out=folder, seconds=seconds, workers=workers)
     with stage(console, f"Preparing {name}") as update:
         update(0.0, "reading lists and headers")
         index, was_there = prepare_data(asked, update)

@@ -159,11 +159,11 @@ def check(
     missing, broken = _missing_and_broken(table, clips)
     published = max(fingerprint.expected or 0, sum(split.expected for split in splits))
     unlisted = max(0, published - len(table) - len(table.skipped))
-    kinds = {"digital silence": "silent", "channels that cancel": "cancels"} if decode else {}
-    heard = {
-        kind: [named(table, clip) for clip in np.flatnonzero(clips[column]).tolist()]
-        for kind, column in kinds.items()
-    }
+
+    def heard(column: str) -> list[str]:
+        found = np.flatnonzero(clips[column]).tolist() if decode else []
+        return [named(table, clip) for clip in found]
+
     names: dict[str, Sequence[str]] = {
         "missing": missing,
         "broken": broken,
@@ -175,7 +175,8 @@ def check(
             for item in classes
             if not item.found[at]
         ],
-        **heard,
+        "digital silence": heard("silent"),
+        "channels that cancel": heard("cancels"),
         "not listed": [f"{unlisted:,} of {published:,}"] if unlisted else [],
     }
     counts = {kind: len(of_kind) for kind, of_kind in names.items()} | {"not listed": unlisted}

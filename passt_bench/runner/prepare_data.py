@@ -46,7 +46,6 @@ from passt_bench.spec.recipe import DataSpec
 
 _SHARD = 1000  # clips
 _CHUNK = 16  # clips that a process does at a time
-_DECODING, _CHECKING = 0.93, 0.04  # shares of the work, for the progress
 
 
 @dataclass(frozen=True)
@@ -148,10 +147,7 @@ def _prepare(asked: Preparation, source: Dataset, progress: Progress) -> Index:
             _check_skipped(asked.folder, source, clips)
     finally:
         pool.shutdown(cancel_futures=True)
-    checksum = checksum_of(
-        asked.folder, lambda share: progress(_DECODING + _CHECKING * share, "reading it again")
-    )
-    progress(_DECODING + _CHECKING, "writing the index")
+    checksum = checksum_of(asked.folder, lambda share: progress(share, "reading it again"))
     index = _write_tables(asked, source, clips, checksum)
     _remove_leftovers(asked.folder)
     return index
@@ -189,7 +185,7 @@ def _shard(
             file.write(data)
             clips.append(clip)
             done = numbers.start + len(clips)
-            progress(_DECODING * done / len(source.ids), f"{done} of {len(source.ids)} clips")
+            progress(done / len(source.ids), f"{done} of {len(source.ids)} clips")
     write_atomically(listed, json.dumps({"made": digest, "clips": clips}).encode())
     return clips
 
