@@ -121,7 +121,13 @@ def open_hdf5(
     paths = [path for some in files.values() for path in some]
     codes = np.repeat(np.arange(len(files), dtype=np.int8), [len(some) for some in files.values()])
     stamps = stamps_of(paths)
-    parts = [_read_columns(path, len(classes), masked) for path in paths]
+    parts = []
+    for path in paths:
+        try:  # not the handle that `_opened` keeps: a fork may come after this
+            with h5py.File(path, "r", locking=False) as file:
+                parts.append(_columns(file, path, len(classes), masked))
+        except OSError as error:
+            raise _unreadable(path, error) from None
     table = _clip_table(splits, codes, parts, source_of)
     stored = np.concatenate([part.targets for part in parts])
     targets: Targets = stored if masked else PackedTargets(stored, len(classes))
@@ -220,16 +226,8 @@ def _opened(path: Path, process: int) -> h5py.File:
     return h5py.File(path, "r", locking=False)  # nobody writes it, and some disks lack locks
 
 
-def _read_columns(path: Path, classes: int, masked: bool) -> Columns:
-    """Names, targets and sizes of the rows that are not empty; nothing is decoded."""
-    try:  # not the handle that `_opened` keeps: a fork may come after this
-        with h5py.File(path, "r", locking=False) as file:
-            return _columns(file, path, classes, masked)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
 def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns:
+    """Names, targets and sizes of the rows that are not empty; nothing is decoded."""
     for name in (NAME, SOUND, TARGET):
         if name not in file:
             layout = f"{NAME}, {SOUND} and {TARGET} as published, in place of {', '.join(file)}"
