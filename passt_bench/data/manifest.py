@@ -104,14 +104,6 @@ def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:
         if column not in _COLUMNS and get_close_matches(column.lower(), _COLUMNS, 1, 0.8):
             remedy = f"Known: {', '.join(_COLUMNS)}. Give it another name if it is something else."
             raise InputError("no such column", source=file, field=column, remedy=remedy)
-    if columns and not set(columns).intersection(_COLUMNS):
-        raise InputError(
-            "the first line names none of the columns",
-            source=file,
-            field="first line",
-            value=",".join(columns),
-            remedy="Begin with a line that names them, separated by commas: path,labels,split.",
-        )
     split = _one_of(file, columns, "split", "fold")
     labels = _one_of(file, columns, "labels", "label") if "label" in columns else "labels"
     return labels, split
@@ -123,8 +115,9 @@ def _one_of(file: Path, columns: tuple[str, ...], one: str, other: str) -> str:
         raise InputError(
             f"both of {one} and {other}" if one in columns else f"neither {one} nor {other}",
             source=file,
-            field=f"{one}, {other}",
-            remedy="Give one of the two columns.",
+            field="first line",
+            value=",".join(columns),
+            remedy="Begin with a line that names one of them, e.g. path,labels,split, with commas.",
         )
     return one if one in columns else other
 
