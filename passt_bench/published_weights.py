@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 from filelock import FileLock
 
@@ -178,30 +179,17 @@ def get(
     return path
 
 
-class _Bar:
-    """What pooch tells of a download."""
-
-    total = 0
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress, self._done = progress, 0
-
-    def update(self, size: int) -> None:
-        self._done = min(self._done + size, self.total)
-        text = f"{self._done / 1e6:.0f} of {self.total / 1e6:.0f} MB"
-        self._progress(self._done / max(self.total, 1), text)
-
-    def reset(self) -> None:
-        self._done = 0
-
-    def close(self) -> None: ...
-
-
 def _download(url: str, part: Path, path: Path, progress: Progress) -> None:
     import pooch  # slow to import
 
+    def update(size: int) -> None:
+        have = part.stat().st_size
+        text = f"{have / 1e6:.0f} of {bar.total / 1e6:.0f} MB"
+        progress(have / max(bar.total, have, 1), text)
+
+    bar = SimpleNamespace(total=0, update=update, reset=lambda: None, close=lambda: None)
     try:
-        pooch.HTTPDownloader(_Bar(progress), _CHUNK, timeout=_TIMEOUT)(url, str(part), None)
+        pooch.HTTPDownloader(bar, _CHUNK, timeout=_TIMEOUT)(url, str(part), None)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise InputError(
