@@ -53,13 +53,12 @@ def name_of(key: str, store: Store) -> str | None:
 
 def _names(study: StudyRecord) -> dict[str, str]:
     """Name → key of every run of a study."""
-    return {
-        f"{study.name}:{variant.name}:{cell.seed}" + f":{cell.fold}" * (cell.fold is not None): (
-            cell.key
-        )
-        for variant in study.variants
-        for cell in variant.cells
-    }
+    names = {}
+    for variant in study.variants:
+        for cell in variant.cells:
+            fold = "" if cell.fold is None else f":{cell.fold}"
+            names[f"{study.name}:{variant.name}:{cell.seed}{fold}"] = cell.key
+    return names
 
 
 def find_model(name: str, runs: Path) -> str:

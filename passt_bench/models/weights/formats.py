@@ -170,14 +170,8 @@ def _innermost(loaded: Any) -> tuple[Any, tuple[str, ...]]:
         names = [n for n in (*_AVERAGED, *_NESTED) if isinstance(loaded.get(n), Mapping)]
         if not names:
             break
-        left = names[1:]
-        left += [
-            n
-            for n, v in loaded.items()
-            if n not in names
-            and isinstance(v, Mapping)
-            and any(isinstance(value, torch.Tensor) for value in v.values())
-        ]
+        others = [n for n, v in loaded.items() if n not in names and isinstance(v, Mapping)]
+        left = names[1:] + [n for n in others if any(map(torch.is_tensor, loaded[n].values()))]
         if left:
             kind = "averaged" if names[0] in _AVERAGED else "plain"
             notes += (f"the {kind} weights ({names[0]}) were chosen, {left} left out",)
