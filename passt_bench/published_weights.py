@@ -7,24 +7,21 @@ page, and from the ``hear21passt`` package. A file is checked against it after i
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.error import HTTPError, URLError
+from types import SimpleNamespace
 
 from filelock import FileLock
 
 from passt_bench.console import Progress
 from passt_bench.errors import InputError, check_known
-from passt_bench.records.files import storing, write_atomically
+from passt_bench.records.files import storing
 from passt_bench.spec.codec import validate
 from passt_bench.vocabulary import class_names
 
 FOLDER_VARIABLE = "PASST_BENCH_WEIGHTS"
-SUMS = "SHA256SUMS"  # hashes of the first downloads, beside the files
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a response
 _CLASSES = {"audioset": 527, "openmic": 20, "fsd50k": 200, "esc50": 50, "imagenet": 1000}
@@ -148,18 +145,17 @@ def get(
 ) -> Path:
     """Downloads a published file if it is missing, and checks it either way.
 
-    A download is complete or absent, and an interrupted one resumes. The hash of the first download
-    is written to ``SHA256SUMS``; later downloads must match it.
+    A download is complete or absent.
 
     Args:
         entry: the file.
-        check: refuses another model, see `models.weights.check_published`.
+        check: refuses another model, see `models.weights.model_file.check_published`.
         folder: target folder; None is the default one.
         progress: called with the share done and a text.
 
     Raises:
-        InputError: it cannot be downloaded (the message says what to put where), does not match the
-            table, or differs from the first download.
+        InputError: it cannot be downloaded (the message says what to put where), or does not match
+            the table.
     """
     folder = folder or weights_folder()
     path, part = folder / entry.file, folder / f"{entry.file}.part"
@@ -169,86 +165,36 @@ def get(
         if not path.is_file():
             _download(entry.url, part, path, progress)
         arrived = path if path.is_file() else part
-        with arrived.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        recorded = recorded_hashes(folder).get(path.name)
-        if recorded not in (None, found):
-            part.unlink(missing_ok=True)
-            raise InputError(
-                "the file differs from the first download",
-                source=path,
-                field="sha256",
-                value=found,
-                remedy=f"Expected {recorded}. Remove the file and get it again; if it was released "
-                f"anew, remove its line in {folder / SUMS} first.",
-            )
-        arrived.replace(path)
         try:
-            check(entry, path)
+            check(entry, arrived)
         except InputError as error:
             raise InputError(
                 error.problem,
-                source=path,
+                source=arrived,
                 field=error.field,
                 value=error.value,
                 remedy=f"It is not the published file: remove it and get it again ({entry.url}).",
             ) from None
-        if recorded is None:
-            with FileLock(folder / f".{SUMS}.lock"):
-                sums = recorded_hashes(folder) | {path.name: found}
-                text = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-                write_atomically(folder / SUMS, text.encode())
+        arrived.replace(path)
     return path
 
 
 def _download(url: str, part: Path, path: Path, progress: Progress) -> None:
+    import pooch  # slow to import
+
+    def update(size: int) -> None:
+        have = part.stat().st_size
+        text = f"{have / 1e6:.0f} of {bar.total / 1e6:.0f} MB"
+        progress(have / max(bar.total, have, 1), text)
+
+    bar = SimpleNamespace(total=0, update=update, reset=lambda: None, close=lambda: None)
     try:
-        _transfer(url, part, progress)
+        pooch.HTTPDownloader(bar, _CHUNK, timeout=_TIMEOUT)(url, str(part), None)
     except OSError as error:
-        reason: object = error
-        if isinstance(error, URLError) and not isinstance(error, HTTPError):
-            reason = error.reason  # what the URLError wraps
+        part.unlink(missing_ok=True)
         raise InputError(
-            f"could not be downloaded ({reason})",
+            f"could not be downloaded ({error})",
             source=url,
-            remedy=f"Try again, the download resumes; or download it elsewhere, put it at {path}, "
-            "and run the same command, which checks it.",
+            remedy=f"Try again; or download it elsewhere, put it at {path}, and run the same "
+            "command, which checks it.",
         ) from None
-
-
-def _transfer(url: str, part: Path, progress: Progress) -> None:
-    """Downloads into ``part``, from its end on where the server can.
-
-    Raises:
-        OSError: no connection, a server error, or an incomplete response.
-    """
-    have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
-    except HTTPError as error:
-        error.close()
-        if error.code != 416 or not have:  # 416: nothing follows the part on disk
-            raise
-        part.unlink()
-        return _transfer(url, part, progress)
-    with answer:
-        resumed = answer.status == 206
-        have = have if resumed else 0
-        total = have + int(answer.headers.get("Content-Length") or 0)
-        with part.open("ab" if resumed else "wb") as file:
-            while chunk := answer.read(_CHUNK):
-                file.write(chunk)
-                have += len(chunk)
-                progress(have / max(total, have), f"{have / 1e6:.0f} of {total / 1e6:.0f} MB")
-    if have < total:
-        raise OSError(f"the connection broke off after {have} of {total} bytes")
-    return None
-
-
-def recorded_hashes(folder: Path) -> dict[str, str]:
-    """The hashes of the first downloads, from ``SHA256SUMS``: file name → hash."""
-    sums = folder / SUMS
-    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
-    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
-    return {pair[1].lstrip("*"): pair[0] for pair in pairs if len(pair) == 2}

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 SECONDS, RATE = 5.0, 32000  # defaults of a check, unless the clips are prepared
 _RATE = number("Hz, e.g. 32000", low=999, high=768_000)
 _LENGTH = number("seconds", high=86_400)
-_NAMED = 5  # maximum number of names per finding in the text; the JSON has all
 _CLASSES, _RAREST = 50, 10  # with more classes, the text lists only the rarest
 
 
@@ -85,9 +84,6 @@ def check(
     decode: Annotated[
         bool, flag("--decode", "Decode every file to find NaN, truncated files and silence.")
     ] = False,
-    fold: Annotated[
-        int | None, option("N", "Fold to hold out; by default every fold is checked.")
-    ] = None,
     duplicates: Annotated[bool, typer.Option(help="Look for identical files.")] = True,
     workers: Annotated[
         int | None, option("N", "Files to read in parallel.", min=1, show_default="up to 8")
@@ -106,7 +102,7 @@ def check(
     """Report missing, broken and duplicate clips, and leaks between splits."""
     from passt_bench.console import stage
     from passt_bench.data.check import check as examine
-    from passt_bench.data.prepared import INDEX, broken, checksum_of, find_prepared, read_index
+    from passt_bench.data.prepared import INDEX, broken, checksum_of, read_index
     from passt_bench.records.files import write_atomically
     from passt_bench.spec.codec import to_plain
     from passt_bench.spec.recipe import DataSpec
@@ -119,28 +115,19 @@ def check(
     errors = error_console()
     with stage(errors, f"Checking {name}") as update:
         update(0.0, "reading lists and headers")
-        dataset, refusal = _open(spec, sampling_rate, folder, prepared=index is not None)
+        dataset, refusal = _open(spec, sampling_rate, folder)
         if decode and index is not None:
             checksum = checksum_of(folder, lambda done: update(done, "comparing with the checksum"))
             if checksum != index.checksum:
                 raise broken(folder, "the checksum differs: the samples were changed")
         threads = workers or min(8, CORES)
-        checked = examine(
-            dataset, update, fold=fold, compare=duplicates, decode=decode, threads=threads
-        )
+        checked = examine(dataset, update, compare=duplicates, decode=decode, threads=threads)
         checked = replace(checked, refusal=refusal)
     text = json.dumps({"clean": checked.clean, **to_plain(checked)}, indent=1) + "\n"
     if as_json:
         typer.echo(text, nl=False)
     else:
         _show(checked)
-        prepared = find_prepared(folder, sampling_rate)
-        if prepared is not None and prepared != folder:
-            fresh = read_index(prepared).source.digest == checked.digest
-            then = "use them" if fresh else "refuse them, because the data have changed since"
-            console.print(
-                f"{prepared} has prepared clips of these data; runs at {sampling_rate} Hz {then}."
-            )
     if output is not None:
         write_atomically(output, text.encode())
         errors.print(str(output))
@@ -150,16 +137,13 @@ def check(
         raise typer.Exit(1)
 
 
-def _open(spec: DataSpec, rate: int, folder: Path, prepared: bool) -> tuple[Dataset, str]:
+def _open(spec: DataSpec, rate: int, folder: Path) -> tuple[Dataset, str]:
     """The data set, or its usable clips and why studies on it are refused."""
     from passt_bench.data import open_dataset
     from passt_bench.data.dataset import Incomplete
-    from passt_bench.registry import DATASETS
 
-    # `open_dataset` would read the prepared clips inside the folder instead of the folder itself.
-    read = open_dataset if prepared else DATASETS.get(spec.name).build
     try:
-        return read(spec, rate, folder), ""
+        return open_dataset(spec, rate, folder), ""
     except Incomplete as error:
         return error.dataset, str(error)
     except InputError as error:  # prepared clips of another rate, or shorter ones
@@ -169,10 +153,9 @@ def _open(spec: DataSpec, rate: int, folder: Path, prepared: bool) -> tuple[Data
 
 
 def _next(data_set: str, clean: bool, decoded: bool, index: Index | None) -> str:
-    if not clean and index is not None:
-        return "fix the data that the clips were made from, and prepare them again."
     if not clean:
-        return "fix what is listed above, and run the same command again."
+        again = "prepare the clips" if index is not None else "run the same command"
+        return f"fix what is listed above, and {again} again."
     if not decoded:
         return f"passt-bench data check {data_set} --decode, which decodes every file"
     if index is not None:
@@ -200,14 +183,7 @@ def prepare(
     from passt_bench.runner.prepare_data import Preparation, prepare_data
 
     name, root = _folder_of(data_set)
-    asked = Preparation(
-        name=name,
-        root=root,
-        sampling_rate=rate,
-        out=folder,
-        seconds=seconds,
-        workers=workers,
-    )
+    asked = Preparation(name, root, rate, out=folder, seconds=seconds, workers=workers)
     with stage(console, f"Preparing {name}") as update:
         update(0.0, "reading lists and headers")
         index, was_there = prepare_data(asked, update)
@@ -218,6 +194,7 @@ def prepare(
 
 
 def _describe(index: Index) -> str:
+    from passt_bench.data.fingerprint import first_few
     from passt_bench.records.run import count_of
 
     hours = index.samples / index.sampling_rate / 3600
@@ -228,15 +205,16 @@ def _describe(index: Index) -> str:
         of = count_of(len(index.clipped_clips), "clip")
         parts.append(f"{count_of(index.clipped, 'sample')} of {of} beyond ±1 clipped")
     if index.skipped:
-        names = ", ".join(f"{name} ({reason})" for name, _, reason in index.skipped[:_NAMED])
-        more = f" and {len(index.skipped) - _NAMED} more" if len(index.skipped) > _NAMED else ""
-        parts.append(f"{len(index.skipped)} could not be decoded and were skipped: {names}{more}")
+        names = first_few([f"{name} ({reason})" for name, _, reason in index.skipped])
+        parts.append(f"{len(index.skipped)} could not be decoded and were skipped: {names}")
     return "; ".join(parts)
 
 
 def _show(checked: Checked) -> None:
     """Prints splits, classes, properties of the files, and the findings."""
     from passt_bench.data.check import NOTES
+    from passt_bench.data.fingerprint import first_few
+    from passt_bench.records.run import count_of
 
     splits = Table("split", "expected", "found", "missing", "broken")
     for split in checked.splits:
@@ -253,8 +231,8 @@ def _show(checked: Checked) -> None:
         classes.add_row(item.name, *(f"{count:,}" for count in item.found), skipped)
     console.print(classes)
     unknown = "not known before decoding (--decode)"
-    rates = [f"{value} Hz ({count:,} clips)" for value, count in checked.rates.items()]
-    channels = [f"{value} ({count:,} clips)" for value, count in checked.channels.items()]
+    rates = [f"{value} Hz ({count_of(n, 'clip')})" for value, n in checked.rates.items()]
+    channels = [f"{value} ({count_of(n, 'clip')})" for value, n in checked.channels.items()]
     of = "" if checked.expected is None else f" of {checked.expected:,}"
     lines = [
         f"Lengths: {checked.seconds or unknown}.",
@@ -265,8 +243,7 @@ def _show(checked: Checked) -> None:
     ]
     console.print("\n".join(lines))
     for finding in checked.findings:
-        more = finding.count - _NAMED
-        names = "; ".join(finding.names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+        names = first_few(finding.names, finding.count, "; ")
         text = f"{finding.kind}: {finding.count:,}: {names}. {finding.remedy}"
         console.print(text, style="yellow" if finding.kind in NOTES else "red")
     if checked.refusal:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from passt_bench.data.dataset import Dataset, Incomplete
+from passt_bench.data.dataset import Dataset
 from passt_bench.data.layout import DatasetLayout, layouts
-from passt_bench.data.prepared import INDEX, find_prepared, open_prepared, read_index
-from passt_bench.errors import InputError
+from passt_bench.data.prepared import INDEX, open_prepared, read_index
 from passt_bench.records.run import Fingerprint
 from passt_bench.registry import DATASETS
 from passt_bench.spec.recipe import DataSpec
@@ -20,47 +19,16 @@ for _name in ("audioset", "dcase20", "esc50", "fsd50k", "manifest", "openmic", "
 
 
 def open_dataset(spec: DataSpec, sampling_rate: int, root: Path | None) -> Dataset:
-    """Opens a registered data set, or its prepared clips if the folder holds some at that rate.
+    """Opens a registered data set from its folder, or from a folder of its prepared clips.
 
     Raises:
         InputError: an unknown name, or data that are missing or broken.
     """
-    folder = None if root is None else find_prepared(root, sampling_rate)
-    if folder is not None:
-        DATASETS.get(spec.name)
-        if folder != root and root is not None:
-            _check_fresh(spec, sampling_rate, root, folder)
-        return open_prepared(spec, sampling_rate, folder)
-    dataset: Dataset = DATASETS.get(spec.name).build(spec, sampling_rate, root)
+    component = DATASETS.get(spec.name)
+    if root is not None and (root / INDEX).is_file():
+        return open_prepared(spec, sampling_rate, root)
+    dataset: Dataset = component.build(spec, sampling_rate, root)
     return dataset
-
-
-def _check_fresh(spec: DataSpec, sampling_rate: int, root: Path, folder: Path) -> None:
-    """Refuses prepared clips if the data they were made from have changed (removed is allowed)."""
-    index = read_index(folder)
-    whole = DataSpec(name=spec.name, seconds=index.seconds or 1.0)
-    problem = ""
-    try:
-        source = DATASETS.get(spec.name).build(whole, sampling_rate, root)
-    except Incomplete as error:
-        if not len(error.dataset.ids):
-            return  # the recordings were removed
-        problem = f", and can no longer be read: {error}"
-    except InputError as error:
-        layout = layouts().get(spec.name)
-        if not root.is_file() and not (layout is not None and layout.is_in(root)):
-            return  # the lists were removed too
-        problem = f", and can no longer be read: {error}"
-    else:
-        if source.fingerprint.digest == index.source.digest:
-            return
-    raise InputError(
-        f"the data have changed since these clips were prepared{problem}",
-        source=folder,
-        field=f"--data {spec.name}",
-        value=root.name,
-        remedy="Remove the folder and prepare again, or give the folder itself to use it anyway.",
-    )
 
 
 def find_folders(root: Path) -> dict[str, Path]:

@@ -18,7 +18,7 @@ from passt_bench.data.clip_table import TEST, TRAIN, Listing, ListingBuilder
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.layout import DatasetLayout, open_listing
 from passt_bench.data.scan import find_audio
-from passt_bench.data.tables import read_rows
+from passt_bench.data.tables import FIX, read_rows
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS
 from passt_bench.spec.recipe import DataSpec
@@ -74,14 +74,13 @@ class AudioSet(DatasetLayout):
                 remedy=f"Put {', '.join(f'{part}.csv' for part in PARTS)} there, of those parts "
                 "that you have, from https://research.google.com/audioset/download.html.",
             )
-        names = _classes(folder)
+        names = dict(zip(audioset_ids(), built_in(self.name), strict=True))
         builder = ListingBuilder(tuple(names.values()))
-        remedy = "Fix the row, or put the list's own class_labels_indices.csv beside it."
         for part, path in parts.items():
             for row in read_rows(path, _COLUMNS, head=False, comment="#"):
                 clip = row.unlisted("YTID", row.text("YTID"), builder)
                 ids = row.text("positive_labels").split(",")
-                ids = row.known("positive_labels", ids, names, "the list of classes", remedy)
+                ids = row.known("positive_labels", ids, names, "the list of classes", FIX)
                 builder.add(clip, clip, [names[each] for each in ids], PARTS[part][0])
         found = find_audio(folder, [""], builder, video_names)
         return builder.listing(folder, multi_label=True, found=found)
@@ -105,15 +104,6 @@ def _listed(folder: Path) -> dict[str, Path]:
     """Part → its official list, of the parts that exist."""
     lists = {part: folder / f"{part}.csv" for part in PARTS}
     return {part: path for part, path in lists.items() if path.is_file()}
-
-
-def _classes(folder: Path) -> dict[str, str]:
-    """Machine id → name, in the order of the classes."""
-    beside = folder / "class_labels_indices.csv"
-    if not beside.is_file():
-        return dict(zip(audioset_ids(), built_in("audioset"), strict=True))
-    rows = read_rows(beside, ("index", "mid", "display_name"))
-    return {row.text("mid"): row.text("display_name") for row in rows}
 
 
 DATASETS.register("audioset", version=1, summary="AudioSet, 527 classes; HDF5 or a folder")(

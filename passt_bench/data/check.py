@@ -16,12 +16,12 @@ from passt_bench.data.contents import (
     decode_file,
     duplicates,
     identical,
-    in_threads,
     named,
     sources_in_several_splits,
 )
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.opening import AudioFile
+from passt_bench.data.scan import in_threads
 from passt_bench.data.targets import class_counts
 from passt_bench.errors import InputError
 from passt_bench.records.run import count_of
@@ -108,7 +108,6 @@ class Checked:
     digest: str  # of the fingerprint, part of the key of every run
     expected: int | None
     found: int
-    fold: int | None
     compared: bool
     decoded: bool
     splits: Annotated[tuple[SplitCounts, ...], written_as("parts")]
@@ -130,20 +129,26 @@ def check(
     dataset: Dataset,
     update: Progress,
     *,
-    fold: int | None = None,
     compare: bool = True,
     decode: bool = False,
     threads: int = 1,
 ) -> Checked:
     """Checks an open data set; ``update`` is called with the share done and the activity.
 
-    Without a ``fold`` to hold out, each fold is a split; ``compare`` searches for identical files,
-    and ``decode`` every file for NaN, a cut end, silence and identical sound.
+    Each fold is a split; ``compare`` searches for identical files, and ``decode`` every file for
+    NaN, a cut end, silence and identical sound.
 
     Raises:
-        InputError: procedural data, which have nothing to check, or no such fold.
+        InputError: procedural data, which have nothing to check.
     """
-    fingerprint, table = dataset.fingerprint, _table_of(dataset, fold)
+    fingerprint, table = dataset.fingerprint, dataset.clip_table()
+    if table is None:
+        raise InputError(
+            "procedural data have no files to check",
+            field="NAME=DIR",
+            value=fingerprint.dataset,
+            remedy="Give a data set in a folder.",
+        )
     clips = _read(dataset, table, compare, decode, threads, update)
     if decode:
         measured = ["seconds", "rate", "channels"]
@@ -154,24 +159,24 @@ def check(
     missing, broken = _missing_and_broken(table, clips)
     published = max(fingerprint.expected or 0, sum(split.expected for split in splits))
     unlisted = max(0, published - len(table) - len(table.skipped))
-    kinds = {"digital silence": "silent", "channels that cancel": "cancels"}
-    heard = {
-        kind: [named(table, clip) for clip in np.flatnonzero(clips[column]).tolist()]
-        for kind, column in kinds.items()
-        if decode
-    }
+
+    def heard(column: str) -> list[str]:
+        found = np.flatnonzero(clips[column]).tolist() if decode else []
+        return [named(table, clip) for clip in found]
+
     names: dict[str, Sequence[str]] = {
         "missing": missing,
         "broken": broken,
         **duplicates(table, clips),
-        "one source in two splits": list(sources_in_several_splits(table)),
+        "one source in two splits": sources_in_several_splits(table),
         "class without a positive": [
             f"{split.name} {item.name}"
             for at, split in enumerate(splits)
             for item in classes
             if not item.found[at]
         ],
-        **heard,
+        "digital silence": heard("silent"),
+        "channels that cancel": heard("cancels"),
         "not listed": [f"{unlisted:,} of {published:,}"] if unlisted else [],
     }
     counts = {kind: len(of_kind) for kind, of_kind in names.items()} | {"not listed": unlisted}
@@ -180,7 +185,6 @@ def check(
         digest=fingerprint.digest,
         expected=fingerprint.expected,
         found=fingerprint.found,
-        fold=fold,
         compared=compare,
         decoded=decode,
         splits=splits,
@@ -194,34 +198,6 @@ def check(
             if counts[kind]
         ),
         notes=fingerprint.notes,
-    )
-
-
-def _table_of(dataset: Dataset, fold: int | None) -> ClipTable:
-    """The clip table; with a fold held out, that fold and the rest are the splits."""
-    table = dataset.clip_table()
-    if table is None:
-        raise InputError(
-            "procedural data have no files to check",
-            field="NAME=DIR",
-            value=dataset.fingerprint.dataset,
-            remedy="Give a data set in a folder.",
-        )
-    if fold is None:
-        return table
-    if fold not in dataset.folds:
-        existing = ", ".join(map(str, dataset.folds)) or "none"
-        raise InputError(
-            "no such fold", field="--fold", value=fold, remedy=f"There are {existing}."
-        )
-    held_out = table.splits.index(f"fold {fold}")
-    expected = table.expected[held_out]
-    return replace(
-        table,
-        splits=(f"all but fold {fold}", f"fold {fold}"),
-        expected=(sum(table.expected) - expected, expected),
-        clips=table.clips.assign(split=(table.split == held_out).astype(np.int8)),
-        skipped=table.skipped.assign(split=(table.skipped["split"] == held_out).astype(np.int8)),
     )
 
 
@@ -253,12 +229,9 @@ def _read(
         )
         files = files.assign(**pd.DataFrame(decoded, columns=Decoded._fields))
     if compare:
+        known = table.clips.reindex(columns=["bytes", "piece"]).iloc[first]
         files["same"], unreadable = identical(
-            table.clips.get("bytes", table.clips["split"] * 0).to_numpy()[first],
-            sound,
-            threads,
-            lambda done: update(share + (1 - share) * done, "comparing"),
-            pieces="file" in table.clips,
+            known, sound, threads, lambda done: update(share + (1 - share) * done, "comparing")
         )
         for number, problem in unreadable.items():
             files.loc[number, "problem"] = files["problem"][number] or problem
@@ -282,33 +255,29 @@ def _splits(table: ClipTable, clips: pd.DataFrame) -> tuple[SplitCounts, ...]:
 def _classes(dataset: Dataset, table: ClipTable, clips: pd.DataFrame) -> tuple[ClassCount, ...]:
     """Positives of each class in the existing splits and among the skipped clips."""
     skipped, usable = table.skipped_targets, (clips["problem"] == "").to_numpy()
-    counts = []
-    for code, expected in enumerate(table.expected):
-        inside = table.split == code
-        if expected or inside.any():
-            counts.append(class_counts(dataset.targets, np.flatnonzero(inside & usable)))
+    counts = [
+        class_counts(dataset.targets, np.flatnonzero((table.split == code) & usable)).tolist()
+        for code, expected in enumerate(table.expected)
+        if expected or (table.split == code).any()
+    ]
     names = dataset.fingerprint.classes
     positives: Sequence[int | None] = [None if len(table.skipped) else 0] * len(names)
     if skipped is not None:
         positives = class_counts(skipped, np.arange(len(skipped))).tolist()
-    return tuple(
-        ClassCount(name, tuple(int(each[at]) for each in counts), positives[at])
-        for at, name in enumerate(names)
-    )
+    rows = zip(names, zip(*counts, strict=True), positives, strict=True)
+    return tuple(ClassCount(name, found, lost) for name, found, lost in rows)
 
 
 def _missing_and_broken(table: ClipTable, clips: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Clips without a file, and clips with one that cannot be used and why, skipped ones first."""
-    missing, broken = [], []
-    for name, split, reason in table.skipped.itertuples(index=False):
-        where = f"{table.splits[split]} {name}"
-        if reason == MISSING:
-            missing.append(where)
-        else:
-            broken.append(f"{where} ({reason})")
-    for clip in np.flatnonzero(clips["problem"] != "").tolist():
-        broken.append(f"{named(table, clip)} ({clips['problem'][clip]})")
-    return missing, broken
+    rows = [
+        (f"{table.splits[split]} {name}", problem)
+        for name, split, problem in table.skipped.itertuples(index=False)
+    ]
+    bad = np.flatnonzero(clips["problem"] != "").tolist()
+    rows += [(named(table, clip), clips["problem"][clip]) for clip in bad]
+    missing = [name for name, problem in rows if problem == MISSING]
+    return missing, [f"{name} ({problem})" for name, problem in rows if problem != MISSING]
 
 
 def spread_of(seconds: np.ndarray) -> Spread | None:
@@ -330,6 +299,6 @@ def spread_of(seconds: np.ndarray) -> Spread | None:
 
 def counted(values: np.ndarray) -> dict[str, int]:
     """Values as text → clips, the most frequent first, without 0, which is not measured."""
-    found, counts = np.unique(values[values > 0], return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return {str(found[place]): int(counts[place]) for place in order}
+    counts = pd.Series(values[values > 0]).value_counts().sort_index()
+    counts = counts.sort_values(ascending=False, kind="stable")
+    return {str(value): int(count) for value, count in counts.items()}

@@ -43,7 +43,6 @@ class ClipTable:
     skipped: pd.DataFrame
     skipped_targets: Targets | None = None  # (skipped, classes); None if their labels are unknown
     files: Sequence[str] | None = None  # relative to ``root``; None if clips are in larger files
-    prepared: bool = False  # whether the clips were made from other data by ``data prepare``
 
     def __len__(self) -> int:
         return len(self.names)
@@ -137,11 +136,6 @@ class ListingBuilder:
         self._label_sets: dict[tuple[str, ...], int] = {}  # few, even for millions of clips
         self._file, self._label_set, self._split = array("i"), array("i"), array("h")
         self._start, self._end = array("d"), array("d")
-
-    @property
-    def several_labels(self) -> bool:
-        """Whether a clip has several labels."""
-        return any(len(labels) > 1 for labels in self._label_sets)
 
     def __contains__(self, name: object) -> bool:
         return name in self._sources

@@ -1,90 +1,50 @@
-"""Reads whole files in threads, and finds clips that occur more than once."""
+"""Reads whole files, and finds clips that occur more than once."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from passt_bench.data.clip_table import ClipTable
-from passt_bench.data.fingerprint import piece_of
+from passt_bench.data.fingerprint import first_few
 from passt_bench.data.opening import AudioFile, blocks_of, check_samples, opened
+from passt_bench.data.scan import Share, in_threads
 from passt_bench.errors import InputError
 
 _BLOCK = 1 << 16  # samples decoded at a time
-_AHEAD = 32  # files per thread that are submitted at a time
 _CANCELLED = 0.01  # share of the channels' power, below which a mix has nearly none
-_SHOWN = 4  # members of a group that are named
-
-Share = Callable[[float], None]
-Result = TypeVar("Result")
-
-
-def in_threads(
-    work: Callable[[int], Result], items: Sequence[int], threads: int, update: Share
-) -> Iterator[Result]:
-    """Results in the order of the items; stops within moments if interrupted."""
-    pool = ThreadPoolExecutor(threads)
-    block = _AHEAD * threads
-    try:
-        for first in range(0, len(items), block):
-            yield from pool.map(work, items[first : first + block])
-            update(min(1.0, (first + block) / len(items)))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def identical(
-    sizes: np.ndarray,
-    sound_of: Callable[[int], AudioFile],
-    threads: int,
-    update: Share,
-    pieces: bool = True,
+    known: pd.DataFrame, sound_of: Callable[[int], AudioFile], threads: int, update: Share
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Each file's group of identical files, (N,), -1 if no other is identical; and file → problem.
 
-    Only files of the same size are opened (``sizes`` are all the same if unknown): a piece from the
-    middle of each is compared, if reading ``pieces`` is cheaper, and if that is the same, the whole
-    file.
+    Only files that agree in all that is ``known`` of them (size, hash of a piece) are read.
     """
-    candidates = pd.DataFrame({"size": sizes})
-    problems: dict[int, str] = {}
-    for whole in (False, True) if pieces else (True,):
-        candidates = candidates[candidates.duplicated(keep=False)]
 
-        def digest(number: int, whole: bool = whole) -> bytes | str:
-            return _digest(sound_of(number), whole)
+    def digest(number: int) -> bytes | str:
+        sound = sound_of(number)
+        try:
+            with sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound.data) as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            return f"cannot be read ({error.strerror or error})"
 
-        def advance(share: float, whole: bool = whole) -> None:
-            update(whole / 2 + share / 2)
-
-        numbers: list[int] = candidates.index.tolist()
-        found = dict(zip(numbers, in_threads(digest, numbers, threads, advance), strict=True))
-        failed = {number: each for number, each in found.items() if isinstance(each, str)}
-        problems |= failed
-        candidates = candidates.assign(**{str(whole): pd.Series(found, dtype=object)})
-        candidates = candidates.drop(index=list(failed))
-    candidates = candidates[candidates.duplicated(keep=False)]
-    groups = np.full(len(sizes), -1, dtype=np.int64)
-    groups[candidates.index] = candidates.groupby(list(candidates), sort=False).ngroup()
+    alike: list[int] = np.flatnonzero(known.duplicated(keep=False)).tolist()
+    found = dict(zip(alike, in_threads(digest, alike, threads, update), strict=True))
+    problems = {number: each for number, each in found.items() if isinstance(each, str)}
+    read = pd.Series(found, dtype=object).drop(list(problems))
+    same = read[read.duplicated(keep=False)]
+    groups = np.full(len(known), -1, dtype=np.int64)
+    groups[same.index] = pd.factorize(same)[0]
     return groups, problems
-
-
-def _digest(sound: AudioFile, whole: bool) -> bytes | str:
-    """Hash of a file or of its middle; or why it cannot be read."""
-    try:
-        with sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound.data) as file:
-            if not whole:
-                return piece_of(file).to_bytes(8, "little")
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
-    except OSError as error:
-        return f"cannot be read ({error.strerror or error})"
 
 
 class Decoded(NamedTuple):
@@ -130,26 +90,28 @@ def duplicates(table: ClipTable, clips: pd.DataFrame) -> dict[str, list[str]]:
     # One clip represents all clips of a file in a split: parts of one file are no duplicates.
     single = clips.assign(split=table.split).drop_duplicates(["file", "split"])
     single = single.sort_values(["file", "split"])
-    heard = []
-    if "digest" in single:
-        quiet = single["silent"].astype(bool) | single["cancels"].astype(bool)
-        audible = single[(single["problem"] == "") & ~quiet]
-        for members in equal_sets(audible[["digest"]]):
-            same = clips["same"][members]
-            if same.min() < 0 or same.nunique() > 1:  # else found by bytes
-                heard.append(members)
-    sets: dict[str, list[np.ndarray]] = {
+    sets = {
         "listed twice": listed_twice(table),
         "identical files": equal_sets(single[["same"]][single["same"] >= 0]),
-        "identical sound": heard,
+        "identical sound": [],
     }
-    found: dict[str, list[str]] = {"identical across splits": [], **{kind: [] for kind in sets}}
+    if "digest" in single:
+        unusable = (single["problem"] != "") | single["silent"] | single["cancels"]
+        sets["identical sound"] = [
+            members
+            for members in equal_sets(single[["digest"]][~unusable.astype(bool)])
+            if clips["same"][members].min() < 0 or clips["same"][members].nunique() > 1
+        ]  # the others were found by their bytes
+    across: dict[str, None] = {}
+    found: dict[str, list[str]] = {kind: [] for kind in sets}
     for kind, sets_of_kind in sets.items():
         for members in sets_of_kind:
-            across = len(np.unique(table.split[members])) > 1
-            found["identical across splits" if across else kind].append(_join_names(table, members))
-    across_splits = dict.fromkeys(found["identical across splits"])
-    return {**found, "identical across splits": list(across_splits)}
+            together = _join_names(table, members)
+            if len(np.unique(table.split[members])) > 1:
+                across[together] = None
+            else:
+                found[kind].append(together)
+    return {"identical across splits": list(across), **found}
 
 
 def listed_twice(table: ClipTable) -> list[np.ndarray]:
@@ -158,23 +120,20 @@ def listed_twice(table: ClipTable) -> list[np.ndarray]:
     return equal_sets(table.clips[columns] if columns else pd.DataFrame(_hashes(table.names)))
 
 
-def sources_in_several_splits(table: ClipTable) -> Iterator[str]:
+def sources_in_several_splits(table: ClipTable) -> list[str]:
     """Recordings that have clips in several splits, with one clip of each.
 
     Clips of one file are of one recording, even if the list names several sources.
     """
-    named: set[str] = set()
+    found: dict[str, str] = {}
     for members in divided(_hashes(table.sources), table.split):
-        together = _join_names(table, members, ", ")
-        named.add(together)
-        yield f"{table.sources[int(members[0])]}: {together}"
-    if table.files is None:
-        return
-    file = table.clips["file"].to_numpy()
-    for members in divided(file, table.split):
-        together = _join_names(table, members, ", ")
-        if together not in named:
-            yield f"{table.files[file[members[0]]]}: {together}"
+        found[_join_names(table, members, ", ")] = table.sources[int(members[0])]
+    if table.files is not None:
+        file = table.clips["file"].to_numpy()
+        for members in divided(file, table.split):
+            together = _join_names(table, members, ", ")
+            found.setdefault(together, table.files[file[members[0]]])
+    return [f"{name}: {together}" for together, name in found.items()]
 
 
 def divided(groups: np.ndarray, split: np.ndarray) -> list[np.ndarray]:
@@ -204,6 +163,4 @@ def named(table: ClipTable, clip: int) -> str:
 
 
 def _join_names(table: ClipTable, clips: np.ndarray, between: str = " = ") -> str:
-    more = len(clips) - _SHOWN
-    names = [named(table, int(clip)) for clip in clips[:_SHOWN]]
-    return between.join(names) + (f" and {more} more" if more > 0 else "")
+    return first_few([named(table, clip) for clip in clips[:9].tolist()], len(clips), between)

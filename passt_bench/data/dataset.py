@@ -195,5 +195,4 @@ class StoredDataset(Dataset):
     def _is_in(self, split: str) -> np.ndarray:
         splits = self.table.splits
         code = splits.index(split) if split in splits else -1
-        inside: np.ndarray = self.table.split == code
-        return inside
+        return np.asarray(self.table.split == code)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from passt_bench.data.clip_table import TEST, TRAIN, Listing, ListingBuilder
 from passt_bench.data.layout import DatasetLayout
 from passt_bench.data.scan import find_audio
-from passt_bench.data.tables import Row, read_rows
+from passt_bench.data.tables import read_rows
 from passt_bench.registry import DATASETS
 from passt_bench.vocabulary import built_in
 
@@ -40,18 +40,13 @@ class Dcase20(DatasetLayout):
                 scene = [row.text("scene_label")]
                 remedy = f"There are {', '.join(scenes)}."
                 row.known("scene_label", scene, scenes, "the list of scenes", remedy)
-                builder.add(clip, clip, scene, split, source=_place(row, clip))
+                parts = clip.split("-")
+                if len(parts) != _PARTS:
+                    problem = "not scene-city-location-segment-device"
+                    raise row.wrong("filename", problem, "Give the published name.")
+                builder.add(clip, clip, scene, split, source="-".join(parts[1:3]))
         found = find_audio(folder, ["audio"], builder)
         return builder.listing(folder, multi_label=False, found=found)
-
-
-def _place(row: Row, clip: str) -> str:
-    parts = clip.split("-")
-    if len(parts) != _PARTS:
-        raise row.wrong(
-            "filename", "not scene-city-location-segment-device", "Give the published name."
-        )
-    return "-".join(parts[1:3])
 
 
 DATASETS.register("dcase20", version=1, summary="TAU Urban Acoustic Scenes 2020 Mobile, 10 scenes")(

@@ -39,7 +39,7 @@ class Esc50(DatasetLayout):
             if clip in builder:
                 raise row.wrong("filename", "listed twice (suffixes do not count)")
             label, source = row.text("category"), row.text("src_file")
-            builder.add(clip, clip, [label], _number(row, "fold", 100), source=source)
+            builder.add(clip, clip, [label], row.number("fold", 100), source=source)
         found = find_audio(folder, ["audio"], builder)
         return builder.listing(folder, multi_label=False, folded=True, found=found)
 
@@ -49,19 +49,12 @@ def _classes(rows: list[Row]) -> list[str]:
     names: dict[int, str] = {}
     numbers: dict[str, int] = {}
     for row in rows:
-        target, category = _number(row, "target", 10000), row.text("category")
+        target, category = row.number("target", 10000), row.text("category")
         if names.setdefault(target, category) != category:
             raise row.wrong("category", f"target {target} is called {names[target]!r} above")
         if numbers.setdefault(category, target) != target:
             raise row.wrong("target", f"{category!r} is target {numbers[category]} above")
     return [names[target] for target in sorted(names)]
-
-
-def _number(row: Row, column: str, below: int) -> int:
-    text = row.text(column)
-    if not text.isdecimal() or len(text) > len(str(below)) or int(text) >= below:
-        raise row.wrong(column, f"not a whole number below {below}")
-    return int(text)
 
 
 DATASETS.register("esc50", version=1, summary="recordings in the ESC-50 layout, five folds")(

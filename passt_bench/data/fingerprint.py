@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -47,8 +47,7 @@ def piece_of(file: BinaryIO, start: int = 0, end: int | None = None) -> int:
 def evenly_spaced(count: int) -> np.ndarray:
     """Indices of up to 1,024 of ``count`` clips, spread evenly from the first to the last."""
     chosen = min(count, _PIECES)
-    places: np.ndarray = np.arange(chosen) * (count - 1) // max(chosen - 1, 1)
-    return places
+    return np.asarray(np.arange(chosen) * (count - 1) // max(chosen - 1, 1))
 
 
 def class_notes(
@@ -61,7 +60,7 @@ def class_notes(
         if len(inside):
             empty = np.flatnonzero(~classes_present(targets, inside)).tolist()
             if empty:
-                named = first_few([classes[at] for at in empty], empty)
+                named = first_few([classes[at] for at in empty])
                 notes.append(f"{len(empty)} classes without a clip in {name}: {named}")
     return notes
 
@@ -77,17 +76,17 @@ def _alike(classes: Sequence[str]) -> list[str]:
         kept = "".join(letter for letter in letters if unicodedata.category(letter)[0] != "C")
         groups.setdefault(" ".join(unicodedata.normalize("NFKC", kept).split()), []).append(name)
     alike = [" and ".join(map(ascii, names)) for names in groups.values() if len(names) > 1]
-    notes = [f"classes that look alike: {first_few(alike, alike)}"] if alike else []
+    notes = [f"classes that look alike: {first_few(alike)}"] if alike else []
     known, lists = set(classes), []
     for name in classes:
         parts = [part.strip() for part in re.split(r"[,;|/+&]", name)]
         # A name may have commas, but a blank follows them.
         if re.search(r"[][{}|;]|\S,\S", name) or (len(parts) > 1 and known.issuperset(parts)):
             lists.append(ascii(name))
-    return [*notes, *([f"classes that may be lists: {first_few(lists, lists)}"] if lists else [])]
+    return [*notes, *([f"classes that may be lists: {first_few(lists)}"] if lists else [])]
 
 
-def first_few(names: Sequence[str], of: Sized) -> str:
-    """The first few names, and how many more there are."""
-    more = len(of) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+def first_few(names: Sequence[str], count: int | None = None, between: str = ", ") -> str:
+    """The first few names, and how many more there are; they are the first of ``count``."""
+    more = (len(names) if count is None else count) - _NAMED
+    return between.join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -14,7 +14,7 @@ from typing import ClassVar
 from passt_bench.data.clip_table import TEST, TRAIN, VALIDATION, Listing, ListingBuilder
 from passt_bench.data.layout import DatasetLayout
 from passt_bench.data.scan import find_audio
-from passt_bench.data.tables import FIX, Row, read_rows, read_vocabulary
+from passt_bench.data.tables import FIX, read_rows, read_vocabulary
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS
 
@@ -47,7 +47,8 @@ class Fsd50k(DatasetLayout):
                 clip = row.unlisted("fname", row.text("fname"), builder)
                 given = row.text("labels").split(",")
                 labels = row.known("labels", given, known, "vocabulary.csv", FIX)
-                builder.add(clip, clip, labels, _split(row) if name == "dev" else TEST)
+                split = row.choice("split", _SPLITS) if name == "dev" else TEST
+                builder.add(clip, clip, labels, split)
         found = find_audio(folder, ["FSD50K.dev_audio", "FSD50K.eval_audio"], builder)
         return builder.listing(folder, multi_label=True, found=found)
 
@@ -66,13 +67,6 @@ class Fsd50k(DatasetLayout):
             field="vocabulary.csv",
             remedy=f"Put FSD50K's vocabulary.csv into {TRUTH}/, or beside the HDF5 files.",
         )
-
-
-def _split(row: Row) -> int:
-    split = row.text("split")
-    if split not in _SPLITS:
-        raise row.wrong("split", "no such split", f"There are {', '.join(_SPLITS)}.")
-    return _SPLITS[split]
 
 
 DATASETS.register("fsd50k", version=1, summary="FSD50K, 200 classes; official folders or HDF5")(

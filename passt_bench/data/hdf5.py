@@ -8,7 +8,8 @@ that are known). Source: ``audioset/prepare_scripts/create_h5pymp3_dataset.py`` 
 Targets stay packed and names stay bytes, so that AudioSet's two million clips open in a second
 or two and take 210 MiB, 430 while they are opened. An empty row is skipped, counted and named in
 the fingerprint; if more than one row in twenty is empty, the files are refused. Nothing is decoded
-before a clip is requested; a piece of the bytes of some rows is read for the digest.
+before a clip is requested; a piece of the bytes of some rows is read for the digest. Columns that
+are stored in another way (chunks, text of any length) are refused.
 """
 
 from __future__ import annotations
@@ -36,8 +37,7 @@ from passt_bench.spec.recipe import DataSpec
 
 KEYS = {"train": "train", "valid": "validation", "test": "test"}  # key → name in a clip table
 NAME, SOUND, TARGET = "audio_name", "mp3", "target"
-SOURCE = "source"  # fixed-length bytes; not in published files
-_GROWTH, _TRIED = 4, 16  # bytes per byte of a file, at most; rows whose bytes are counted
+_GROWTH = 4  # bytes of a column per byte of its file, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +85,8 @@ class Columns:
     rows: np.ndarray  # (N,) numbers of the rows in the file
     names: np.ndarray  # (N,) fixed-length bytes, each valid UTF-8
     targets: np.ndarray  # (N, ceil(C / 8)) uint8, packed; with a mask (N, C) float32 with NaN
-    sizes: np.ndarray | None  # (N,) bytes of sound; None if the whole file would have to be read
-    sources: np.ndarray | None  # (N,) fixed-length bytes, recordings
-    empty: list[str]  # names of the empty rows, as far as ``sizes`` are known
+    sizes: np.ndarray  # (N,) int64, bytes of sound
+    empty: list[str]  # names of the empty rows
     pieces: np.ndarray  # uint64, hashes of a piece from the middle of some rows' sound
 
 
@@ -112,7 +111,7 @@ def open_hdf5(
         classes: names in the order of the targets' bits.
         masked: whether the targets are likelihoods and a mask (OpenMIC).
         expected: expected clips; None means as many as the files have rows.
-        source_of: name of a clip → recording that it was cut from, if the files do not state it.
+        source_of: name of a clip → recording that it was cut from.
 
     Raises:
         InputError: files that cannot be read or do not fit the classes, too many empty rows,
@@ -122,7 +121,13 @@ def open_hdf5(
     paths = [path for some in files.values() for path in some]
     codes = np.repeat(np.arange(len(files), dtype=np.int8), [len(some) for some in files.values()])
     stamps = stamps_of(paths)
-    parts = [_read_columns(path, len(classes), masked) for path in paths]
+    parts = []
+    for path in paths:
+        try:  # not the handle that `_opened` keeps: a fork may come after this
+            with h5py.File(path, "r", locking=False) as file:
+                parts.append(_columns(file, path, len(classes), masked))
+        except OSError as error:
+            raise _unreadable(path, error) from None
     table = _clip_table(splits, codes, parts, source_of)
     stored = np.concatenate([part.targets for part in parts])
     targets: Targets = stored if masked else PackedTargets(stored, len(classes))
@@ -135,7 +140,7 @@ def open_hdf5(
             found=len(table),
             classes=tuple(classes),
             multi_label=True,
-            notes=_notes(parts, table, targets, classes),
+            notes=_notes(table, targets, classes),
         ),
         ids=table.names,
         targets=targets,
@@ -164,12 +169,6 @@ def open_hdf5(
     return dataset
 
 
-def _joined(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """A column of all files; None if a file does not have it."""
-    known = [column for column in columns if column is not None]
-    return np.concatenate(known) if len(known) == len(columns) else None
-
-
 def _clip_table(
     splits: tuple[str, ...],
     codes: np.ndarray,
@@ -178,8 +177,6 @@ def _clip_table(
 ) -> ClipTable:
     """The rows that are not empty; lengths, rates and channels are not measured."""
     raw = np.concatenate([part.names for part in parts])
-    sources = _joined([part.sources for part in parts])
-    sizes = _joined([part.sizes for part in parts])
     empty = [
         (name, int(code), "empty, 0 bytes")
         for code, part in zip(codes, parts, strict=True)
@@ -188,14 +185,14 @@ def _clip_table(
     split = np.repeat(codes, [len(part.rows) for part in parts])
     listed = np.repeat(codes, [len(part.rows) + len(part.empty) for part in parts])
     clips = pd.DataFrame({"split": split, "seconds": np.float32(np.nan), "rate": np.int32(0)})
-    clips["channels"] = np.int16(0)
+    sizes = np.concatenate([part.sizes for part in parts])
     return ClipTable(
         root=parts[0].path.parent,
         splits=splits,
         expected=tuple(np.bincount(listed, minlength=len(splits)).tolist()),
         names=Names(raw),
-        sources=Names(raw, source_of) if sources is None else Names(sources),
-        clips=clips if sizes is None else clips.assign(bytes=sizes),
+        sources=Names(raw, source_of),
+        clips=clips.assign(channels=np.int16(0), bytes=sizes),
         skipped=skipped_clips(empty),
     )
 
@@ -205,34 +202,22 @@ def _digested(
 ) -> Iterator[str | np.ndarray]:
     """The parts of the digest: columns, and a piece of the sound of some rows of each file."""
     for code, part in zip(codes, parts, strict=True):
-        count = len(part.rows)
-        yield f"\n{splits[code]} {count}\n"
+        yield f"\n{splits[code]} {len(part.rows)}\n"
         yield f"{part.names.dtype.itemsize} {part.targets.dtype} {part.targets.shape[1]}\n"
-        sizes = np.full(count, -1) if part.sizes is None else part.sizes
-        yield from (part.names, part.targets, sizes.astype("<i8"))
-        if part.sources is not None:
-            yield part.sources
+        yield from (part.names, part.targets, part.sizes.astype("<i8"))
         yield part.pieces.astype("<u8")
 
 
-def _notes(
-    parts: Sequence[Columns], table: ClipTable, targets: Targets, classes: Sequence[str]
-) -> tuple[str, ...]:
+def _notes(table: ClipTable, targets: Targets, classes: Sequence[str]) -> tuple[str, ...]:
     """Notes on the data for readers of a result."""
-    skipped, unlabelled = table.skipped, 0
+    notes, skipped = class_notes(targets, table.split, table.splits, classes), table.skipped
     if isinstance(targets, PackedTargets):
         unlabelled = int((~targets.packed.any(axis=1)).sum())
-    unsized = [part.path.name for part in parts if part.sizes is None]
-    first = first_few(skipped["name"].tolist()[:5], skipped)
-    notes = (
-        (len(skipped), f"{len(skipped)} rows without sound, left out: {first}"),
-        (unlabelled, f"{unlabelled} clips have no label"),
-        (len(unsized), f"whether rows are empty is not known before reading: {', '.join(unsized)}"),
-    )
-    return (
-        *(note for count, note in notes if count),
-        *class_notes(targets, table.split, table.splits, classes),
-    )
+        notes = [*([f"{unlabelled} clips have no label"] if unlabelled else []), *notes]
+    if len(skipped):
+        first = first_few(skipped["name"].tolist())
+        notes = [f"{len(skipped)} rows without sound, left out: {first}", *notes]
+    return tuple(notes)
 
 
 @lru_cache(maxsize=64)
@@ -241,17 +226,9 @@ def _opened(path: Path, process: int) -> h5py.File:
     return h5py.File(path, "r", locking=False)  # nobody writes it, and some disks lack locks
 
 
-def _read_columns(path: Path, classes: int, masked: bool) -> Columns:
-    """Names, targets and sizes of the rows that are not empty; nothing is decoded."""
-    try:  # not the handle that `_opened` keeps: a fork may come after this
-        with h5py.File(path, "r", locking=False) as file:
-            return _columns(file, path, classes, masked)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
 def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns:
-    for name in (NAME, SOUND, TARGET, *({*file} & {SOURCE})):
+    """Names, targets and sizes of the rows that are not empty; nothing is decoded."""
+    for name in (NAME, SOUND, TARGET):
         if name not in file:
             layout = f"{NAME}, {SOUND} and {TARGET} as published, in place of {', '.join(file)}"
             raise _wrong(path, name, "no such column", None, layout)
@@ -265,19 +242,11 @@ def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns
     lengths = {name: len(file[name]) for name in (NAME, SOUND, TARGET)}
     if len(set(lengths.values())) != 1:
         raise _wrong(path, NAME, "the columns differ in length", lengths)
-    sound = file[SOUND]
-    if (kind := h5py.check_vlen_dtype(sound.dtype)) != np.uint8:
-        found, remedy = str(kind or sound.dtype), "variable-length uint8"
-        raise _wrong(path, SOUND, "not the bytes of audio files", found, remedy)
     names = _names(file[NAME], path)
-    sources = _names(file[SOURCE], path) if SOURCE in file else None
     targets = (_masked_targets if masked else _packed_targets)(file[TARGET], classes, path)
+    sound = file[SOUND]
     sizes = _sizes(sound, path)
-    rows, empty = np.arange(len(names)), []
-    if sizes is not None and not sizes.all():
-        rows, empty = np.flatnonzero(sizes), names[sizes == 0].tolist()
-        names, targets, sizes = names[rows], targets[rows], sizes[rows]
-        sources = None if sources is None else sources[rows]
+    rows = np.flatnonzero(sizes)
     pieces = []
     for row in rows[evenly_spaced(len(rows))].tolist():
         try:
@@ -287,30 +256,49 @@ def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns
     return Columns(
         path=path,
         rows=rows,
-        names=names,
-        targets=targets,
-        sizes=sizes,
-        sources=sources,
-        empty=[name.decode() for name in empty],
+        names=names[rows],
+        targets=targets[rows],
+        sizes=sizes[rows],
+        empty=[name.decode() for name in names[sizes == 0].tolist()],
         pieces=np.array(pieces, dtype=np.uint64),
     )
 
 
+def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray:
+    """Bytes of each clip, (N,) int64, without reading the sound, which may be 150 GB.
+
+    For each row the file has the length (4 bytes), the address of a heap in the file, and a number
+    in it, one after the other.
+    """
+    kind = h5py.check_vlen_dtype(column.dtype)
+    if kind != np.uint8 or column.ndim != 1 or column.chunks is not None:
+        found = f"{kind or column.dtype}{' in chunks' if column.chunks else ''}"
+        wanted = "variable-length uint8, not in chunks"
+        raise _wrong(path, SOUND, "not the bytes of audio files", found, wanted)
+    offset = column.id.get_offset()
+    if offset is None:  # nothing was ever written
+        return np.zeros(len(column), dtype=np.int64)
+    address, _ = column.file.id.get_create_plist().get_sizes()
+    reference = np.dtype([("size", "<u4"), ("heap", f"V{address}"), ("number", "<u4")])
+    with path.open("rb") as file:
+        references = np.fromfile(file, reference, len(column), offset=offset)
+    if len(references) < len(column):
+        raise _unreadable(path, EOFError("cut off"))
+    return np.asarray(references["size"].astype(np.int64))
+
+
 def _names(column: h5py.Dataset, path: Path) -> np.ndarray:
-    field = column.name[1:]
-    if column.dtype.kind not in "SO" or column.ndim != 1:  # fixed-length bytes, or text
+    if column.dtype.kind != "S" or column.ndim != 1:
         found = f"{column.dtype} {column.shape}"
-        raise _wrong(path, field, "not names", found, "fixed-length bytes")
-    raw = column[:]
-    names: np.ndarray = raw if raw.dtype.kind == "S" else np.array(raw.tolist(), dtype=np.bytes_)
-    width = max(1, names.dtype.itemsize)
-    letters = np.frombuffer(names.tobytes(), dtype=np.uint8).reshape(len(names), width)
+        raise _wrong(path, NAME, "not names", found, "fixed-length bytes")
+    names: np.ndarray = column[:]
+    letters = names.view(np.uint8).reshape(len(names), -1)
     for row in np.flatnonzero((letters >= 128).any(axis=1)):
         try:
             bytes(names[row]).decode()
         except UnicodeDecodeError:
             problem = f"row {row} has a name that is not text in UTF-8"
-            raise _wrong(path, field, problem, bytes(names[row])) from None
+            raise _wrong(path, NAME, problem, bytes(names[row])) from None
     return names
 
 
@@ -338,8 +326,7 @@ def _masked_targets(column: h5py.Dataset, classes: int, path: Path) -> np.ndarra
     if len(wrong):
         problem = f"{len(wrong)} rows hold NaN, or a mask that is neither 0 nor 1"
         raise _wrong(path, TARGET, problem, f"row {wrong[0]}")
-    targets: np.ndarray = np.where(known == 1, likely > 0.5, np.nan).astype(np.float32)
-    return targets
+    return np.asarray(np.where(known == 1, likely > 0.5, np.nan).astype(np.float32))
 
 
 def _unreadable(source: object, error: Exception) -> InputError:
@@ -352,47 +339,3 @@ def _wrong(
 ) -> InputError:
     remedy = "Write the file again" + (f", with {wanted}." if wanted else ".")
     return InputError(problem, source=path, field=field, value=value, remedy=remedy)
-
-
-def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray | None:
-    """Bytes of each clip, (N,) int64; None if the whole file would have to be read.
-
-    Two million rows hold 150 GB of sound. The file keeps a reference of 16 bytes for each: the
-    length (4 bytes), the address of a heap in the file, and a number in it.
-    """
-    found = _references(column, path)
-    if found is None or len(found) != len(column):
-        return None
-    sizes = found["size"].astype(np.int64)
-    tried = np.linspace(0, len(sizes) - 1, min(_TRIED, len(sizes))).astype(int)
-    if any(len(column[int(row)]) != sizes[row] for row in tried):
-        return None
-    return sizes
-
-
-def _references(column: h5py.Dataset, path: Path) -> np.ndarray | None:
-    """The references of all rows; None if they are compressed or of an unknown form."""
-    address, _ = column.file.id.get_create_plist().get_sizes()
-    kind = np.dtype([("size", "<u4"), ("heap", f"V{address}"), ("number", "<u4")])
-    places = []  # (first row, offset in the file, rows)
-    if column.chunks is None:
-        offset = column.id.get_offset()
-        if offset is None:  # nothing was ever written
-            return np.zeros(len(column), dtype=kind)
-        places.append((0, offset, len(column)))
-    elif column.id.get_create_plist().get_nfilters() == 0:
-        for number in range(column.id.get_num_chunks()):
-            chunk = column.id.get_chunk_info(number)
-            first = chunk.chunk_offset[0]
-            places.append((first, chunk.byte_offset, min(column.chunks[0], len(column) - first)))
-    else:
-        return None
-    found = np.zeros(len(column), dtype=kind)
-    with path.open("rb") as file:
-        for first, offset, rows in places:
-            file.seek(offset)
-            data = file.read(rows * kind.itemsize)
-            if len(data) < rows * kind.itemsize:
-                return None
-            found[first : first + rows] = np.frombuffer(data, dtype=kind)
-    return found

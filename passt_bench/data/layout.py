@@ -123,20 +123,13 @@ class DatasetLayout(ABC):
         Raises:
             InputError: none was given, or it is not a folder.
         """
+        remedy = f"Give --data {self.name}=DIR with {self.contents} inside."
         if root is None:
-            raise InputError(
-                "needs the folder of the recordings",
-                field="data.name",
-                value=self.name,
-                remedy=f"Give --data {self.name}=DIR with {self.contents} inside.",
-            )
+            problem = "needs the folder of the recordings"
+            raise InputError(problem, field="data.name", value=self.name, remedy=remedy)
         if not root.is_dir():
-            raise InputError(
-                "no such folder",
-                source=root,
-                field=f"{self.name}=DIR",
-                remedy=f"Give the folder with {self.contents} inside.",
-            )
+            field = f"{self.name}=DIR"
+            raise InputError("no such folder", source=root, field=field, remedy=remedy)
         return root
 
 
@@ -182,10 +175,10 @@ class FolderDataset(StoredDataset):
         return self.table.clips[name].to_numpy()
 
     def _read(self, index: int, start: int, samples: int) -> np.ndarray:
-        part: tuple[float, float | None] = (0.0, None)
+        begin, end = 0.0, math.inf
         if "start" in self.table.clips:
-            end = float(self._column("end")[index])
-            part = (float(self._column("start")[index]), None if math.isnan(end) else end)
+            begin, end = float(self._column("start")[index]), float(self._column("end")[index])
+        part = begin, None if not math.isfinite(end) else end
         return read_waveform(self.sound(index), self.sampling_rate, samples, start, part)
 
 
@@ -311,7 +304,7 @@ def _notes(clips: pd.DataFrame, skipped: pd.DataFrame, sampling_rate: int, root:
         (
             len(late),
             f"{len(late)} clips end behind their files; what is not there is silent: "
-            f"{first_few(late.tolist(), late)}",
+            f"{first_few(late.tolist())}",
         ),
         (resampled, f"{resampled} clips resampled to {sampling_rate} Hz by {RESAMPLER}"),
         (mixed, f"{mixed} clips of several channels mixed to one"),
@@ -323,7 +316,7 @@ def _named(skipped: pd.DataFrame, root: Path) -> str:
     """The first skipped clips, and what is wrong with them."""
     first = skipped[["name", "problem"]].head(5).itertuples(index=False)
     named = [f"{name} ({problem}{_other_case(root / name)})" for name, problem in first]
-    return first_few(named, skipped)
+    return first_few(named, len(skipped))
 
 
 def _other_case(path: Path) -> str:

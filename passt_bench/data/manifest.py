@@ -71,6 +71,7 @@ class Manifest(DatasetLayout):
         columns = columns_of(file)
         labels, split = _check_columns(file, columns)
         unlabelled: Row | None = None
+        several = False  # whether a clip has several labels
         for row in read_rows(file, ("path", labels, split)):
             path, (start, end) = _path(row), _segment(row)
             unlabelled = unlabelled or (None if row.values[labels] else row)
@@ -78,14 +79,15 @@ class Manifest(DatasetLayout):
             name = path if whole else f"{path}@{start:.10g}-" + (f"{end:.10g}" if end else "")
             row.unlisted("path", name, builder)
             source = row.values.get("source") or (None if whole else path)
-            code = _fold(row) if split == "fold" else _split(row)
+            code = row.number(split, 10_000) if split == "fold" else row.choice(split, _CODES)
             words = _labels(row, labels)
+            several = several or len(words) > 1
             if beside is not None:
                 remedy = f"Fix the row, or add the class to {beside}."
                 row.known(labels, words, known, beside.name, remedy)
             builder.add(name, path, words, code, source=source, start=start, end=end)
         listing = builder.listing(file.parent, folded=split == "fold")
-        if unlabelled is not None and not builder.several_labels:
+        if unlabelled is not None and not several:
             remedy = "A clip may have none only where another has several."
             raise unlabelled.wrong(labels, "empty", remedy)
         unused = [name or "(no name)" for name in columns if name not in _COLUMNS]
@@ -99,18 +101,9 @@ class Manifest(DatasetLayout):
 def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:
     """The columns of labels and of splits."""
     for column in columns:
-        meant = get_close_matches(column.strip().lower(), _COLUMNS, 1, 0.8)
-        if column not in _COLUMNS and meant:  # would be silently ignored
-            remedy = f"Write {meant[0]!r}, or give it another name if it is something else."
+        if column not in _COLUMNS and get_close_matches(column.lower(), _COLUMNS, 1, 0.8):
+            remedy = f"Known: {', '.join(_COLUMNS)}. Give it another name if it is something else."
             raise InputError("no such column", source=file, field=column, remedy=remedy)
-    if columns and not set(columns).intersection(_COLUMNS):
-        raise InputError(
-            "the first line names none of the columns",
-            source=file,
-            field="first line",
-            value=",".join(columns),
-            remedy="Begin with a line that names them, separated by commas: path,labels,split.",
-        )
     split = _one_of(file, columns, "split", "fold")
     labels = _one_of(file, columns, "labels", "label") if "label" in columns else "labels"
     return labels, split
@@ -122,8 +115,9 @@ def _one_of(file: Path, columns: tuple[str, ...], one: str, other: str) -> str:
         raise InputError(
             f"both of {one} and {other}" if one in columns else f"neither {one} nor {other}",
             source=file,
-            field=f"{one}, {other}",
-            remedy="Give one of the two columns.",
+            field="first line",
+            value=",".join(columns),
+            remedy="Begin with a line that names one of them, e.g. path,labels,split, with commas.",
         )
     return one if one in columns else other
 
@@ -160,20 +154,6 @@ def _labels(row: Row, column: str) -> list[str]:
     if len(set(labels)) < len(labels):
         raise row.wrong(column, "a label is given twice")
     return labels
-
-
-def _split(row: Row) -> int:
-    split = row.text("split")
-    if split not in _CODES:
-        raise row.wrong("split", "no such split", f"There are {', '.join(_CODES)}.")
-    return _CODES[split]
-
-
-def _fold(row: Row) -> int:
-    fold = row.text("fold")
-    if not fold.isdecimal() or len(fold) > 4:
-        raise row.wrong("fold", "not a whole number below 10000")
-    return int(fold)
 
 
 def _segment(row: Row) -> tuple[float, float | None]:

@@ -13,7 +13,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -134,25 +134,20 @@ def _open(sound: AudioFile) -> soundfile.SoundFile:
         if decoded is None:
             raise
         return soundfile.SoundFile(decoded)
-    sized = file.frames > 0 or not _NO_CHUNK.search(file.extra_info)
+    with _raw(sound) as raw:
+        head = raw.read(_HEAD)
+        if file.format == "FLAC" and not head.startswith(b"fLaC"):
+            # Behind a tag, libsndfile does not find the end.
+            return soundfile.SoundFile(
+                io.BytesIO(b"fLaC" + (head + raw.read()).split(b"fLaC", 1)[1])
+            )
+        if file.format == "AU" and not file.frames:  # 0 and 0x7FFFFFFF are placeholders, too
+            content = head[:8] + b"\xff" * 4 + head[12:] + raw.read()
+            return soundfile.SoundFile(io.BytesIO(content))
     if file.format == "MP3":
-        with _raw(sound) as raw:
-            sized = _COUNTED.search(raw.read(_HEAD)) is not None
-    if file.format == "FLAC":  # behind a tag, libsndfile does not find the end
-        with _raw(sound) as raw:
-            if raw.read(4) != b"fLaC":
-                return soundfile.SoundFile(io.BytesIO(b"fLaC" + raw.read().partition(b"fLaC")[2]))
-    if file.format == "W64":  # libsndfile hears what follows the sound
-        with _raw(sound) as raw:
-            stated, end, at = _chunks(raw)
-            if stated > 0 and end < raw.seek(0, os.SEEK_END) and not _sound_behind(raw, at):
-                raw.seek(0)
-                content = bytearray(raw.read(end))
-                struct.pack_into("<q", content, 16, len(content))
-                return soundfile.SoundFile(io.BytesIO(content))
-    if file.format == "AU" and not file.frames:  # 0 and 0x7FFFFFFF are placeholders, too
-        with _raw(sound) as raw:
-            return soundfile.SoundFile(io.BytesIO(raw.read(8) + b"\xff" * 4 + raw.read()[4:]))
+        sized = _COUNTED.search(head) is not None
+    else:
+        sized = file.frames > 0 or not _NO_CHUNK.search(file.extra_info)
     if sized:
         return file
     file.close()
@@ -218,11 +213,6 @@ def _chunks(raw: BinaryIO) -> tuple[int, int, int]:
     return sound, end, at
 
 
-def _sound_behind(raw: BinaryIO, place: int) -> bool:
-    raw.seek(place)
-    return any(raw.read(_BLOCK))
-
-
 def _compare_chunks(sound: AudioFile, file: soundfile.SoundFile) -> None:
     """Refuses a file of chunks with less sound than it states, or with more behind its end."""
     with _raw(sound) as raw:
@@ -231,11 +221,14 @@ def _compare_chunks(sound: AudioFile, file: soundfile.SoundFile) -> None:
         if stated > 0 and end > size and -stated % 2**31 > _PLACEHOLDERS:
             found = size - end + stated
             raise broken(sound, f"cut off: {stated} bytes expected, {found} found")
+        if stated <= 0 or not 0 < end <= at <= size:
+            return
         heard = file.frames / file.samplerate
-        raw.seek(0)
-        told = 0 < end <= at <= size and stated and raw.read(4) != b"riff"  # W64, heard to its end
-        seconds = (size - at) / stated * heard if told else 0.0
-        if seconds > _MAX_MISSING and _sound_behind(raw, at):
+        if file.format == "W64":  # which libsndfile hears to its end, chunks and all
+            at, heard = end, heard * stated / (stated + size - end)
+        raw.seek(at)
+        seconds = (size - at) / stated * heard
+        if seconds > _MAX_MISSING and any(raw.read(_BLOCK)):
             problem = f"the header states {heard:.2f} s, but {seconds:.2f} s follow it"
             raise broken(sound, problem)
 
@@ -320,17 +313,14 @@ def read_header(sound: AudioFile, thorough: bool = False) -> Header:
     """
     with opened(sound, thorough) as file:
         header = Header(int(file.samplerate), int(file.channels), int(file.frames))
-        if thorough and not _has_last(file):
+        last = not thorough
+        with suppress(soundfile.LibsndfileError):
+            if thorough:
+                _go_to(file, file.frames - 1)
+                last = len(file.read(1)) == 1
+        if not last:
             raise broken(sound, f"cut off: {header.samples} samples expected, the last is missing")
         return header
-
-
-def _has_last(file: soundfile.SoundFile) -> bool:
-    try:
-        _go_to(file, file.frames - 1)
-        return len(file.read(1)) == 1
-    except soundfile.LibsndfileError:
-        return False
 
 
 def _go_to(file: soundfile.SoundFile, place: int) -> None:

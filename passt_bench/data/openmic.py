@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -22,10 +21,7 @@ from passt_bench.data.layout import DatasetLayout
 from passt_bench.data.scan import find_audio
 from passt_bench.data.tables import read_rows
 from passt_bench.errors import InputError
-from passt_bench.records.files import read_bytes
 from passt_bench.registry import DATASETS
-from passt_bench.spec.codec import parse_json
-from passt_bench.vocabulary import built_in
 
 LABELS = "openmic-2018.npz"
 _LIKELY = 0.5
@@ -61,7 +57,7 @@ class OpenMic(DatasetLayout):
 
     def read(self, folder: Path) -> Listing:
         """Reads the partitions and the labels."""
-        classes = _class_map(folder)
+        classes = self.classes(folder)
         labels, rows = _labels(folder / LABELS, len(classes))
         builder = ListingBuilder(classes)
         order: list[int] = []
@@ -76,26 +72,6 @@ class OpenMic(DatasetLayout):
         found = find_audio(folder, ["audio"], builder)
         listing = builder.listing(folder, multi_label=True, found=found)
         return replace(listing, targets=labels[order])
-
-
-def _class_map(folder: Path) -> Sequence[str]:
-    """The names in ``class-map.json``, or the published ones if there is none."""
-    path = folder / "class-map.json"
-    if not path.is_file():
-        return built_in("openmic")
-    try:
-        numbers: dict[str, int] = parse_json(read_bytes(path))
-        names = sorted(numbers, key=numbers.__getitem__)
-        fits = [numbers[name] for name in names] == list(range(len(names)))
-    except (ValueError, TypeError, AttributeError, OSError):
-        fits = False
-    if not fits:
-        raise InputError(
-            "not a table of names and numbers from 0",
-            source=path,
-            remedy="Put the published file there, or remove it: its names are built in.",
-        )
-    return names
 
 
 def _labels(path: Path, classes: int) -> tuple[np.ndarray, dict[str, int]]:

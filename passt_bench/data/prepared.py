@@ -6,8 +6,6 @@ The folder holds::
     waveforms-000000.i16, …   the samples of all clips, one after the other, 16 bits, little-endian;
                               a thousand clips in a file
     clips.npz                 offsets, names, sources, splits and targets, a row per clip
-
-The first folders have one file ``waveforms.i16``, and are still read.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,6 @@ from typing import Annotated, Literal
 import numpy as np
 import pandas as pd
 import soundfile
-from pydantic import ValidationError
 
 from passt_bench.data.clip_table import ClipTable, Names, skipped_clips
 from passt_bench.data.dataset import SCALE, Dataset, StoredDataset, stamps_of
@@ -33,15 +31,12 @@ from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, 
 from passt_bench.data.opening import Encoded
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
-from passt_bench.records.files import read_bytes, write_atomically
+from passt_bench.records.files import read, write_atomically
 from passt_bench.records.run import Fingerprint
-from passt_bench.spec.codec import from_json, to_plain, written_as
+from passt_bench.spec.codec import to_plain, written_as
 from passt_bench.spec.recipe import DataSpec
 
 INDEX, CLIPS = "prepared.json", "clips.npz"
-WAVEFORMS = "waveforms.i16"  # of the first folders
-SCHEMA = 1
-_BLOCK = 1 << 22  # bytes read at a time
 _COLUMNS = ("offsets", "names", "sources", "split", "targets")
 
 
@@ -65,7 +60,7 @@ class Index:
     masked: bool = False  # whether some labels are unknown
     form: Literal["int16"] = "int16"
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # always empty
-    schema: int = SCHEMA
+    schema: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,21 +116,7 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 def _unscaled(stored: np.ndarray) -> np.ndarray:
-    wave: np.ndarray = np.multiply(stored, np.float32(1 / SCALE), dtype=np.float32)
-    return wave
-
-
-def find_prepared(root: Path, sampling_rate: int) -> Path | None:
-    """``root`` if it is a prepared folder, else the one in it for the rate; None if neither."""
-    for folder in (root, default_folder(root, sampling_rate)):
-        if (folder / INDEX).is_file():
-            return folder
-    return None
-
-
-def default_folder(root: Path, sampling_rate: int) -> Path:
-    """Where clips of a data set are prepared by default."""
-    return root / f"prepared-{sampling_rate}"
+    return np.asarray(np.multiply(stored, np.float32(1 / SCALE), dtype=np.float32))
 
 
 def shard_name(number: int) -> str:
@@ -145,7 +126,7 @@ def shard_name(number: int) -> str:
 
 def _shards(folder: Path) -> tuple[tuple[Path, ...], np.ndarray]:
     """The files of samples in order, and the first sample of each and the number of all."""
-    paths = tuple(sorted(folder.glob("waveforms*.i16")))
+    paths = tuple(sorted(folder.glob("waveforms-*.i16")))
     sizes = [path.stat().st_size // 2 for path in paths]
     return paths, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
@@ -176,7 +157,6 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
             }
         ),
         skipped=skipped_clips(index.skipped),
-        prepared=True,
     )
     absent = class_notes(targets, table.split, table.splits, index.source.classes)
     # The digest begins with the source of the clips and how they were made.
@@ -230,14 +210,13 @@ def _fingerprint(index: Index, digest: str, own: Sequence[str]) -> Fingerprint:
     notes = [f"16-bit samples at {index.sampling_rate} Hz made from the data {source.digest}"]
     if skipped:
         notes.append(
-            f"{len(skipped)} clips could not be decoded and were skipped: "
-            f"{first_few(skipped, skipped)}"
+            f"{len(skipped)} clips could not be decoded and were skipped: {first_few(skipped)}"
         )
     if index.clipped:
         clips = index.clipped_clips
         notes.append(
             f"{index.clipped} samples of {len(clips)} clips beyond ±1 were clipped: "
-            f"{first_few(clips, clips)}"
+            f"{first_few(clips)}"
         )
     return replace(
         source,
@@ -249,31 +228,27 @@ def _fingerprint(index: Index, digest: str, own: Sequence[str]) -> Fingerprint:
 
 
 def _check_fits(index: Index, spec: DataSpec, sampling_rate: int, folder: Path) -> None:
-    again = f"passt-bench data prepare {spec.name}=DIR --rate {sampling_rate}"
-    if index.source.dataset != spec.name:
-        raise InputError(
-            f"prepared clips of {index.source.dataset}",
-            source=folder,
-            field="data.name",
-            value=spec.name,
-            remedy=f"Give {index.source.dataset}={folder.name}, or the folder of {spec.name}.",
-        )
-    if index.sampling_rate != sampling_rate:
-        raise InputError(
-            f"the clips are prepared at {index.sampling_rate} Hz",
-            source=folder,
-            field="frontend.sampling_rate",
-            value=sampling_rate,
-            remedy=f"Give the folder that they were made from, or prepare it: {again}",
-        )
-    if index.cut and index.seconds is not None and spec.seconds > index.seconds:
-        raise InputError(
-            f"{index.cut} of the prepared clips were cut at {index.seconds:g} s",
-            source=folder,
-            field="data.seconds",
-            value=spec.seconds,
-            remedy=f"Prepare again with longer clips: {again} --seconds {spec.seconds:g}",
-        )
+    made, again = index.source.dataset, f"passt-bench data prepare {spec.name}=DIR --rate"
+    longest = math.inf if index.seconds is None or not index.cut else index.seconds
+    for name, found, fits, remedy in (
+        ("data.name", spec.name, made == spec.name, f"Give {made}={folder.name}."),
+        (
+            "frontend.sampling_rate",
+            sampling_rate,
+            index.sampling_rate == sampling_rate,
+            f"Give the folder that they were made from, or prepare it: {again} {sampling_rate}",
+        ),
+        (
+            "data.seconds",
+            spec.seconds,
+            spec.seconds <= longest,
+            f"Prepare longer clips: {again} {sampling_rate} --seconds {spec.seconds:g}",
+        ),
+    ):
+        if not fits:
+            problem = f"the clips are those of {made}, prepared at {index.sampling_rate} Hz"
+            problem += f", and {index.cut} were cut at {index.seconds:g} s" if index.cut else ""
+            raise InputError(problem, source=folder, field=name, value=found, remedy=remedy)
 
 
 def write_clips(folder: Path, columns: Mapping[str, np.ndarray]) -> None:
@@ -291,16 +266,7 @@ def write_index(folder: Path, index: Index) -> None:
 
 def read_index(folder: Path) -> Index:
     """Reads the index of a prepared folder."""
-    path = folder / INDEX
-    data = read_bytes(path)
-    try:
-        index = from_json(Index, data)
-    except ValueError as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise broken(path, f"not an index of prepared clips ({first})") from None
-    if index.schema > SCHEMA:
-        raise broken(path, f"written by a newer version (schema {index.schema})")
-    return index
+    return read(Index, folder / INDEX, in_store=False)
 
 
 def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
@@ -326,17 +292,14 @@ def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
 
 def checksum_of(folder: Path, progress: Callable[[float], None]) -> str:
     """SHA-256 of all samples; ``progress`` is called with the share read."""
-    hasher, done = hashlib.sha256(), 0
-    paths, starts = _shards(folder)
-    for path in paths:
+    hasher, (paths, _) = hashlib.sha256(), _shards(folder)
+    for number, path in enumerate(paths, start=1):
         try:
             with path.open("rb") as file:
-                while data := file.read(_BLOCK):
-                    hasher.update(data)
-                    done += len(data)
-                    progress(min(1.0, done / (2 * int(starts[-1]))))
+                hashlib.file_digest(file, lambda: hasher)
         except OSError as error:
             raise broken(path, f"cannot be read ({error.strerror})") from None
+        progress(number / len(paths))
     return hasher.hexdigest()
 
 

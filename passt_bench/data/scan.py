@@ -17,6 +17,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,10 +30,13 @@ from passt_bench.data.opening import SUFFIXES, read_header
 from passt_bench.errors import InputError, StorageError
 from passt_bench.records.files import write_atomically
 
+Share = Callable[[float], None]
+Result = TypeVar("Result")
 CACHE_VARIABLE = "PASST_BENCH_CACHE"
 _VERSION = 8  # of the cache; raise when files are judged differently
 _THREADS = 16
-_CHUNK = 256  # files per task of a thread
+_CHUNK = 16  # files per task of a thread
+_AHEAD = 32  # tasks per thread that are submitted at a time
 _MIN_FILES_TO_CACHE = 500  # reading fewer again is faster than the cache
 _ROW = np.dtype(
     [
@@ -93,6 +97,20 @@ def audio_below(root: Path, folder: str, others: Counter[str]) -> Iterator[str]:
                 others[PurePosixPath(name.lower()).suffix] += 1
 
 
+def in_threads(
+    work: Callable[[int], Result], items: Sequence[int], threads: int, update: Share
+) -> Iterator[Result]:
+    """Results in the order of the items; stops within moments if interrupted."""
+    pool = ThreadPoolExecutor(threads)
+    block = _AHEAD * threads
+    try:
+        for first in range(0, len(items), block):
+            yield from pool.map(work, items[first : first + block])
+            update(min(1.0, (first + block) / len(items)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:
     """Reads the header and the last sample of files; an empty name is a file that was not found.
 
@@ -106,18 +124,16 @@ def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:
     rows = np.zeros(len(files), dtype=_ROW)
     problems = np.full(len(files), "", dtype=object)
     opened = 0
+
+    def scan(start: int) -> list[tuple[tuple[int, ...], str, bool]]:
+        return [_scan(root, name, keys, cached) for name in files[start : start + _CHUNK]]
+
     starts = range(0, len(files), _CHUNK)
-    with (
-        ThreadPoolExecutor(_THREADS) as pool,
-        late_stage(f"Reading {len(files):,} files") as update,
-    ):
-        chunks = pool.map(
-            lambda at: _scan_chunk(root, files[at : at + _CHUNK], keys, cached), starts
-        )
-        for at, (part, wrong, read) in zip(starts, chunks, strict=True):
-            rows[at : at + _CHUNK], problems[at : at + _CHUNK] = part, wrong
-            opened += read
-            update((at + len(part)) / len(files))
+    with late_stage(f"Reading {len(files):,} files") as update:
+        for start, chunk in zip(starts, in_threads(scan, starts, _THREADS, update), strict=True):
+            for number, (row, problem, read) in enumerate(chunk, start):
+                rows[number], problems[number] = row, problem
+                opened += read
     if opened >= _MIN_FILES_TO_CACHE:
         # Unusable files are read again each time, since they may be replaced.
         content = io.BytesIO()
@@ -127,38 +143,20 @@ def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns="key").assign(problem=problems)
 
 
-def _scan_chunk(
-    root: Path, files: Sequence[str], keys: np.ndarray, cached: np.ndarray
-) -> tuple[np.ndarray, list[str], int]:
-    """Rows of some files, what is wrong with each, and how many were opened."""
-    rows = np.zeros(len(files), dtype=_ROW)
-    problems = [""] * len(files)
-    for number, name in enumerate(files):
-        try:
-            size, changed = _size_and_change(root, name)
-        except InputError as error:
-            problems[number] = error.problem
-        else:
-            key = hash_of(name.encode("utf-8", "surrogateescape"))
-            rows[number] = (key, size, changed, 0, 0, 0, 0)
-    if len(cached):
-        known = cached[np.minimum(keys.searchsorted(rows["key"]), len(cached) - 1)]
-        columns = ("key", "bytes", "changed")
-        same = np.logical_and.reduce([known[name] == rows[name] for name in columns])
-        rows[same] = known[same]
-    opened = 0
-    for number in np.flatnonzero(rows["frames"] == 0).tolist():
-        if problems[number]:
-            continue
-        opened += 1
-        try:
-            header = _header_and_piece(root / files[number])
-        except InputError as error:
-            problems[number] = error.problem
-            rows[number] = np.zeros((), dtype=_ROW)
-        else:
-            rows[number] = (*rows[number].item()[:3], *header)
-    return rows, problems, opened
+def _scan(
+    root: Path, name: str, keys: np.ndarray, cached: np.ndarray
+) -> tuple[tuple[int, ...], str, bool]:
+    """A file's row, what is wrong with it, and whether it was opened."""
+    opened = False
+    try:
+        head = (hash_of(name.encode("utf-8", "surrogateescape")), *_size_and_change(root, name))
+        place = int(keys.searchsorted(np.uint64(head[0])))
+        row: tuple[int, ...] = cached[place].item() if place < len(keys) else ()
+        if row[:3] != head:
+            opened, row = True, (*head, *_header_and_piece(root / name))
+    except InputError as error:
+        return (0,) * len(_ROW.names or ()), error.problem, opened
+    return row, "", opened
 
 
 def _size_and_change(root: Path, name: str) -> tuple[int, int]:

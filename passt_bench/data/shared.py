@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import pickle
 import tempfile
@@ -13,12 +12,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
 
 from passt_bench.data.dataset import Dataset
 from passt_bench.records.files import storing
 
-_ALIGNED = 64  # bytes, at which columns begin
 _PREFIX = "shared-"
 _LOCKING_SECONDS = 60.0  # a new file may not be locked yet
 
@@ -27,8 +24,7 @@ class SharedDataset:
     """A data set that was opened and fingerprinted once, for any number of processes.
 
     Pickling it writes the data set to a file in a folder (by default that for temporary files),
-    once, and passes on the file's name. A process that gets it maps the columns of the clip table
-    into its memory instead of copying them. The file is removed with the object that wrote it, and
+    once, and passes on the file's name. The file is removed with the object that wrote it, and
     locked until then; files left by killed processes are removed before a new one is written.
     """
 
@@ -43,7 +39,8 @@ class SharedDataset:
         with self._lock:
             if self._dataset is None:
                 assert self._path is not None
-                self._dataset = _read(self._path)
+                with self._path.open("rb") as file:
+                    self._dataset = pickle.load(file)
             return self._dataset
 
     def write(self) -> Path:
@@ -64,7 +61,7 @@ class SharedDataset:
                     # Only by this process: a fork may end earlier.
                     weakref.finalize(self, _remove, Path(name), handle, os.getpid())
                     with os.fdopen(handle, "wb", closefd=False) as file:
-                        _write(file, self._dataset)
+                        pickle.dump(self._dataset, file)
                 self._path = Path(name)
             return self._path
 
@@ -79,32 +76,6 @@ def abandoned(folder: Path) -> Iterator[Path]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.stat().st_mtime < time.time() - _LOCKING_SECONDS:
                 yield path
-
-
-def _write(file: BinaryIO, dataset: Dataset | None) -> None:
-    """A pickle without the columns, with their sizes in bytes; then the columns."""
-    columns: list[pickle.PickleBuffer] = []
-    body = pickle.dumps(dataset, protocol=5, buffer_callback=columns.append)
-    raw = [column.raw() for column in columns]
-    pickle.dump((body, [column.nbytes for column in raw]), file)
-    for column in raw:
-        file.write(bytes(-file.tell() % _ALIGNED))
-        file.write(column)
-
-
-def _read(path: Path) -> Dataset:
-    with path.open("rb") as file:
-        body, sizes = pickle.load(file)
-        at = file.tell()
-        # A page is copied only where a process writes to it, which none does.
-        memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-    columns = []
-    for size in sizes:
-        at += -at % _ALIGNED
-        columns.append(memory[at : at + size])
-        at += size
-    dataset: Dataset = pickle.loads(body, buffers=columns)
-    return dataset
 
 
 def _remove(path: Path, handle: int, process: int) -> None:

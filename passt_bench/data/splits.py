@@ -65,8 +65,7 @@ def first_stratified(indices: np.ndarray, targets: Targets, count: int) -> np.nd
         members = np.flatnonzero(labels == label)
         turn[members] = np.arange(len(members))
     order = np.lexsort((labels, turn))
-    chosen: np.ndarray = np.sort(indices[order[:count]])
-    return chosen
+    return np.asarray(np.sort(indices[order[:count]]))
 
 
 def limited(indices: np.ndarray, targets: Targets, count: int | None, field: str) -> np.ndarray:

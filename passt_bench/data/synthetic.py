@@ -60,14 +60,12 @@ Shape = Callable[[np.ndarray], np.ndarray]
 def _pulses(rate: int, time: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Raised-cosine pulses, ``rate`` per clip within a tenth, at a random phase."""
     cycles = rate * random.uniform(0.9, 1.1) * time + random.uniform()
-    pulses: np.ndarray = (0.5 + 0.5 * np.cos(2 * np.pi * cycles)) ** 2
-    return pulses
+    return np.asarray((0.5 + 0.5 * np.cos(2 * np.pi * cycles)) ** 2)
 
 
 def _ramp(rising: bool, time: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Grows or fades over the whole clip, linearly in dB."""
-    ramp: np.ndarray = 10 ** (-_RAMP / 20 * (1 - time if rising else time))
-    return ramp
+    return np.asarray(10 ** (-_RAMP / 20 * (1 - time if rising else time)))
 
 
 def _burst(place: int, time: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -117,8 +115,7 @@ class _Axes:
 def _tilt(frequency: np.ndarray, rate: int) -> np.ndarray:
     """Gain of a pre-emphasis of 0.97 at a frequency in Hz."""
     angle = 2 * np.pi / rate * frequency
-    tilt: np.ndarray = np.sqrt(1 + 0.97**2 - 2 * 0.97 * np.cos(angle))
-    return tilt
+    return np.asarray(np.sqrt(1 + 0.97**2 - 2 * 0.97 * np.cos(angle)))
 
 
 @lru_cache(maxsize=4)
@@ -166,8 +163,7 @@ def _glide(shape: Shape, axes: _Axes, rate: int, random: np.random.Generator) ->
 def draw_classes(random: np.random.Generator) -> np.ndarray:
     """The classes of a clip, the first draw of its generator."""
     events = int(random.integers(_EVENTS[0], _EVENTS[1] + 1))
-    drawn: np.ndarray = random.permutation(len(CLASSES))[:events]
-    return drawn
+    return np.asarray(random.permutation(len(CLASSES))[:events])
 
 
 def render_scene(samples: int, rate: int, random: np.random.Generator) -> np.ndarray:
@@ -190,8 +186,7 @@ def render_scene(samples: int, rate: int, random: np.random.Generator) -> np.nda
     if envelope.any():
         clip += np.sqrt(envelope) * _noise(axes.color, samples, random)
     gain = 10 ** (random.uniform(-_GAIN, _GAIN) / 20)
-    scene: np.ndarray = (gain * clip).astype(np.float32)
-    return scene
+    return np.asarray((gain * clip).astype(np.float32))
 
 
 def _random(seed: int, split: int, index: int) -> np.random.Generator:

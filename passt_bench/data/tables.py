@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -33,6 +33,28 @@ class Row(NamedTuple):
         if not value:
             raise self.wrong(column, "empty")
         return value
+
+    def number(self, column: str, below: int) -> int:
+        """The value of a column as a whole number.
+
+        Raises:
+            InputError: it is not a whole number below the limit.
+        """
+        text = self.text(column)
+        if not text.isdecimal() or len(text) > len(str(below)) or int(text) >= below:
+            raise self.wrong(column, f"not a whole number below {below}")
+        return int(text)
+
+    def choice(self, column: str, values: Mapping[str, int]) -> int:
+        """The number that the value of a column stands for.
+
+        Raises:
+            InputError: it is none of the known values.
+        """
+        text = self.text(column)
+        if text not in values:
+            raise self.wrong(column, f"no such {column}", f"There are {', '.join(values)}.")
+        return values[text]
 
     def unlisted(self, column: str, name: str, listed: Container[str]) -> str:
         """Returns the name if it is not listed yet.

@@ -36,8 +36,7 @@ def select(targets: Targets, clips: np.ndarray) -> Targets:
     """The targets of some clips, in the same storage."""
     if isinstance(targets, PackedTargets):
         return PackedTargets(targets.packed[clips], targets.shape[1])
-    selected: np.ndarray = targets[clips]
-    return selected
+    return np.asarray(targets[clips])
 
 
 def class_counts(targets: Targets, clips: np.ndarray) -> np.ndarray:
@@ -51,8 +50,7 @@ def class_counts(targets: Targets, clips: np.ndarray) -> np.ndarray:
 def classes_present(targets: Targets, clips: np.ndarray) -> np.ndarray:
     """Whether each class has a positive among the clips, (classes,) bool; faster than counting."""
     if not isinstance(targets, PackedTargets):
-        present: np.ndarray = class_counts(targets, clips) > 0
-        return present
+        return np.asarray(class_counts(targets, clips) > 0)
     present_bits = np.zeros(targets.packed.shape[1], dtype=np.uint8)
     for start in range(0, len(clips), _ROWS):
         present_bits |= np.bitwise_or.reduce(targets.packed[clips[start : start + _ROWS]], axis=0)

@@ -13,7 +13,8 @@ from passt_bench.models.mobilenet import MobileNetV3
 from passt_bench.models.panns import Cnn6, Cnn10, Cnn14, Panns
 from passt_bench.models.passt import PaSST, PatchTransformer
 from passt_bench.models.patchout import draw_batch, draw_kept, resolve
-from passt_bench.models.weights import load_weights, read_model, save_model
+from passt_bench.models.weights.load import load_weights
+from passt_bench.models.weights.model_file import read_model, save_model
 from passt_bench.registry import MODELS
 from passt_bench.spec.recipe import Patchout, Recipe
 

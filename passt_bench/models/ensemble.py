@@ -17,8 +17,7 @@ from torch import nn
 from passt_bench.errors import InputError, check_known
 from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.models.patchout import draw_kept, resolve
-from passt_bench.models.weights import Model
-from passt_bench.models.weights.model_file import read_noted_model
+from passt_bench.models.weights.model_file import Model, read_noted_model
 from passt_bench.published_weights import ENSEMBLES
 from passt_bench.spec.recipe import Patchout
 from passt_bench.torchaudio_guard import resample
@@ -87,22 +86,18 @@ class Ensemble(nn.Module):
         super().__init__()
         first = models[0]
         for source, model in zip(names, models, strict=True):
-            if model.classes != first.classes:
-                raise InputError(
-                    "members of an ensemble must have the same classes in the same order",
-                    source=source,
-                    field="classes",
-                    value=f"{len(model.classes)}, first {model.classes[0]}",
-                    remedy=f"The first member has {len(first.classes)}, first {first.classes[0]}.",
-                )
-            if model.recipe.training.loss != first.recipe.training.loss:
-                raise InputError(
-                    "members of an ensemble must have the same loss",
-                    source=source,
-                    field="training.loss",
-                    value=model.recipe.training.loss,
-                    remedy=f"The first member has {first.recipe.training.loss!r}.",
-                )
+            for field, own, wanted in (
+                ("classes", model.classes, first.classes),  # in the same order
+                ("training.loss", model.recipe.training.loss, first.recipe.training.loss),
+            ):
+                if own != wanted:
+                    raise InputError(
+                        "not that of the ensemble's first member",
+                        source=source,
+                        field=field,
+                        value=own if isinstance(own, str) else f"{len(own)}, first {own[0]}",
+                        remedy="Give members of the same classes and the same loss.",
+                    )
         self.members = nn.ModuleList(Member(model) for model in models)
         self.patchout, self.notes = Patchout(), tuple(notes)
         self.classes = first.classes

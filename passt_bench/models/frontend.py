@@ -95,8 +95,7 @@ class FrontEnd(nn.Module, ABC):
     A front end is a subclass that is registered in `registry.FRONTENDS`.
 
     Raises:
-        InputError: sizes that do not fit each other, filters beyond half the sampling rate, or the
-            spec of another front end.
+        InputError: sizes that do not fit each other, or filters beyond half the sampling rate.
     """
 
     periodic: ClassVar[bool] = False  # whether the Hann window is
@@ -105,13 +104,6 @@ class FrontEnd(nn.Module, ABC):
 
     def __init__(self, spec: FrontendSpec) -> None:
         super().__init__()
-        if FRONTENDS.get(spec.name).build is not type(self):
-            raise InputError(
-                f"not {type(self).__name__}",
-                field="frontend.name",
-                value=spec.name,
-                remedy="Use `make_frontend`.",
-            )
         _check(spec)
         self.spec = spec
         self.register_buffer("filters", self.banks(spec.fmin, spec.fmax), persistent=False)

@@ -15,9 +15,8 @@ from pathlib import Path
 import torch
 
 from passt_bench.errors import InputError
-from passt_bench.models import AudioModel, from_recipe, initialize
+from passt_bench.models import AudioModel, from_recipe, initialize, load_weights
 from passt_bench.models.frontend import frame_count
-from passt_bench.models.weights import load_weights
 from passt_bench.published_weights import locate
 from passt_bench.spec.recipe import DataSpec, Recipe
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from passt_bench.errors import InputError, check_known
-from passt_bench.records.run import CellRecord, StudyRecord, count_of
+from passt_bench.errors import InputError
+from passt_bench.records.run import StudyRecord, count_of
 from passt_bench.records.store import Store
 from passt_bench.runner.planned_cell import MODEL, PlannedCell
 
@@ -34,11 +34,8 @@ def describe_models(todo: Sequence[PlannedCell]) -> str:
     kept = [cell for cell in todo if cell.keeps_model]
     size = f"{sum(cell.model_bytes for cell in kept) / 1e6:.1f} MB"
     text = f"Trained models: {len(kept)} of {count_of(len(todo), 'run')} will be kept ({size})"
-    if len(kept) == len(todo):
-        return f"{text}."
-    if len(kept) < sum(cell.pictured for cell in todo) and kept:
-        text += f", because one of each variant would take more than {MODEL_BYTES / 1e9:g} GB"
-    return f"{text}; --keep-models keeps all, also those of runs that are finished."
+    more = "; --keep-models keeps all, also those of runs that are finished"
+    return f"{text}{more if len(kept) < len(todo) else ''}."
 
 
 def kept_models(study: StudyRecord, store: Store) -> list[str]:
@@ -56,15 +53,12 @@ def name_of(key: str, store: Store) -> str | None:
 
 def _names(study: StudyRecord) -> dict[str, str]:
     """Name → key of every run of a study."""
-
-    def place(cell: CellRecord) -> list[str]:
-        return [str(cell.seed), *([] if cell.fold is None else [str(cell.fold)])]
-
-    return {
-        ":".join((study.name, variant.name, *place(cell))): cell.key
-        for variant in study.variants
-        for cell in variant.cells
-    }
+    names = {}
+    for variant in study.variants:
+        for cell in variant.cells:
+            fold = "" if cell.fold is None else f":{cell.fold}"
+            names[f"{study.name}:{variant.name}:{cell.seed}{fold}"] = cell.key
+    return names
 
 
 def find_model(name: str, runs: Path) -> str:
@@ -91,16 +85,10 @@ def find_model(name: str, runs: Path) -> str:
     paths = [store.folder(key) / MODEL for key in fitting]
     if found := [path for path in paths if path.is_file()]:
         return str(found[0])
-    variants = [variant.name for variant in record.variants]
-    if rest and not any(f"{rest}:".startswith(f"{variant}:") for variant in variants):
-        check_known(rest, variants, "no such variant", field="--checkpoint", source=study)
-    remedy = f"Kept: {', '.join(kept)}. " if (kept := kept_models(record, store)) else ""
+    remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."
+    problem = "the study has no such run"
     if fitting:
         again = record.command + " --keep-models" * ("--keep-models" not in record.command)
-        remedy += f"It can be trained again, with the same result: {again}"
-    raise InputError(
-        "the model of this run was not kept" if fitting else "the study has no such run",
-        field="--checkpoint",
-        value=name,
-        remedy=remedy or f"Known seeds: {', '.join(map(str, record.seeds))}.",
-    )
+        problem = "the model of this run was not kept"
+        remedy += f" It can be trained again, with the same result: {again}"
+    raise InputError(problem, source=study, field="--checkpoint", value=name, remedy=remedy)

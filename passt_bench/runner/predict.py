@@ -24,6 +24,7 @@ import torch
 
 from passt_bench.console import Progress, csv_text
 from passt_bench.data.audio import length_at, read_waveform
+from passt_bench.data.contents import decode_file
 from passt_bench.data.opening import SUFFIXES, opened, read_header
 from passt_bench.data.scan import audio_below
 from passt_bench.errors import InputError
@@ -35,6 +36,7 @@ from passt_bench.records.run import count_of
 from passt_bench.spec.study import patchout_text
 from passt_bench.training.engine import CPU, Engine
 
+CANCELLED = "its channels cancel: mixed to one, hardly anything is left"
 _BATCH = 8  # windows
 _ROWS = 1024  # windows whose embeddings are written at a time
 
@@ -174,7 +176,8 @@ def predict_file(
     rate, members = ensemble.sampling_rate, cast(list[Member], list(ensemble.members))
     step = round((ensemble.window if hop is None else hop) * rate) or 1
     place, done, pooled = rows.seek(0, 2) if rows else 0, 0, np.zeros(len(ensemble.classes))
-    total = length_at(read_header(path, thorough=True), rate)
+    header = read_header(path, thorough=True)
+    total = length_at(header, rate)
     sizes = round(ensemble.clip * rate), round(ensemble.window * rate)
     length, last, count = place_windows(total, *sizes, step)
 
@@ -202,6 +205,8 @@ def predict_file(
     dropped = patchout_text(ensemble.patchout, tokens) if ensemble.patchout.kind != "none" else ""
     found = Windows(count, rows, place, table.shape[1], named, len(pooled))
     notes = ensemble.notes
+    if header.channels > 1 and decode_file(path).cancels:
+        notes += (CANCELLED,)
     return Prediction(str(path), total / rate, found, named(pooled), dropped, notes=notes)
 
 
@@ -239,6 +244,7 @@ def as_text(
             continue
         windows = count_of(len(result.windows), "window")
         windows += f"; patchout {result.patchout}" if result.patchout else ""
+        windows += f"; {CANCELLED}" if CANCELLED in result.notes else ""
         yield f"{result.file} ({result.seconds:.2f} s, {windows})\n"
         for part in result.windows if by_window else (result,):
             if isinstance(part, Window):

@@ -9,7 +9,7 @@ without it a folder does not count as prepared.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -28,10 +28,8 @@ from passt_bench.data.fingerprint import digest_of
 from passt_bench.data.prepared import (
     CLIPS,
     INDEX,
-    WAVEFORMS,
     Index,
     checksum_of,
-    default_folder,
     read_index,
     shard_name,
     write_clips,
@@ -48,7 +46,6 @@ from passt_bench.spec.recipe import DataSpec
 
 _SHARD = 1000  # clips
 _CHUNK = 16  # clips that a process does at a time
-_DECODING, _CHECKING = 0.93, 0.04  # shares of the work, for the progress
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Preparation:
         """The folder of the result."""
         # A manifest of another name is a file: the folder is beside it.
         root = self.root.with_suffix("") if self.root.is_file() else self.root
-        return self.out if self.out is not None else default_folder(root, self.sampling_rate)
+        return self.out if self.out is not None else root / f"prepared-{self.sampling_rate}"
 
 
 class Decoded(NamedTuple):
@@ -104,8 +101,6 @@ def prepare_data(
     folder = asked.folder
     if (folder / INDEX).is_file():
         return _finished(asked, source), True
-    if (folder / WAVEFORMS).exists():
-        raise _foreign(folder, f"{WAVEFORMS} was not begun by this command")
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".prepare.lock", timeout=0)
@@ -140,11 +135,9 @@ def _finished(asked: Preparation, source: Dataset) -> Index:
 
 
 def _prepare(asked: Preparation, source: Dataset, progress: Progress) -> Index:
+    longest = None if asked.seconds is None else round(asked.seconds * asked.sampling_rate)
     pool = ProcessPoolExecutor(
-        asked.workers,
-        mp_context=fork_server(),
-        initializer=_begin,
-        initargs=(source, asked.sampling_rate, asked.seconds),
+        asked.workers, fork_server(), initializer=_begin, initargs=(source, longest)
     )
     clips: list[Decoded] = []
     try:
@@ -154,10 +147,7 @@ def _prepare(asked: Preparation, source: Dataset, progress: Progress) -> Index:
             _check_skipped(asked.folder, source, clips)
     finally:
         pool.shutdown(cancel_futures=True)
-    checksum = checksum_of(
-        asked.folder, lambda share: progress(_DECODING + _CHECKING * share, "reading it again")
-    )
-    progress(_DECODING + _CHECKING, "writing the index")
+    checksum = checksum_of(asked.folder, lambda share: progress(share, "reading it again"))
     index = _write_tables(asked, source, clips, checksum)
     _remove_leftovers(asked.folder)
     return index
@@ -195,19 +185,14 @@ def _shard(
             file.write(data)
             clips.append(clip)
             done = numbers.start + len(clips)
-            progress(_DECODING * done / len(source.ids), f"{done} of {len(source.ids)} clips")
+            progress(done / len(source.ids), f"{done} of {len(source.ids)} clips")
     write_atomically(listed, json.dumps({"made": digest, "clips": clips}).encode())
     return clips
 
 
-def _foreign(path: Path, problem: str, found: object = None) -> InputError:
-    return InputError(
-        problem,
-        source=path,
-        field="--folder",
-        value=found,
-        remedy="Give another folder with --folder, or remove what is there.",
-    )
+def _foreign(path: Path, problem: str) -> InputError:
+    remedy = "Give another folder with --folder, or remove what is there."
+    return InputError(problem, source=path, field="--folder", remedy=remedy)
 
 
 def _check_skipped(folder: Path, source: Dataset, clips: Sequence[Decoded]) -> None:
@@ -297,29 +282,25 @@ def scaled(wave: np.ndarray) -> tuple[np.ndarray, int]:
     return np.rint(wave * SCALE).clip(-SCALE, SCALE - 1).astype("<i2"), beyond
 
 
-_read: Callable[[int], tuple[bytes, Decoded]]  # of a process that decodes
+_job: tuple[Dataset, int | None]  # of a process that decodes: the data, and the longest clip
 
 
-def _begin(source: Dataset, sampling_rate: int, seconds: float | None) -> None:
+def _begin(source: Dataset, longest: int | None) -> None:
     """The beginning of a process that decodes."""
-    global _read
+    global _job
     follow_parent()
     torch.set_num_threads(1)
-    most = None if seconds is None else round(seconds * sampling_rate)
-
-    def read(number: int) -> tuple[bytes, Decoded]:
-        wave = source.whole(number)
-        stored, beyond = scaled(wave[:most])
-        return stored.tobytes(), Decoded(len(stored), beyond, len(wave) > len(stored))
-
-    _read = read
+    _job = source, longest
 
 
 def _decode(number: int) -> tuple[bytes, Decoded]:
     """16-bit samples of a clip, or why it cannot be decoded."""
+    source, longest = _job
     try:
-        return _read(number)
+        wave = source.whole(number)
     except FileChanged:
         raise
     except InputError as error:
         return b"", Decoded(problem=error.problem)
+    stored, beyond = scaled(wave[:longest])
+    return stored.tobytes(), Decoded(len(stored), beyond, len(wave) > len(stored))

@@ -55,21 +55,17 @@ def split_manifest(
     targets = np.array([[float(name in row) for name in classes] for row in words])
     sources = list(table["source"]) if "source" in table else [""] * len(table)
     sources = [source or path for source, path in zip(sources, table["path"], strict=True)]
-    if folds is None:
-        shares = {"test": test, "validation": validation}
-        parts = _divide(file, sources, targets, shares, "train", seed)
-    else:
-        shares = {str(number): 1 / folds for number in range(1, folds)}
-        parts = _divide(file, sources, targets, shares, str(folds), seed)
-    column = "split" if folds is None else "fold"
-    table.insert(len(table.columns), column, parts)
+    column, rest, order = "split", "train", ["train", "validation", "test"]
+    shares = {"test": test, "validation": validation}
+    if folds is not None:
+        column, rest, order = "fold", str(folds), [str(number + 1) for number in range(folds)]
+        shares = dict.fromkeys(order[:-1], 1 / folds)
+    parts = _divide(file, sources, targets, shares, rest, seed)
+    table[column] = parts
     write_atomically(file, table.to_csv(index=False).encode())
-    counts = Counter((name, part) for row, part in zip(words, parts, strict=True) for name in row)
-    order: list[str] = [part for part in ("train", "validation", "test") if part in parts]
-    order = order or sorted(set(parts), key=int)
-    return pd.DataFrame(
-        [[counts[name, part] for part in order] for name in classes], classes, order
-    )
+    of_class = pd.DataFrame({"class": words, "part": parts}).explode("class")
+    counts = pd.crosstab(of_class["class"], of_class["part"])
+    return counts[[part for part in order if part in parts]]
 
 
 def _read(file: Path) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 from passt_bench.data import layouts
 from passt_bench.data.dataset import Dataset
 from passt_bench.errors import InputError
-from passt_bench.models.weights import read_model
+from passt_bench.models import read_model
 from passt_bench.published_weights import locate
 from passt_bench.runner.compare import typed_recipe
 from passt_bench.runner.datasets import Datasets

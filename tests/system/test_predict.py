@@ -24,6 +24,7 @@ from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.frontend import make_frontend
 from passt_bench.published_weights import PUBLISHED
 from passt_bench.runner.predict import (
+    as_text,
     cut_windows,
     find_audio,
     place_windows,
@@ -154,6 +155,11 @@ def test_any_rate_and_length_and_one_class_or_several(ensemble: Ensemble, tmp_pa
     softmax = build_ensemble(write_model(tmp_path / "m", CLASSES, loss="ce"))
     one = predict_file(softmax, tmp_path / "x.wav")
     assert sum(dict(one.probabilities).values()) == pytest.approx(1)
+    wave = _wave(tmp_path / "x.wav", 0.5)
+    for other, said in ((wave, False), (-wave, True)):
+        soundfile.write(tmp_path / "x.wav", np.stack([wave, other], axis=1), 16000)
+        (text, *_) = as_text([predict_file(softmax, tmp_path / "x.wav")], 1)
+        assert ("1 window; its channels cancel" in text) is said
 
 
 def test_folders_are_searched_and_files_taken_once(tmp_path: Path) -> None:

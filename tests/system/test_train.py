@@ -52,7 +52,7 @@ def test_a_study_keeps_one_model_per_variant_and_others_on_request(
     for name, problem in (
         ("tiny", "several models"),
         ("tiny:time:3", "no such run"),
-        ("tiny:tame", "no such variant"),
+        ("tiny:tame", "has no such run"),
         ("tiny:diverges", "was not kept"),
     ):
         error = mistake("predict", study_file, "--checkpoint", name, "--runs", tmp_path)

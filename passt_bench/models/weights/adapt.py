@@ -143,17 +143,15 @@ def published_blocks(have: int, want: int) -> tuple[int, ...]:
     Raises:
         InputError: no such cut keeps that many.
     """
-    cuts = {2 + len(range(1, have - 1, k)): k for k in range(have - 1, 0, -1)} if have > 1 else {}
-    if want == have:
-        return tuple(range(have))
+    cuts = {have: tuple(range(have))}
+    for k in range(1, have if have > 1 else 1):
+        blocks = (0, *range(1, have - 1, k), have - 1)
+        cuts.setdefault(len(blocks), blocks)
     if want not in cuts:
-        raise InputError(
-            f"no evenly spaced cut reduces {have} blocks to that many",
-            field="model.depth",
-            value=want,
-            remedy=f"Choose from {', '.join(map(str, sorted({*cuts, have})))}.",
-        )
-    return (0, *range(1, have - 1, cuts[want]), have - 1)
+        problem = f"no evenly spaced cut reduces {have} blocks to that many"
+        remedy = f"Choose from {', '.join(map(str, sorted(cuts)))}."
+        raise InputError(problem, field="model.depth", value=want, remedy=remedy)
+    return cuts[want]
 
 
 def fit_columns(encoding: torch.Tensor, columns: int, covered: int) -> tuple[torch.Tensor, str]:
@@ -185,12 +183,10 @@ def infer(
     lengths = (*frames, *FRAMES)
     strides = dict.fromkeys((*_STRIDES, *range(16, 0, -1)))
     possible = [stride for stride in strides if mels // stride == rows]
-    for stride in possible:
-        for length in lengths:
-            if length // stride == columns:
-                return (stride, stride), length
-    for length in lengths:
-        for time in strides:
-            if possible and length // time == columns:
-                return (possible[0], time), length
-    return ((possible[0], possible[0]), columns * possible[0]) if possible else None
+    if not possible:
+        return None
+    first = possible[0]
+    tried = [((stride, stride), length) for stride in possible for length in lengths]
+    tried += [((first, time), length) for length in lengths for time in strides]
+    fits = (one for one in tried if one[1] // one[0][1] == columns)
+    return next(fits, ((first, first), columns * first))

@@ -7,6 +7,7 @@ texts would vary between processes, and so would the bytes of the same model.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import zipfile
@@ -169,17 +170,13 @@ def _innermost(loaded: Any) -> tuple[Any, tuple[str, ...]]:
         names = [n for n in (*_AVERAGED, *_NESTED) if isinstance(loaded.get(n), Mapping)]
         if not names:
             break
-        left = names[1:] + [n for n, v in loaded.items() if n not in names and _has_tensors(v)]
+        others = [n for n, v in loaded.items() if n not in names and isinstance(v, Mapping)]
+        left = names[1:] + [n for n in others if any(map(torch.is_tensor, loaded[n].values()))]
         if left:
             kind = "averaged" if names[0] in _AVERAGED else "plain"
             notes += (f"the {kind} weights ({names[0]}) were chosen, {left} left out",)
         loaded = loaded[names[0]]
     return loaded, notes
-
-
-def _has_tensors(loaded: Any) -> bool:
-    found = loaded.values() if isinstance(loaded, Mapping) else ()
-    return any(isinstance(value, torch.Tensor) for value in found)
 
 
 def _checked(loaded: Any, path: Path) -> Tensors:
@@ -308,16 +305,11 @@ def strip_prefixes(
     if left:
         kind = "plain" if chosen in _PLAIN else "averaged"
         notes = [f"the {kind} weights ({chosen}*) were chosen, {', '.join(left)} left out"]
-    shared, bare = "", picked
-    while (
-        family_of(bare) is OWN
-        and len(heads := {name.partition(".")[0] for name in bare}) == 1
-        and all("." in name for name in bare)
-    ):
-        (head,) = heads
-        shared += f"{head}."
-        bare = {name.partition(".")[2]: full for name, full in bare.items()}
-    if shared and (family_of(bare) is not OWN or set(bare) == set(known)):
+    shared = os.path.commonprefix(list(picked))  # noqa: RUF071 - cut at a dot
+    shared = shared[: shared.rfind(".") + 1]
+    bare = {name.removeprefix(shared): full for name, full in picked.items()}
+    fits = family_of(bare) is not OWN or set(bare) == set(known)
+    if shared and fits and family_of(picked) is OWN:
         picked = bare
         notes.append(f"the prefix of all names, {shared}, was removed")
     return {name: tensors[full] for name, full in picked.items()}, unused, notes

@@ -15,19 +15,8 @@ from passt_bench.errors import InputError, located
 from passt_bench.models import ast
 from passt_bench.models.frontend import make_frontend
 from passt_bench.models.passt import SPECIAL_TOKENS, PaSST
-from passt_bench.models.weights import adapt
-from passt_bench.models.weights.formats import (
-    AST,
-    AST_HF,
-    PASST,
-    VIT,
-    Family,
-    TensorFile,
-    Tensors,
-    family_of,
-    read_tensors,
-    strip_prefixes,
-)
+from passt_bench.models.weights import adapt, formats
+from passt_bench.models.weights.formats import Family, TensorFile, Tensors
 from passt_bench.published_weights import by_file, locate
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.recipe import FrontendSpec, Pair
@@ -113,7 +102,7 @@ def load_weights(
     Raises:
         InputError: no such file, a broken or hostile one, or weights of another model.
     """
-    loaded = load_tensors(net, read_tensors(locate(source, folder)), classes)
+    loaded = load_tensors(net, formats.read_tensors(locate(source, folder)), classes)
     for line in loaded.lines():
         _LOG.info(line)
     return loaded
@@ -132,10 +121,10 @@ def load_tensors(net: nn.Module, file: TensorFile, classes: Sequence[str] | None
 
 def _fit(net: nn.Module, target: Tensors, file: TensorFile, others: bool) -> tuple[Loaded, Tensors]:
     """The report, and the tensors to copy into the model."""
-    ours = family_of(target)
+    ours = formats.family_of(target)
     loaded, theirs, tensors = _translate(file, net, target, ours)
     # An image model has nothing for the classifier, not even its norm.
-    heads = (*theirs.heads, *ours.heads, *(("mlp_head.",) if theirs is VIT else ()))
+    heads = (*theirs.heads, *ours.heads, *(("mlp_head.",) if theirs is formats.VIT else ()))
     encoded = tensors.get(adapt.ROWS)
     rows = encoded.shape[2] if encoded is not None and encoded.ndim == 4 else 0
     ready: Tensors = {}
@@ -214,17 +203,17 @@ def _translate(
     file: TensorFile, net: nn.Module, target: Tensors, ours: Family
 ) -> tuple[Loaded, Family, Tensors]:
     """The report begun, the file's family, and its tensors under the model's names."""
-    tensors, unused, notes = strip_prefixes(file.tensors, target)
-    theirs = family_of(tensors)
+    tensors, unused, notes = formats.strip_prefixes(file.tensors, target)
+    theirs = formats.family_of(tensors)
     loaded = Loaded(file.path.name, theirs.name, dropped=unused, notes=[*file.notes, *notes])
     loaded.frontend = panns_frontend_of(tensors)
-    if theirs is AST_HF and ours is AST:
+    if theirs is formats.AST_HF and ours is formats.AST:
         tensors = ast.from_hugging_face(tensors)
         loaded.notes.append("transformers' names translated to the authors'")
-    elif theirs is VIT and ours in (PASST, AST):
-        images = [name for name in tensors if name.startswith(VIT.heads)]
+    elif theirs is formats.VIT and ours in (formats.PASST, formats.AST):
+        images = [name for name in tensors if name.startswith(formats.VIT.heads)]
         loaded.dropped |= dict.fromkeys(images, "classifier of images")
-        if ours is AST:
+        if ours is formats.AST:
             grid = _known_grid(net)
             tensors = adapt.image_model_as_ast(tensors, grid, loaded.adapted)
         else:
@@ -238,7 +227,7 @@ def _translate(
             field=min(tensors),
             remedy="Give weights of that model.",
         )
-    if ours is PASST:
+    if ours is formats.PASST:
         tensors = _cut_depth(tensors, target, loaded)
     return loaded, theirs, tensors
 
@@ -281,13 +270,6 @@ def _cut_depth(tensors: Tensors, target: Tensors, loaded: Loaded) -> Tensors:
     have, want = adapt.depth_of(tensors), adapt.depth_of(target)
     if have == want:
         return tensors
-    if have < want:
-        raise InputError(
-            f"{have} blocks in the file, but {want} in the model",
-            field="model.depth",
-            value=want,
-            remedy=f"Use model.depth={have}.",
-        )
     blocks = adapt.published_blocks(have, want)
     why = "the model takes blocks " + ", ".join(map(str, blocks)) + " (depth cut as published)"
     loaded.notes.append(why)

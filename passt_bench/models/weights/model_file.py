@@ -9,10 +9,8 @@ files is read. What is not stated is assumed (for 527 classes, AudioSet), and no
 
 from __future__ import annotations
 
-import io
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,22 +25,9 @@ from passt_bench.models.ast import from_hugging_face
 from passt_bench.models.base import AudioModel
 from passt_bench.models.frontend import frame_count
 from passt_bench.models.passt import SPECIAL_TOKENS
+from passt_bench.models.weights import formats
 from passt_bench.models.weights.adapt import depth_of, grid_of, infer
-from passt_bench.models.weights.formats import (
-    AST,
-    AST_HF,
-    OWN,
-    PANNS,
-    PASST,
-    VIT,
-    TensorFile,
-    Tensors,
-    check_size,
-    family_of,
-    pack,
-    read_tensors,
-    strip_prefixes,
-)
+from passt_bench.models.weights.formats import TensorFile, Tensors
 from passt_bench.models.weights.load import load_tensors, panns_frontend_of
 from passt_bench.published_weights import Published, by_file, locate
 from passt_bench.records.files import read_bytes, write_atomically
@@ -69,18 +54,18 @@ def check_published(entry: Published, path: Path) -> None:
     Raises:
         InputError: it is another model, or not a weight file.
     """
-    tensors = strip_prefixes(read_tensors(path).tensors)[0]
-    wanted = VIT if entry.labels == "imagenet" else PASST
-    if family_of(tensors) is not wanted:
+    tensors = formats.strip_prefixes(formats.read_tensors(path).tensors)[0]
+    wanted = formats.VIT if entry.labels == "imagenet" else formats.PASST
+    if formats.family_of(tensors) is not wanted:
         names = sorted(tensors)[:3]
         raise InputError(f"not {wanted.name}", field="parameters", value=names)
     pairs: dict[str, tuple[object, object]] = {
         "width": (entry.width, tensors["cls_token"].shape[-1]),
         "depth": (entry.depth, depth_of(tensors)),
     }
-    if wanted is PASST:
+    if wanted is formats.PASST:
         geometry = _infer_passt(tensors, entry)
-        pairs["classes"] = entry.classes, _classes_of(tensors, "head.1.weight")
+        pairs["classes"] = entry.classes, _classes_of(tensors, wanted)
         pairs["frames"] = entry.frames, geometry.frames
         if entry.stride is not None:
             pairs["stride"] = (entry.stride, entry.stride), geometry.stride
@@ -89,7 +74,8 @@ def check_published(entry: Published, path: Path) -> None:
             raise InputError(f"{entry.name} has {expected}", field=field, value=found)
 
 
-def _classes_of(tensors: Tensors, name: str) -> int:
+def _classes_of(tensors: Tensors, family: formats.Family) -> int:
+    name = f"{family.heads[0]}weight"
     if name not in tensors or tensors[name].ndim != 2:
         raise InputError(
             "the file has no classifier",
@@ -215,25 +201,25 @@ def _describe(
     Raises:
         InputError: the model cannot be recognized, or there is no classifier.
     """
-    family = family_of(tensors)
-    if family is PASST:
-        model, head = _infer_passt(tensors, entry), "head.1.weight"
-    elif family is AST:
-        model, head = _infer_ast(tensors, path), "mlp_head.1.weight"
-    elif family is PANNS:
-        model, head = _infer_panns(tensors), "fc_audioset.weight"
+    family = formats.family_of(tensors)
+    if family is formats.PASST:
+        model = _infer_passt(tensors, entry)
+    elif family is formats.AST:
+        model = _infer_ast(tensors, path)
+    elif family is formats.PANNS:
+        model = _infer_panns(tensors)
     else:
-        kind = "unknown parameters" if family is OWN else family.name
+        kind = "unknown parameters" if family is formats.OWN else family.name
         raise InputError(
             f"{kind}: no audio model can be recognized",
             field=min(tensors),
             remedy="Give a file of this package, or an official one of PaSST, AST or PANNs.",
         )
-    count = _classes_of(tensors, head)
+    count = _classes_of(tensors, family)
     labels = entry.labels if entry else "audioset" if count == 527 else ""
     names = _class_names(labels, count, path)
     frontend = panns_frontend_of(tensors) or frontend_of(model.name)
-    if family is AST:
+    if family is formats.AST:
         frontend = _ast_frontend_of(model, path)
     if entry is not None or model.frames == 3200:  # which in 10 s mean a hop of 100
         frontend = replace(frontend, hop=entry.hop if entry else 100)
@@ -292,20 +278,8 @@ def save_model(
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in state.items()
     }
-    write_atomically(path, to_safetensors(plain, pack(facts)))
+    write_atomically(path, to_safetensors(plain, formats.pack(facts)))
     return path
-
-
-def _thresholds(given: object, classes: int, path: Path) -> tuple[float, ...]:
-    found = validate(tuple[float, ...], given, source=path)
-    if len(found) != classes or not all(0 <= each <= 1 for each in found):
-        raise InputError(
-            f"not {classes} probabilities, one for each class",
-            source=path,
-            field="thresholds",
-            remedy="Train the model again.",
-        )
-    return found
 
 
 def read_model(source: str | Path, folder: Path | None = None) -> Model:
@@ -321,14 +295,14 @@ def read_model(source: str | Path, folder: Path | None = None) -> Model:
 
 def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Model, list[str]]:
     """Like `read_model`; with notes on what is assumed, and on the weights that were chosen."""
-    file = read_tensors(locate(source, folder))
+    file = formats.read_tensors(locate(source, folder))
     facts, notes = file.facts(), list(file.notes)
     if facts is not None:
         recipe = validate(Recipe, facts.get("recipe"), source=file.path)
         classes = validate(tuple[str, ...], facts.get("classes"), source=file.path)
     else:
-        tensors, _, chosen = strip_prefixes(file.tensors)
-        if family_of(tensors) is AST_HF:
+        tensors, _, chosen = formats.strip_prefixes(file.tensors)
+        if formats.family_of(tensors) is formats.AST_HF:
             tensors = from_hugging_face(tensors)
         file = TensorFile(file.path, tensors)
         with located(file.path):
@@ -343,15 +317,19 @@ def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Mo
         with torch.device("meta"):
             planned = from_recipe(*size)
     needed = sum(parameter.nbytes for parameter in planned.parameters())
-    check_size(needed, file.path, "the model that its metadata describe")
+    formats.check_size(needed, file.path, "the model that its metadata describe")
     net = from_recipe(*size)
     loaded = load_tensors(net, file)
     with torch.no_grad():  # what the file lacks, e.g. a classifier that nothing reads
         for name, parameter in net.named_parameters():
             if name in loaded.reinitialized:
                 net.init_parameter(name, parameter, torch.Generator())
-    if facts is not None and (limits := facts.get("thresholds")) is not None:
-        net.thresholds = _thresholds(limits, len(classes), file.path)
+    if facts is not None and facts.get("thresholds") is not None:
+        limits = validate(tuple[float, ...], facts["thresholds"], source=file.path)
+        net.thresholds = limits
+        if len(limits) != len(classes) or not all(0 <= each <= 1 for each in limits):
+            problem, remedy = "not a probability for each class", "Train the model again."
+            raise InputError(problem, source=file.path, field="thresholds", remedy=remedy)
     for note in notes:
         _LOG.warning("%s: %s", file.path.name, note)
     return Model(net.eval(), recipe, classes), notes
@@ -365,27 +343,3 @@ def _check_limits(recipe: Recipe) -> None:
         if value is not None and not low <= value <= high:
             remedy = f"The metadata should have {low} to {high}; get the file again."
             raise InputError("out of range", field=name, value=value, remedy=remedy)
-
-
-def export_model(source: str | Path, path: Path) -> Path:
-    """Writes only a PaSST's parameters, under official names, for the reference code to load.
-
-    The source is any file that `read_model` reads; the new file is one of ``torch.save``.
-
-    Raises:
-        InputError: the model is not a PaSST.
-    """
-    model = read_model(source)
-    state = model.net.state_dict()
-    if family_of(state) is not PASST:
-        raise InputError(
-            "the reference code has only PaSST",
-            source=Path(source),
-            field="model.name",
-            value=model.recipe.model.name,
-            remedy="Give a PaSST.",
-        )
-    buffer = io.BytesIO()
-    torch.save(OrderedDict((name, tensor.clone()) for name, tensor in state.items()), buffer)
-    write_atomically(path, buffer.getvalue())
-    return path

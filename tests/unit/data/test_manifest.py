@@ -226,8 +226,8 @@ def test_names_the_broken_row(tmp_path: Path, case: str) -> None:
     ("text", "message"),
     [
         (SMALL.replace("path", "file"), "path: missing columns"),
-        (SMALL.replace("split", "part"), "split, fold: neither split nor fold"),
-        (SMALL.replace("labels", "fold"), "split, fold: both of split and fold"),
+        (SMALL.replace("split", "part"), "first line = .*neither split nor fold"),
+        (SMALL.replace("labels", "fold"), "first line = .*both of split and fold"),
         (SMALL.replace("path,labels,split", "labels,label,split"), "both of labels and label"),
         (SMALL.replace("split", "split,split").replace("n\n", "n,n\n"), "split = .*named twice"),
         (SMALL.replace("split", "split,,").replace("n\n", "n,,\n"), "2 columns have no name"),
@@ -237,9 +237,9 @@ def test_names_the_broken_row(tmp_path: Path, case: str) -> None:
         ),
         ("path,labels,split\n", "no clips are listed"),
         ("", "neither split nor fold"),
-        (SMALL.partition("\n")[2], "first line = .*names none of the columns.*path,labels"),
-        (SMALL.replace(",", ";"), "names none of the columns.*separated by commas"),
-        (SMALL.replace(",", "\t"), "names none of the columns.*separated by commas"),
+        (SMALL.partition("\n")[2], "first line = .*neither split nor fold.*path,labels,split"),
+        (SMALL.replace(",", ";"), "neither split nor fold.*with commas"),
+        (SMALL.replace(",", "\t"), "neither split nor fold.*with commas"),
         # The second has as many values as columns, and rows lost in one.
         *(
             (SMALL.replace(*quote, 1), f"line 2: {values} values for 3 columns in lines 2 to 5. "

@@ -162,15 +162,6 @@ def test_names_of_videos(file: str, names: tuple[str, ...]) -> None:
     assert audioset.video_names(file) == names
 
 
-def test_a_class_list_beside_audioset_counts(tmp_path: Path) -> None:
-    layouts.write_audioset_folder(tmp_path)
-    (tmp_path / "class_labels_indices.csv").unlink()
-    assert len(read("audioset", tmp_path).fingerprint.classes) == 527
-    (tmp_path / "class_labels_indices.csv").write_text("index,mid,display_name\n0,/m/0,Nothing\n")
-    with pytest.raises(InputError, match=r"line 4: positive_labels = .*lacks '/m/"):
-        read("audioset", tmp_path)
-
-
 Edit = tuple[str, str, str, str | None, str | None]
 # File, what is there, what replaces it, field and value of the error.
 BROKEN: dict[str, list[Edit]] = {
@@ -187,7 +178,6 @@ BROKEN: dict[str, list[Edit]] = {
     ],
     "openmic": [
         ("partitions/split01_test.csv", "0", "1", "sample_key", "1"),
-        ("class-map.json", "0", "40", None, None),
     ],
     "dcase20": [
         ("evaluation_setup/fold1_train.csv", "\tbus", "\tship", "scene_label", "ship"),
@@ -254,7 +244,6 @@ def test_openmic_names_as_the_published_file_holds_them(
     before, path = read("openmic", tmp_path), tmp_path / "openmic-2018.npz"
     columns = openmic_columns | {"sample_key": openmic_columns["sample_key"].astype(object)}
     np.savez(path, **columns)
-    (tmp_path / "class-map.json").unlink()
     assert read("openmic", tmp_path).fingerprint == before.fingerprint
     labels = columns["Y_true"]
     unknown = np.where(np.arange(20) == 0, np.nan, labels)

@@ -11,11 +11,10 @@ import small_weights
 import torch
 
 from passt_bench.errors import InputError
-from passt_bench.models import create_model, save_model
+from passt_bench.models import create_model, read_model, save_model
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.frontend import make_frontend
 from passt_bench.models.patchout import draw_kept, resolve
-from passt_bench.models.weights import read_model
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 

@@ -1,4 +1,4 @@
-"""Own model files, official files as models, and export."""
+"""Own model files and official files as models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from passt_bench import __version__
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, read_model, save_model
-from passt_bench.models.weights import export_model
 from passt_bench.published_weights import PUBLISHED
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe, TrainingSpec
 from passt_bench.spec.frontends import panns_frontend
@@ -144,19 +143,6 @@ def test_files_whose_model_cannot_be_recognized_are_refused(tmp_path: Path) -> N
         with pytest.raises(InputError) as caught:
             read_model(tmp_path / name)
         assert (caught.value.source, caught.value.field) == (tmp_path / name, field)
-
-
-def test_export_writes_official_names_in_a_plain_file(tmp_path: Path) -> None:
-    path = save_model(tmp_path / "m.safetensors", _net(), RECIPE, CLASSES)
-    state = torch.load(export_model(path, tmp_path / "official.pt"), weights_only=True)
-    assert list(state) == list(_net().state_dict())
-    assert {"freq_new_pos_embed", "head_dist.weight", "head.0.bias"} <= set(state)
-    net = create_model("panns_micro", 3, mels=64, frames=64)
-    other = save_model(tmp_path / "c.safetensors", net, CNN, CLASSES)
-    with pytest.raises(InputError) as caught:
-        export_model(other, tmp_path / "no.pt")
-    assert (caught.value.field, caught.value.value) == ("model.name", "panns_micro")
-    assert not (tmp_path / "no.pt").exists()
 
 
 def test_a_cnn14_is_used_with_the_front_end_in_its_own_buffers(tmp_path: Path) -> None:
