@@ -109,7 +109,7 @@ class OpenSpec:
 
     def __new__(cls, *args: Any, **given: Any) -> Self:
         """Chooses the class by the names of the options that are given."""
-        more = tuple(sorted(given.keys() - {item.name for item in fields(cls)}))
+        more = tuple(sorted(given.keys() - {item.name for item in fields(cls)})) if given else ()
         kind: Any = cls
         made: Self = object.__new__(_extended(kind, more) if more else kind)
         return made
@@ -136,7 +136,9 @@ class OpenSpec:
 
 def own_options(spec: Any) -> dict[str, Any]:
     """The options of a spec beyond the fields of its declared class."""
-    known = {item.name for item in fields(_declared(type(spec)))}
+    if (declared := _declared(type(spec))) is type(spec):
+        return {}
+    known = {item.name for item in fields(declared)}
     names = (item.name for item in fields(spec) if item.name not in known)
     return {name: getattr(spec, name) for name in names}
 
@@ -164,9 +166,10 @@ def _write_open(spec: Any, handler: Any) -> Any:
 def _read_open(kind: Any, value: Any, handler: Any) -> Any:
     if not isinstance(value, Mapping):
         return handler(value)
-    known = {name: item for name, item in value.items() if python_name(kind, name)}
-    more = {name: item for name, item in value.items() if name not in known}
-    return replace(handler(known), **more)
+    more = {name: item for name, item in value.items() if python_name(kind, name) is None}
+    if not more:
+        return handler(value)
+    return replace(handler({n: item for n, item in value.items() if n not in more}), **more)
 
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}
@@ -277,5 +280,11 @@ def _dataclass_in(hint: Any) -> Any:
 
 def python_name(kind: Any, name: str) -> str | None:
     """The Python name of a field given by its name in Python or in records; None if unknown."""
-    written = {spelling.name: own for own, spelling in spellings(kind).items()}
-    return name if name in written.values() else written.get(name)
+    return _python_names(kind).get(name)
+
+
+@lru_cache
+def _python_names(kind: Any) -> dict[str, str]:
+    """Every name of a field of a dataclass, in records and in Python → that in Python."""
+    spelled = spellings(kind)
+    return {item.name: own for own, item in spelled.items()} | {own: own for own in spelled}
