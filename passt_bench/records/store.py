@@ -38,7 +38,7 @@ class Store:
 
     def folder(self, key: str) -> Path:
         """The folder of one key; neither an invalid key nor a link is accepted."""
-        folder = self.root / "records" / plain_name(key, field="key")
+        folder = self.root.joinpath("records", plain_name(key, field="key"))
         refuse_link(folder)
         return folder
 
