@@ -274,7 +274,7 @@ def shared_runs(results: Results, runs: Path, reports: Path) -> str:
     told = []
     for name, path in sorted(documents.items()):
         text = read_bytes(path)  # not parsed, so that a broken one spoils no page but its own
-        found = {key.decode() for key in re.findall(rb'"([0-9a-f]{16})"', text)}
+        found = {key.decode() for key in re.findall(rb"\b[0-9a-f]{16}\b", text)}
         number = len(found & results.records.keys())
         if number and name != results.study.name:
             are = "is" if number == 1 else "are"
