@@ -202,6 +202,8 @@ def check_json(data: bytes) -> None:
     if b"N" in shape or b"I" in shape or huge:
         raise ValueError("holds NaN, Infinity, or a number beyond 1e99")
     for _ in range(JSON_LEVELS):  # removes the innermost brackets
+        if not shape:
+            break
         shape = shape.replace(b"[]", b"").replace(b"{}", b"")
     if shape:
         raise ValueError(f"cut off, or nested deeper than {JSON_LEVELS} levels")
