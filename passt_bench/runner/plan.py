@@ -194,12 +194,12 @@ def plan_study(
                 if clips
                 else tuned.recipe(variant)
             )
-            seeds = () if absent else study.seeds
+            trained = () if absent else study.seeds
             first = [
-                plan_cell(variant.name, recipe, seeds[0], fold, datasets)
-                for fold in (chosen or (None,) if seeds else ())
+                plan_cell(variant.name, recipe, trained[0], fold, datasets)
+                for fold in (chosen or (None,) if trained else ())
             ]
-            own = [cell.with_seed(seed) for seed in seeds for cell in first]
+            own = [cell.with_seed(seed) for seed in trained for cell in first]
             if absent:
                 check_settings(recipe, absent.training)
             own[:1] = [replace(cell, pictured=True) for cell in own[:1]]
