@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -324,7 +325,8 @@ def block_tables(study: StudyRecord, cells: pd.DataFrame, metric: str) -> list[p
     used = cells[cells["fold"].isna() | cells["fold"].isin(folds := _folds_in_use(cells))]
 
     def table(part: pd.DataFrame) -> pd.DataFrame:
-        means = part.groupby(["variant", "seed"])[metric].agg(lambda x: x.mean(skipna=False))
+        groups = part.groupby(["variant", "seed"])[metric]
+        means = groups.mean().where(groups.count() == groups.size())
         return means.unstack("seed").reindex(index=names, columns=seeds).astype(float)
 
     whole = table(used)
@@ -333,8 +335,8 @@ def block_tables(study: StudyRecord, cells: pd.DataFrame, metric: str) -> list[p
 
 def _folds_in_use(cells: pd.DataFrame) -> list[int]:
     run = cells[(cells["status"] != "missing") & cells["fold"].notna()]
-    fold_sets = [frozenset(group) for _, group in run.groupby(["variant", "seed"])["fold"]]
-    covered = {f: sum(f <= other for other in fold_sets) * len(f) for f in fold_sets}
+    sets = Counter(frozenset(own) for _, own in run.groupby(["variant", "seed"])["fold"])
+    covered = {f: sum(n for own, n in sets.items() if f <= own) * len(f) for f in sets}
     best = max(covered, key=lambda folds: (covered[folds], len(folds), sorted(folds)), default=())
     return sorted(int(fold) for fold in best)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -243,6 +244,7 @@ def _grid(grid: tuple[int, int] | None) -> dict[str, float]:
     return {"grid_frequency": frequency, "grid_time": time}
 
 
+@lru_cache(maxsize=4096)  # one recipe has many records
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     row: dict[str, Any] = {}
     for item in fields(node):

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISCHR, S_ISFIFO
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -116,7 +117,8 @@ def _seal_of(
 def read_bytes(path: Path, most: int = JSON_BYTES) -> bytes:
     """Reads a file of at most so many bytes."""
     try:
-        if path.is_fifo() or path.is_char_device():  # to read it would wait, or not end
+        mode = path.stat().st_mode
+        if S_ISFIFO(mode) or S_ISCHR(mode):  # to read it would wait, or not end
             raise OSError("not a file")
         with path.open("rb") as file:
             data = file.read(most + 1)

@@ -38,7 +38,7 @@ class Store:
 
     def folder(self, key: str) -> Path:
         """The folder of one key; neither an invalid key nor a link is accepted."""
-        folder = self.root / "records" / plain_name(key, field="key")
+        folder = self.root.joinpath("records", plain_name(key, field="key"))
         refuse_link(folder)
         return folder
 
@@ -53,9 +53,10 @@ class Store:
     def outcome(self, key: str) -> Outcome | None:
         """How a quality cell ended, or None if it has no record; read once per process."""
         path = self.folder(key) / "record.json"
-        if not path.is_file():
+        try:
+            state = path.stat()
+        except OSError:
             return None
-        state = path.stat()
         stamp = state.st_ino, state.st_mtime_ns, state.st_size
         if path not in _outcomes or _outcomes[path][0] != stamp:
             _outcomes[path] = stamp, read(Outcome, path)

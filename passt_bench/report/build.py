@@ -274,7 +274,8 @@ def shared_runs(results: Results, runs: Path, reports: Path) -> str:
     told = []
     for name, path in sorted(documents.items()):
         text = read_bytes(path)  # not parsed, so that a broken one spoils no page but its own
-        number = sum(key.encode() in text for key in results.records)
+        found = {key.decode() for key in re.findall(rb"\b[0-9a-f]{16}\b", text)}
+        number = len(found & results.records.keys())
         if number and name != results.study.name:
             are = "is" if number == 1 else "are"
             told.append(f"{number} of these runs {are} also part of {quoted(name)}.")

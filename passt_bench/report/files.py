@@ -111,15 +111,15 @@ def keep_record(key: str, source: Store, before: Store, new: Store) -> None:
     Raises:
         InputError: one of the files is a link.
     """
+    folders = [store.folder(key) for store in (source, before, new)]
     for name in ("record.json", "samples.json.gz"):
-        path, old = source.folder(key) / name, before.folder(key) / name
+        path, old, copy = (folder / name for folder in folders)
         refuse_link(path, old)
         if path.is_file():
             data = read_bytes(path)
             if not (old.is_file() and old.read_bytes() == data):
-                copy = new.folder(key) / name  # whole before the report's files are replaced
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(data)
+                copy.write_bytes(data)  # whole before the report's files are replaced
 
 
 _STORED = ("records", "studies", "search")

@@ -40,7 +40,7 @@ from passt_bench.runner.estimates import (
 from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.run_status import SESSION_LOCK, hold
 from passt_bench.spec.key import arm_key, component_versions, session_key
-from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.recipe import Patchout, Recipe
 
 MEMORY_SHARE = 0.8  # of what is free now, for all arms of a session together
 GPU_RESIDENT_SHARE = 0.5  # on a GPU, for what arms keep while they wait
@@ -205,18 +205,23 @@ def _groups(plan: CostPlan) -> list[list[str]]:
     cuda = first.engine.device == "cuda"
     free = _free_bytes(first) * (GPU_RESIDENT_SHARE if cuda else MEMORY_SHARE)
 
-    def need(key: str) -> tuple[int, int]:
+    def need(recipe: Recipe) -> tuple[int, int]:
         """Resident bytes of an arm, and those of its step."""
-        recipe, process = plan.recipes[key], CUDA_BYTES if cuda else PROCESS_BYTES
+        process = CUDA_BYTES if cuda else PROCESS_BYTES
         kept = process + 16 * summarize_model(recipe, plan.classes).parameters
         return kept, 0 if cuda else estimate_bytes(recipe, plan.classes) - kept
 
-    groups, (resident, step) = [[plan.baseline]], need(plan.baseline)
+    # To count a step takes half a second; without patchout, which needs most, arms share a count.
+    recipes = [plan.recipes[key] for key in (plan.baseline, *plan.new)]
+    arms = [need(replace(recipe, patchout=Patchout())) for recipe in recipes]
+    if sum(kept for kept, _ in arms) + max(own for _, own in arms) <= free:
+        return [[plan.baseline, *plan.new]]
+    groups, (resident, step) = [[plan.baseline]], need(first)
     for key in plan.new:
-        kept, own = need(key)
+        kept, own = need(plan.recipes[key])
         if resident + kept + max(step, own) > free and len(groups[-1]) > 1:
             groups.append([plan.baseline])
-            resident, step = need(plan.baseline)
+            resident, step = need(first)
         groups[-1].append(key)
         resident, step = resident + kept, max(step, own)
     return groups

@@ -194,14 +194,15 @@ def plan_study(
                 if clips
                 else tuned.recipe(variant)
             )
-            own = [
-                plan_cell(variant.name, recipe, seed, fold, datasets)
-                for seed in (() if absent else study.seeds)
-                for fold in (chosen or (None,))
+            trained = () if absent else study.seeds
+            first = [
+                plan_cell(variant.name, recipe, trained[0], fold, datasets)
+                for fold in (chosen or (None,) if trained else ())
             ]
+            own = [cell.with_seed(seed) for seed in trained for cell in first]
             if absent:
                 check_settings(recipe, absent.training)
-            own = [replace(cell, pictured=cell is own[0]) for cell in own]
+            own[:1] = [replace(cell, pictured=True) for cell in own[:1]]
             recipe = own[0].recipe if own else recipe  # with the digest of its initial weights
             check_engine(recipe.engine)
             record = variant_record(variant.name, recipe, classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from passt_bench.data.shared import SharedDataset
@@ -46,6 +46,11 @@ class PlannedCell:
     def model_bytes(self) -> int:
         """About the size of its trained model's file."""
         return 4 * self.summary.parameters
+
+    def with_seed(self, seed: int) -> PlannedCell:
+        """The cell that differs in nothing but its seed, and so in its key."""
+        key = quality_key(self.recipe, seed, self.fold, self.fingerprint.digest, self.components)
+        return replace(self, seed=seed, key=key)
 
     def seconds(self, predictor: Predictor) -> float:
         """Expected seconds; nan on a GPU without a data sheet."""

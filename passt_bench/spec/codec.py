@@ -27,8 +27,8 @@ T = TypeVar("T")
 FREE, LATER = "free", "later"  # marks of fields
 JSON_BYTES, JSON_LEVELS = 64 << 20, 64  # JSON of others is not larger and not nested deeper
 _NOT_SHAPE = bytes(set(range(256)) - set(b'[]{}"NI'))  # NaN and Infinity begin with N and I
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_HUGE = re.compile(rb"[eE]\+?0*[1-9]\d\d|\d{100}")  # numbers beyond 1e99, or digits in a text
+_STRING, _BEYOND = re.compile(rb'"[^"]*"'), re.compile(rb"[eE]\+?0*[1-9]\d\d")  # 1e100
+_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")  # to search fast for what few files have
 
 
 class Spelling:
@@ -109,7 +109,7 @@ class OpenSpec:
 
     def __new__(cls, *args: Any, **given: Any) -> Self:
         """Chooses the class by the names of the options that are given."""
-        more = tuple(sorted(given.keys() - {item.name for item in fields(cls)}))
+        more = tuple(sorted(given.keys() - {item.name for item in fields(cls)})) if given else ()
         kind: Any = cls
         made: Self = object.__new__(_extended(kind, more) if more else kind)
         return made
@@ -136,7 +136,9 @@ class OpenSpec:
 
 def own_options(spec: Any) -> dict[str, Any]:
     """The options of a spec beyond the fields of its declared class."""
-    known = {item.name for item in fields(_declared(type(spec)))}
+    if (declared := _declared(type(spec))) is type(spec):
+        return {}
+    known = {item.name for item in fields(declared)}
     names = (item.name for item in fields(spec) if item.name not in known)
     return {name: getattr(spec, name) for name in names}
 
@@ -164,9 +166,10 @@ def _write_open(spec: Any, handler: Any) -> Any:
 def _read_open(kind: Any, value: Any, handler: Any) -> Any:
     if not isinstance(value, Mapping):
         return handler(value)
-    known = {name: item for name, item in value.items() if python_name(kind, name)}
-    more = {name: item for name, item in value.items() if name not in known}
-    return replace(handler(known), **more)
+    more = {name: item for name, item in value.items() if python_name(kind, name) is None}
+    if not more:
+        return handler(value)
+    return replace(handler({n: item for n, item in value.items() if n not in more}), **more)
 
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}
@@ -192,12 +195,15 @@ def check_json(data: bytes) -> None:
     """
     if len(data) > JSON_BYTES:
         raise ValueError(f"larger than {JSON_BYTES >> 20} MiB")
-    shape = data.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NOT_SHAPE)
-    shape = _STRING.sub(b"", shape)
-    huge = _HUGE.search(data) and _HUGE.search(_STRING.sub(b"", data))
+    rest = _STRING.sub(b"", data.replace(rb"\\", b"").replace(rb"\"", b""))
+    shape = rest.translate(None, _NOT_SHAPE)
+    zeros = rest.translate(_ZEROS, b"+")
+    huge = b"0" * 100 in zeros or (b"e000" in zeros and _BEYOND.search(rest))
     if b"N" in shape or b"I" in shape or huge:
         raise ValueError("holds NaN, Infinity, or a number beyond 1e99")
     for _ in range(JSON_LEVELS):  # removes the innermost brackets
+        if not shape:
+            break
         shape = shape.replace(b"[]", b"").replace(b"{}", b"")
     if shape:
         raise ValueError(f"cut off, or nested deeper than {JSON_LEVELS} levels")
@@ -276,5 +282,11 @@ def _dataclass_in(hint: Any) -> Any:
 
 def python_name(kind: Any, name: str) -> str | None:
     """The Python name of a field given by its name in Python or in records; None if unknown."""
-    written = {spelling.name: own for own, spelling in spellings(kind).items()}
-    return name if name in written.values() else written.get(name)
+    return _python_names(kind).get(name)
+
+
+@lru_cache
+def _python_names(kind: Any) -> dict[str, str]:
+    """Every name of a field of a dataclass, in records and in Python → that in Python."""
+    spelled = spellings(kind)
+    return {item.name: own for own, item in spelled.items()} | {own: own for own in spelled}
