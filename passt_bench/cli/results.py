@@ -37,7 +37,7 @@ def paper_status(runs: Path, reports: Path, data: Mapping[str, Path]) -> PaperSt
     """The requirements of the paper's rows that this machine has, and which rows were evaluated."""
     from passt_bench.paper import published_rows
     from passt_bench.records.store import Store
-    from passt_bench.report.pages import EVALUATIONS
+    from passt_bench.report.files import EVALUATIONS
     from passt_bench.report.paper import PaperStatus, find_evaluations
     from passt_bench.runner.studies import find_available
 

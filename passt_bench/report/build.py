@@ -15,23 +15,14 @@ from passt_bench.errors import InputError, check_known, choose_from
 from passt_bench.records.files import read_bytes, write_atomically
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.store import SEARCHES, STUDIES, Record, Store, read_search, write_document
-from passt_bench.report.figures import draw_all
-from passt_bench.report.figures.search import draw_search
-from passt_bench.report.files import (
-    REPORT_FOLDERS,
-    exclusive,
-    keep_record,
-    replacing,
-    write_page,
-)
-from passt_bench.report.pages import (
-    EVALUATIONS,
-    PAGE,
-    SUMMARY,
-    render,
-    render_evaluations,
-    written,
-)
+from passt_bench.report import files, study_tables
+from passt_bench.report.evaluations import render_evaluations
+from passt_bench.report.figures import draw_all, figure_names
+from passt_bench.report.figures import search as search_figures
+from passt_bench.report.figures.costs import NAME as COSTS
+from passt_bench.report.figures.scaling import SWEEP
+from passt_bench.report.files import EVALUATIONS, PAGE, SUMMARY, exclusive, replacing
+from passt_bench.report.pages import render
 from passt_bench.report.paper import PaperStatus, render_paper
 from passt_bench.report.text import listed, quoted
 from passt_bench.report.theme import to_pdf
@@ -125,12 +116,21 @@ def build_pdfs(folder: Path) -> str:
     for name in {path.stem for path in paths}:
         results, search = load(name, folder, folder.parent)
         drawn = draw_all(study_view(_begun(results)[0])) if results is not None else []
-        for drawing in drawn + (draw_search(search) if search is not None else []):
+        for drawing in drawn + (search_figures.draw_search(search) if search is not None else []):
             if drawing.figure is not None:
                 data, lost = to_pdf(drawing.figure)
                 write_atomically(folder / "figures" / f"{drawing.name}.pdf", data)
                 missing |= {*lost}
     return "".join(sorted(missing))
+
+
+def written() -> frozenset[str]:
+    """Relative paths of the files that a report may write, besides records."""
+    tables = (*study_tables.TABLES, "settings", EVALUATIONS, files.COMPARISONS, "decisions")
+    figures = (*figure_names(), COSTS, SWEEP, *search_figures.NAMES)
+    names = [f"tables/{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")]
+    names += [f"figures/{name}.{kind}" for name in figures for kind in ("svg", "csv", "pdf")]
+    return frozenset({*names, SUMMARY, PAGE})
 
 
 def build_evaluations(runs: Path, reports: Path) -> list[Path]:
@@ -146,7 +146,7 @@ def build_evaluations(runs: Path, reports: Path) -> list[Path]:
         return []
     with replacing(folder, written()) as new:
         for key in found:
-            keep_record(key, Store(runs), Store(folder), Store(new))
+            files.keep_record(key, Store(runs), Store(folder), Store(new))
         render_evaluations(found.values(), new, Store(folder))
     return [folder / PAGE]
 
@@ -183,7 +183,7 @@ def _load_study(name: str, runs: Path, reports: Path) -> Results:
 def _names(runs: Path, reports: Path) -> list[str]:
     """Names of the studies and searches that were run or are kept in a report."""
     kinds = (STUDIES, SEARCHES)
-    folders = [at / kind for at in (runs, *reports.glob(REPORT_FOLDERS)) for kind in kinds]
+    folders = [at / kind for at in (runs, *reports.glob(files.REPORT_FOLDERS)) for kind in kinds]
     return sorted({path.stem for folder in folders for path in folder.glob("*.json")})
 
 
@@ -252,7 +252,7 @@ def _write_study(
         for key in sorted(wanted):
             source = next((store for store in sources if store.has(key)), None)
             if source is not None:
-                keep_record(key, source, kept, Store(new))
+                files.keep_record(key, source, kept, Store(new))
         shared = shared_runs(shown, sources[0].root, reports) if shown is not None else ""
         home = Path(os.path.relpath(reports / PAGE, folder)).as_posix()
         render(shown, new, note, kept, search, shared, home)
@@ -269,7 +269,7 @@ def _write_study(
 
 def shared_runs(results: Results, runs: Path, reports: Path) -> str:
     """Says which other studies in these folders have runs of this one; empty if none has."""
-    kept = sorted(reports.glob(f"{REPORT_FOLDERS}/{STUDIES}/*.json"))
+    kept = sorted(reports.glob(f"{files.REPORT_FOLDERS}/{STUDIES}/*.json"))
     documents = {path.stem: path for path in (*kept, *runs.glob(f"{STUDIES}/*.json"))}
     told = []
     for name, path in sorted(documents.items()):
@@ -289,14 +289,14 @@ def render_index(root: Path) -> Path:
     Raises:
         InputError: a summary is cut off.
     """
-    studies = [_summary(path) for path in sorted(root.glob(f"{REPORT_FOLDERS}/{SUMMARY}"))]
+    studies = [_summary(path) for path in sorted(root.glob(f"{files.REPORT_FOLDERS}/{SUMMARY}"))]
     studies.sort(key=lambda item: str(item["finished"]), reverse=True)
     context = {
         "studies": studies,
         "evaluations": (root / EVALUATIONS / PAGE).is_file(),
         "paper": (root / "paper" / PAGE).is_file(),
     }
-    return write_page(root / PAGE, "index.html", context)
+    return files.write_page(root / PAGE, "index.html", context)
 
 
 def _summary(path: Path) -> dict[str, Any]:

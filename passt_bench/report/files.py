@@ -31,6 +31,9 @@ from passt_bench.report.theme import (
 )
 
 REPORT_FOLDERS = "[!.]*"  # hidden folders are not complete yet
+SUMMARY, PAGE = "summary.json", "index.html"
+# The first is also the folder of the page of all evaluations.
+EVALUATIONS, COMPARISONS = "evaluations", "comparisons"
 
 
 def exclusive(reports: Path) -> AbstractContextManager[object]:
@@ -38,13 +41,6 @@ def exclusive(reports: Path) -> AbstractContextManager[object]:
     with storing(reports):
         reports.mkdir(parents=True, exist_ok=True)
     return FileLock(reports / ".lock", is_singleton=True)
-
-
-def files_of(folder: str, tables: Iterable[str], figures: Iterable[str] = ()) -> frozenset[str]:
-    """The files that `write_report` may write below a folder."""
-    written = [f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")]
-    written += [f"{name}.{kind}" for name in figures for kind in ("svg", "csv", "pdf")]
-    return frozenset(f"{folder}/{name}" for name in written)
 
 
 def write_report(
@@ -103,6 +99,17 @@ def write_text(path: Path, text: str) -> Path:
     """Writes UTF-8 text whole or not at all."""
     write_atomically(path, text.encode())
     return path
+
+
+def linked(
+    records: Iterable[tuple[str, str, str, str]], out: Path, kept: Store | None
+) -> list[tuple[str, ...]]:
+    """Records, which end with their key, with a link to each that is beside the page."""
+    beside = [Store(out), *([kept] if kept else [])]
+    return [
+        (*row, f"records/{row[-1]}/record.json" if any(s.has(row[-1]) for s in beside) else "")
+        for row in records
+    ]
 
 
 def keep_record(key: str, source: Store, before: Store, new: Store) -> None:

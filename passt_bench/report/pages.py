@@ -1,69 +1,27 @@
-"""Renders the page of a study or search, with verdicts in words, and that of all evaluations."""
+"""Renders the page of a study, of a search, or of both: verdicts in words, tables and figures."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from passt_bench.analysis.results import Results
-from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.records.run import StudyRecord, cell_name
+from passt_bench.records.run import cell_name
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.store import Store
-from passt_bench.report.cost_tables import TABLES, page_tables
-from passt_bench.report.evaluations import (
-    comparisons_table,
-    confusion_table,
-    data_of,
-    decisions_table,
-    evaluation_facts,
-    evaluations_table,
-    readable,
-    title_of,
-)
-from passt_bench.report.figures import draw_all, figure_names
-from passt_bench.report.figures.costs import NAME as COSTS
-from passt_bench.report.figures.scaling import SWEEP
-from passt_bench.report.figures.search import NAMES as SEARCH_FIGURES
+from passt_bench.report import provenance, sentences
+from passt_bench.report.evaluations import comparisons_table, data_of, title_of
+from passt_bench.report.figures import draw_all
 from passt_bench.report.figures.search import draw_search
-from passt_bench.report.files import files_of, write_report, write_text
-from passt_bench.report.provenance import (
-    Fact,
-    answer,
-    distinct,
-    fact,
-    finished,
-    study_facts,
-    warnings,
-)
+from passt_bench.report.files import COMPARISONS, PAGE, SUMMARY, linked, write_report, write_text
 from passt_bench.report.search import search_facts, search_headline, settings
-from passt_bench.report.sentences import (
-    answers,
-    fastest_without_loss,
-    power_sentence,
-    reached_sentence,
-    weights_sentence,
-)
+from passt_bench.report.study_tables import page_tables
 from passt_bench.report.tables import Table
 from passt_bench.report.text import counted, listed, quoted
 from passt_bench.report.theme import Drawing
 from passt_bench.report.view import SPEED_MARGIN, StudyView, study_view
-
-SUMMARY, PAGE = "summary.json", "index.html"
-FURTHER = (reached_sentence, fastest_without_loss, power_sentence, weights_sentence)
-# The first is also the folder of the page of all evaluations.
-EVALUATIONS, COMPARISONS = "evaluations", "comparisons"
-
-
-def written() -> frozenset[str]:
-    """Relative paths of the files that a report may write, or that older versions wrote."""
-    tables = files_of("tables", (*TABLES, "settings", EVALUATIONS, COMPARISONS, "decisions"))
-    figures = (*figure_names(), COSTS, SWEEP, *SEARCH_FIGURES)
-    old = files_of("search", ("settings", "confirmed"), SEARCH_FIGURES) | {"search.html"}
-    return tables | files_of("figures", (), figures) | old | {SUMMARY, PAGE}
 
 
 def render(
@@ -85,120 +43,81 @@ def render(
     ``home`` is the index of all reports, relative to the page.
     """
     view = study_view(results) if results is not None else None
+    record = view.study if view else search
+    assert record is not None
     tables: dict[str, Table] = {}
     drawings: dict[str, list[Drawing]] = {}
-    facts: list[tuple[str, list[Fact]]] = []
-    context: dict[str, Any] = {"view": view, "search": search, "note": note, "facts": facts}
-    context |= {"shared": shared, "home": home}
+    facts: list[tuple[str, list[provenance.Fact]]] = []
+    searched, dataset = search_headline(search, view) if search else "", record.fingerprint.dataset
+    about = {
+        "study": record.name,
+        "question": record.question,
+        "headline": provenance.answer(view) if view else searched,
+        "baseline": record.baseline,
+        "metric": record.metric,
+        "dataset": dataset,
+        "variants": len(view.variants) if view else 0,
+        "finished": provenance.finished(view) if view else "",
+    }
+    context: dict[str, Any] = {
+        "about": about,
+        "view": view,
+        "search": search,
+        "searched": searched,
+        "note": note,
+        "facts": facts,
+        "shared": shared,
+        "home": home,
+        "main": "",
+        "records": [],
+        "notebook": provenance.fact("The command:", [record.command]),
+    }
     if search is not None:
-        tables["settings"], drawings["search"] = settings(search), draw_search(search)
+        context["kicker"] = [f"Search {search.name}", dataset, counted(len(search.trials), "trial")]
+        tables["settings"] = settings(search)
+        drawings["search"] = draw_search(search)
         facts.append(("The search", search_facts(search)))
-        context |= _search_part(search, view)
     if view is not None:
         tables |= page_tables(view)
         if view.results.paired:
             tables[COMPARISONS] = comparisons_table(view.results.paired)
         drawings["study"] = draw_all(view)
-        facts.insert(0, ("", study_facts(view)))
+        facts.insert(0, ("", provenance.study_facts(view)))
         context |= _study_part(view, tables)
-        context["records"] = _linked(_records(view), out, kept)
-    text = json.dumps(context["about"], sort_keys=True, indent=1, ensure_ascii=False)
+        context["records"] = linked(_records(view), out, kept)
+        context["notebook"][:0] = provenance.fact("From the study file:", [view.study.notebook])
+    text = json.dumps(about, sort_keys=True, indent=1, ensure_ascii=False)
     write_text(out / SUMMARY, text + "\n")
     return write_report(out / PAGE, context, tables, drawings)
 
 
-def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store) -> Path:
-    """Writes the page of all evaluations, and its table; ``kept`` is as in `render`."""
-    records = sorted(found, key=lambda r: (r.fingerprint.dataset, r.finished, r.key))
-    names = {record.key: readable(title_of(record)) for record in records}
-    rows = [(names[record.key], data_of(record), "ok", record.key) for record in records]
-    datasets = distinct(record.fingerprint.dataset for record in records)
-    facts: list[Fact] = []
-    for record in records:
-        other = f" against {readable(title_of(record.against))}" if record.against else ""
-        facts.append((f"{names[record.key]}{other}, {data_of(record)}", evaluation_facts(record)))
-        facts += [("Note", note) for note in record.notes]
-    context = {
-        "home": f"../{PAGE}",
-        "about": {"study": EVALUATIONS, "question": "Checkpoint results next to published numbers"},
-        "kicker": [counted(len(records), "evaluation"), *datasets],
-        "view": None,
-        "search": None,
-        "main": EVALUATIONS,
-        "facts": [("", facts)],
-        "notebook": [],
-        "shared": "",
-        "records": _linked(rows, out, kept),
-        "matrices": {
-            f"{title_of(record)}, {data_of(record)}": confusion_table(record)
-            for record in records
-            if record.confusion
-        },
-    }
-    tables = {EVALUATIONS: evaluations_table(records)}
-    compared = comparisons_table(records)
-    decided = decisions_table(records)
-    tables |= {made.name: made for made in (compared, decided) if made.rows}
-    return write_report(out / PAGE, context, tables, {})
-
-
-def _study_part(view: StudyView, tables: Mapping[str, Table]) -> dict[str, Any]:
+def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
     """What the page shows of a study beside tables, figures, facts and records."""
-    study, sessions = view.study, view.results.sessions
-    about = _about(study, answer(view), len(view.variants), finished(view))
-    variants = counted(len(view.variants), "variant")
+    study, sessions, variants = view.study, view.results.sessions, len(view.variants)
+    further = [
+        sentences.reached_sentence(view),
+        sentences.fastest_without_loss(view),
+        sentences.power_sentence(view),
+        sentences.weights_sentence(view),
+    ]
+    probes = tables.get("probes")
     return {
-        "about": about,
-        "kicker": [f"Study {study.name}", about["dataset"], variants, about["finished"]],
+        "kicker": [
+            f"Study {study.name}",
+            study.fingerprint.dataset,
+            counted(variants, "variant"),
+            provenance.finished(view),
+        ],
         "main": "verdicts" if study.seeds else "speed",
         "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
-        "further": [text(view) for text in FURTHER] if study.seeds else [],
-        "answers": answers(view),
-        "baseline_probes": _rows_of(tables.get("probes"), study.baseline),
-        "warnings": warnings(sessions),
+        "further": further if study.seeds else [],
+        "answers": sentences.answers(view),
+        "baseline_probes": probes
+        and replace(probes, rows=tuple(row for row in probes.rows if row[0] == study.baseline)),
+        "warnings": provenance.warnings(sessions),
         "protocol": next(filter(None, (s.published_protocol for s in sessions)), None),
         "speed_margin": f"{100 * SPEED_MARGIN:g}",
-        "notebook": [
-            *fact("From the study file:", [study.notebook]),
-            *fact("The command:", [study.command]),
-        ],
     }
-
-
-def _search_part(search: SearchRecord, view: StudyView | None) -> dict[str, Any]:
-    """What the page shows of a search; the part of a study that confirms it replaces most of it."""
-    found, dataset = search_headline(search, view), search.fingerprint.dataset
-    return {
-        "about": _about(search, found),
-        "kicker": [f"Search {search.name}", dataset, counted(len(search.trials), "trial")],
-        "main": "",
-        "searched": found,
-        "notebook": fact("The command:", [search.command]),
-        "records": [],
-    }
-
-
-def _about(
-    record: StudyRecord | SearchRecord, found: str, variants: int = 0, date: str = ""
-) -> dict[str, Any]:
-    """What an index of reports needs."""
-    return {
-        "study": record.name,
-        "question": record.question,
-        "headline": found,
-        "baseline": record.baseline,
-        "metric": record.metric,
-        "dataset": record.fingerprint.dataset,
-        "variants": variants,
-        "finished": date,
-    }
-
-
-def _rows_of(table: Table | None, variant: str) -> Table | None:
-    """The rows of a table that are about one variant."""
-    if table is None:
-        return None
-    return replace(table, rows=tuple(row for row in table.rows if row[0] == variant))
 
 
 def _records(view: StudyView) -> list[tuple[str, str, str, str]]:
@@ -214,14 +133,3 @@ def _records(view: StudyView) -> list[tuple[str, str, str, str]]:
     for session in view.results.sessions:
         found.append(("cost session", counted(len(session.arms), "variant"), "ok", session.key))
     return found
-
-
-def _linked(
-    records: Iterable[tuple[str, str, str, str]], out: Path, kept: Store | None
-) -> list[tuple[str, ...]]:
-    """Records, which end with their key, with a link to each that is beside the page."""
-    beside = [Store(out), *([kept] if kept else [])]
-    return [
-        (*row, f"records/{row[-1]}/record.json" if any(s.has(row[-1]) for s in beside) else "")
-        for row in records
-    ]

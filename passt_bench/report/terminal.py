@@ -15,19 +15,12 @@ from rich.text import Text
 
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.search import SearchRecord
-from passt_bench.report.cost_tables import page_tables, reached_table
+from passt_bench.report.cost_tables import NAME, TOKENS, frontend_column
 from passt_bench.report.evaluations import confusion_table, decisions_table, most_confused
 from passt_bench.report.provenance import answer
 from passt_bench.report.search import search_headline, settings
 from passt_bench.report.sentences import has_budgets
-from passt_bench.report.study_tables import (
-    failures,
-    frontend_column,
-    name_column,
-    quality,
-    runs,
-    tokens_column,
-)
+from passt_bench.report.study_tables import failures, page_tables, quality, reached_table, runs
 from passt_bench.report.tables import Column, Table, table, to_rows
 from passt_bench.report.text import interval, significant, times
 from passt_bench.report.view import TRAIN_STEP, StudyView, finding, gap_of
@@ -126,7 +119,7 @@ def result_tables(view: StudyView | None, search: SearchRecord | None) -> dict[s
 def _verdicts(view: StudyView) -> Table:
     """Quality and cost of each variant; full intervals of costs are on the page."""
     columns = (
-        name_column("variant"),
+        NAME,
         Column("value", view.metric, significant,
                get=lambda v: v.value.value if v.value.known else runs(v)),
         Column("difference", "difference", partial(interval, sign=True),
@@ -142,8 +135,8 @@ def _verdicts(view: StudyView) -> Table:
 
 def _costs(view: StudyView) -> Table:
     columns = (
-        name_column("variant"),
-        tokens_column("tokens"),
+        NAME,
+        TOKENS,
         Column("speed", "clips/s", significant, get=lambda v: v.speed.value),
         Column("step", "step without front end", times, get=lambda v: v.cost(TRAIN_STEP).ratio),
         frontend_column(view, "with it"),

@@ -153,6 +153,11 @@ class Unit(NamedTuple):
     name: str
     size: float
 
+    def show(self, value: Span | float) -> str:
+        """Seconds, bytes or operations in this unit, without its name."""
+        own = value / self.size
+        return interval(own) if isinstance(own, Span) else significant(own)
+
 
 _UNITS = {
     "s": (Unit("µs", 1e-6), Unit("ms", 1e-3), Unit("s", 1.0), Unit("min", 60.0)),
@@ -161,12 +166,12 @@ _UNITS = {
 }
 
 
-def unit_for(values: Iterable[float], base: str) -> Unit:
+def unit_for(values: Iterable[float | None], base: str) -> Unit:
     """The unit that suits a column: the largest in which its middle value is at least 1.
 
-    The values are in the base unit, ``s``, ``B`` or ``FLOP``; NaN is ignored.
+    The values are in the base unit, ``s``, ``B`` or ``FLOP``; NaN and None are ignored.
     """
-    known = sorted(value for value in values if isfinite(value) and value > 0)
+    known = sorted(value for value in values if value and isfinite(value) and value > 0)
     middle = known[len(known) // 2] if known else 1.0
     fitting = [unit for unit in _UNITS[base] if unit.size <= middle]
     return fitting[-1] if fitting else _UNITS[base][0]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from study_on_disk import GROUPS, QUICK, Arm, fingerprint, write_study
 
 from passt_bench.analysis.budgets import series_names
-from passt_bench.analysis.compare import declared_comparisons
+from passt_bench.analysis.compare import judge
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import ContractError
 from passt_bench.records.run import Picture
@@ -258,7 +258,7 @@ def test_a_class_has_the_interval_of_a_contrast_by_itself(quick_view: StudyView)
     study = replace(quick_view.study, fingerprint=fingerprint(1))
     view = replace(quick_view, study=study, variants=tuple(map(alike, quick_view.variants)))
     alone = replace(study, contrasts={"alone": {"one": {"time .5": 1.0, "none": -1.0}}})
-    wanted = declared_comparisons(alone, quick_view.results.cells)["alone"][0]
+    wanted = judge(alone, quick_view.results.cells).declared()["alone"][0]
     row = classes_data(view).set_index("compared").loc["time .5"]
     assert tuple(row[["low", "high"]]) == pytest.approx((wanted.low, wanted.high))
 

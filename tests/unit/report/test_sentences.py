@@ -8,7 +8,6 @@ from passt_bench.analysis.budgets import Reached
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.records.store import Store
-from passt_bench.report.cost_tables import reached_table
 from passt_bench.report.provenance import conditions
 from passt_bench.report.sentences import (
     answers,
@@ -19,7 +18,7 @@ from passt_bench.report.sentences import (
     reached_sentence,
     speed,
 )
-from passt_bench.report.study_tables import verdicts
+from passt_bench.report.study_tables import reached_table, verdicts
 from passt_bench.report.text import Span
 from passt_bench.report.view import Cost, study_view
 
