@@ -119,7 +119,8 @@ class Judged:
     @property
     def comparisons(self) -> list[Comparison]:
         """Comparisons with the baseline, in the study's order."""
-        return self._compare(self._against_baseline, self.study.baseline)
+        base, weights = self.study.baseline, self._against_baseline
+        return [self._comparison(n, base, weights[n], *c) for n, c in self._baseline_family.items()]
 
     def declared(
         self, families: Mapping[str, Contrasts] | None = None
@@ -143,24 +144,16 @@ class Judged:
                 for name, weights in members.items()
                 if {*weights} <= names and (name in own or direction(weights) not in declared)
             }
-            if known:
-                found[family] = self._compare(known, shared=len(own) != 1)
+            if not known:
+                continue
+            items = self._family(known)
+            if len(own) != 1:
+                items |= {name: c for name, w in known.items() if (c := self._with_baseline(w))}
+            found[family] = [self._comparison(n, "", known[n], *c) for n, c in items.items()]
         place = {pair: number for number, pair in enumerate(study.contrast_order)}
         every = [(family, item) for family, items in found.items() for item in items]
         every.sort(key=lambda own: place.get((own[0], own[1].variant), len(place)))
         return {family: [c for f, c in every if f == family] for family, _ in every}
-
-    def _compare(
-        self, weights: Mapping[str, Mapping[str, float]], baseline: str = "", shared: bool = False
-    ) -> list[Comparison]:
-        """Contrasts whose intervals cover together: name → variant → weight.
-
-        Those ``shared`` with the comparisons with the baseline have their intervals from there.
-        """
-        found = self._family(weights)
-        if shared:
-            found |= {name: c for name, w in weights.items() if (c := self._with_baseline(w))}
-        return [self._comparison(name, baseline, weights[name], *c) for name, c in found.items()]
 
     def _family(
         self, weights: Mapping[str, Mapping[str, float]]

@@ -96,7 +96,8 @@ def contrasts(view: StudyView) -> Table:
     caption = (
         f"{view.study.name}: contrasts in {view.metric}; a family's intervals cover together with "
         f"{view.coverage}. A comparison with {quoted(view.baseline.name)} has the interval of the "
-        "main table, unless it is alone in its family, as a primary question."
+        "main table, unless it is alone in its family, as a primary question. What has positive "
+        "weights is better or worse; a slope or an interaction is above or below zero, or unclear."
     )
     return table("contrasts", caption, columns, rows)
 

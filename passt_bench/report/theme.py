@@ -10,7 +10,7 @@ import io
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -202,12 +202,12 @@ def placeholder(name: str, title: str, why: str) -> Drawing:
     return Drawing(name, title, f"Left out: {why}", pd.DataFrame(), None)
 
 
-def kind_handles(kinds: Iterable[str], styles: Mapping[str, Style]) -> list[Line2D]:
-    """Legend entries for patchout kinds, each once, in the styles' order."""
+def kind_handles(kinds: Iterable[str]) -> list[Line2D]:
+    """Legend entries for patchout kinds, each once, in the order of `kind_styles`."""
     present = set(kinds)
     return [
         Line2D([], [], color=style.color, marker=style.marker, markersize=5, lw=1.4, label=kind)
-        for kind, style in styles.items()
+        for kind, style in kind_styles(present).items()
         if kind in present
     ]
 

@@ -190,11 +190,11 @@ def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
     ("ratio", "verdict", "words"),
     [
         # The step takes 1 / 0.43 times as long, and the interval excludes nothing.
-        ((1 / 0.43, 1 / 1.67, 1 / 0.23), "undecided", "takes 2.3× [0.6, 4.3] as long"),
+        ((1 / 0.43, 1 / 1.67, 1 / 0.23), "undecided", "trains 2.3× [0.6, 4.3] slower"),
         ((1.0, 0.97, 1.03), "about as fast", "1.00× [0.97, 1.03]"),
         ((0.98, 0.97, 0.99), "about as fast", "1.02"),
         ((0.5, 0.48, 0.52), "faster", "2.00× [1.92, 2.08]"),
-        ((2.0, 1.9, 2.1), "slower", "takes 2.00× [1.90, 2.10] as long"),
+        ((2.0, 1.9, 2.1), "slower", "trains 2.00× [1.90, 2.10] slower"),
         ((1.0, NAN, NAN), "undecided", ""),
     ],
 )
