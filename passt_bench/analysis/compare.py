@@ -147,7 +147,7 @@ class Judged:
             if not known:
                 continue
             items = self._family(known)
-            if len(own) != 1:
+            if len(own) != 1:  # else it is a primary question
                 items |= {name: c for name, w in known.items() if (c := self._with_baseline(w))}
             found[family] = [self._comparison(n, "", known[n], *c) for n, c in items.items()]
         place = {pair: number for number, pair in enumerate(study.contrast_order)}

@@ -305,7 +305,7 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
         "answers": sentences.answers(view),
         "baseline_probes": probes
         and replace(probes, rows=tuple(row for row in probes.rows if row[0] == study.baseline)),
-        "warnings": provenance.warnings(sessions),
+        "warnings": dict.fromkeys(t for s in sessions for t in s.disturbance.get("warnings", ())),
         "protocol": next(filter(None, (s.published_protocol for s in sessions)), None),
         "speed_margin": f"{100 * SPEED_MARGIN:g}",
     }

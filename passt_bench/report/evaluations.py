@@ -79,10 +79,9 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
     rows = list({str(row): row for row in rows}.values())  # a compared model has several records
     return table(
         "evaluations",
-        "Checkpoints on data sets, with 95 % intervals over clips: how much the value "
-        "would vary with other clips, not with another training. Precision, recall and F1 are "
-        "means over classes, without intervals. Where a number is published for the same "
-        "checkpoint, the difference to it has the same interval.",
+        "Checkpoints on data sets, with 95 % intervals over clips: how much the value would vary "
+        "with other clips, not with another training. Precision, recall and F1 are means over "
+        "classes. The difference to a published number has the same interval.",
         columns,
         rows,
     )
@@ -114,8 +113,7 @@ def comparisons_table(records: Sequence[EvaluationRecord]) -> Table:
         "comparisons",
         "Two models on the same clips, with 95 % intervals from the same resamples of clips: about "
         "these weights on these clips, not about retraining. The verdict is by the interval alone: "
-        "“same” is within ± margin, “not worse” excludes a loss as large as the margin; without a "
-        "margin there is neither.",
+        "“same” is within ± margin, “not worse” excludes a loss as large as the margin.",
         columns,
         rows,
     )
@@ -153,8 +151,8 @@ def decisions_table(records: Sequence[EvaluationRecord]) -> Table:
     return table(
         "decisions",
         "Clips that have a class, for which it was decided, and both. The most probable class is "
-        "decided; of multi-label data, each from its threshold on, which training with a "
-        "validation split chose there, and is else 0.5.",
+        "decided; of multi-label data, each from its threshold on, chosen on a validation split "
+        "or 0.5.",
         columns,
         {str(row): row for row in rows}.values(),  # a compared model has several records
     )

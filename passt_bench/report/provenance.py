@@ -65,12 +65,6 @@ def finished(view: StudyView) -> str:
     return max(times, default="")[:10]
 
 
-def warnings(sessions: Iterable[SessionRecord]) -> list[str]:
-    """Warnings of background activity during the cost sessions, each once."""
-    texts = (str(text) for s in sessions for text in s.disturbance.get("warnings", ()))
-    return list(dict.fromkeys(texts))
-
-
 def _design(view: StudyView) -> Iterable[Fact]:
     study = view.study
     if not study.seeds:
@@ -211,13 +205,12 @@ def distinct(texts: Iterable[str]) -> list[str]:
 
 
 def _clocks(runs: Sequence[RunRecord]) -> list[Fact]:
-    totals: Counter[str] = Counter()
+    totals = Counter(dict.fromkeys(_PHASES, 0.0))
     for run in runs:
         totals.update(run.clocks)
     whole = sum(totals.values())
     if whole <= 0:
         return []
-    names = [name for name in (*_PHASES, *sorted({*totals} - {*_PHASES})) if name in totals]
-    parts = [f"{name} {fixed(100 * totals[name] / whole, 0)} %" for name in names]
+    parts = (f"{name} {fixed(100 * n / whole, 0)} %" for name, n in totals.items() if n)
     minutes = significant(whole / 60, 2)
     return [("Run time", f"{minutes} min in all, summed over processes: {listed(parts)}")]

@@ -233,9 +233,8 @@ def slices(search: SearchRecord) -> theme.Drawing:
     """Slices: the value of each configuration against each parameter, and the tokens kept."""
     name = "search_settings"
     caption = (
-        f"{search.metric} on the validation split of every configuration by kind, against the "
-        "tokens kept in training, the share of patches dropped and each other parameter; with "
-        f"{counted(len(search.seeds), 'seed')}, small differences are noise."
+        f"{search.metric} on the validation split of every configuration by kind, against each "
+        f"parameter; with {counted(len(search.seeds), 'seed')}, small differences are noise."
     )
     data = settings_data(search)
     hidden = ("kind", "status", "value", *search.objectives)
@@ -260,10 +259,9 @@ def front(search: SearchRecord) -> theme.Drawing:
     """Pareto front: x is a cost divided by the baseline's, y the value."""
     name = "search_front"
     caption = (
-        f"{search.metric} on the validation split against the cost of a training step per clip, "
-        "divided by the baseline's: FLOPs (time) and bytes beyond the weights (memory), both "
-        "counted. Filled marks are the Pareto front: no other configuration is better in one and "
-        "at least as good in the rest."
+        f"{search.metric} on the validation split against the counted cost of a training step per "
+        "clip, divided by the baseline's: FLOPs (time) and bytes beyond the weights (memory). "
+        "Filled marks are the Pareto front."
     )
     data = settings_data(search)
     best = {trial.keys for trial in search.front}

@@ -112,9 +112,8 @@ def result_json(
 
 def result_tables(view: StudyView | None, search: SearchRecord | None) -> dict[str, Table]:
     """The tables of a page that have rows, by name."""
-    tables = {"settings": settings(search)} if search else {}
-    tables |= page_tables(view) if view else {}
-    return {name: found for name, found in tables.items() if found.rows}
+    tables = {"settings": settings(search)} if search and search.trials else {}
+    return tables | (page_tables(view) if view else {})
 
 
 def _summary(view: StudyView) -> Table:

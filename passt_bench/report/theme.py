@@ -86,23 +86,18 @@ _FURTHER_FONTS = (  # in this order, for letters that DejaVu Sans lacks
 
 _RC: Any = {  # the names that rcParams knows are a literal type of 300 members
     "figure.dpi": 72,  # as in SVG, so that what is checked is what is written
-    "figure.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
     "font.size": 9.0,
     "text.color": INK,
     "text.hinting": "no_hinting",
     "text.parse_math": False,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 9.0,
     "axes.titlelocation": "left",
-    "axes.labelsize": 9.0,
-    "axes.unicode_minus": True,
     "grid.color": RULE,
     "grid.linewidth": 0.6,
     "xtick.color": MUTED,
