@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
-from math import comb, exp, inf, isfinite, log, pi, sqrt
+from math import ceil, exp, inf, isfinite, log, pi, sqrt
 from statistics import fmean, median, stdev
 from typing import TypeVar
 
-from scipy.special import stdtrit
+from scipy.special import bdtrik, stdtrit
 
 from passt_bench.records.evaluation import ReadVerdict
 from passt_bench.records.session import Interval
@@ -24,37 +24,22 @@ Rounds = Sequence[Sequence[float]]
 _QUARTILE = 0.6745  # median of the absolute value of a standard normal variable
 
 
-def interval_ranks(n: int, confidence: float = 0.95) -> tuple[int, int, float]:
-    """Which order statistics bound the median.
+def interval_ranks(n: int) -> tuple[int, int]:
+    """Zero-based positions in n sorted values of the ends of a 95 % interval of the median.
 
     The interval from the k-th smallest to the k-th largest of n independent values of one
     continuous distribution contains its median with probability 1 - 2 P(Binomial(n, 1/2) < k),
-    whatever the distribution (David and Nagaraja, Order Statistics, 2003, section 7.1).
-
-    Args:
-        n: number of values, at least 1.
-        confidence: wanted coverage.
-
-    Returns:
-        Zero-based positions of both ends in the sorted values for the largest k whose coverage
-        reaches ``confidence``, and that coverage. No k reaches 0.95 below n = 6: the ends are then
-        the extremes, and the coverage says what they are worth (0, 0.5, 0.75, 0.875, 0.9375).
+    whatever the distribution (David and Nagaraja, Order Statistics, 2003, section 7.1); k is the
+    largest for which that is at least 0.95. There is none below n = 6: the ends are then the
+    extremes, which cover less (0, 0.5, 0.75, 0.875, 0.9375).
 
     Raises:
-        ValueError: no values, or a confidence outside (0, 1).
+        ValueError: no values.
     """
     if n < 1:
         raise ValueError("an interval needs at least one value")
-    if not 0 < confidence < 1:
-        raise ValueError(f"0 < confidence < 1 must hold, but got confidence={confidence}")
-    outside = [1]  # of the 2 ** n ways to fall on either side of the median, those with < k below
-    while len(outside) < (n + 1) // 2:
-        wider = outside[-1] + comb(n, len(outside))
-        if 1 - 2 * wider / 2**n < confidence:
-            break
-        outside.append(wider)
-    k = len(outside)
-    return k - 1, n - k, 1 - 2 * outside[-1] / 2**n
+    k = max(1, ceil(bdtrik(0.025, n, 0.5)))
+    return k - 1, n - k
 
 
 def by_restart(values: Sequence[T], restarts: Sequence[int]) -> list[Sequence[T]]:
@@ -82,7 +67,7 @@ def median_interval(values: Iterable[float], restarts: Sequence[int] = ()) -> In
     """
     given = [float(value) for value in values]
     ordered = sorted(given)
-    low, high, _ = interval_ranks(len(ordered))
+    low, high = interval_ranks(len(ordered))
     if not all(map(isfinite, ordered)):
         raise ValueError("values must be finite")
     middle, parts = median(ordered), by_restart(given, restarts)

@@ -61,31 +61,16 @@ def corpora() -> dict[str, Corpus]:
     return {entry.name: entry for entry in validate(list[Corpus], read_published("datasets"))}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One value of a protocol."""
-
-    field: str  # dotted name of a recipe's field
-    value: Any
-    source: str  # where it is published; begins with ``ours`` or ``inferred`` if it is not
-    conflict: str  # what another of the authors' publications (paper, code, README) has
-
-
-def settings(protocol: str, row: str = "") -> dict[str, Setting]:
-    """Field → setting of a protocol itself, of `ALL_ROWS`, or of one row of the tables."""
+def settings(protocol: str, row: str = "") -> dict[str, Any]:
+    """Dotted field → value of a protocol itself, of `ALL_ROWS`, or of one row of the tables."""
     parts = ("shared", protocol.split()[0], protocol)
     found = {}
     for line in read_published("protocols"):
         if line["protocol"] in parts and line["row"] == row:
             name, text = line["field"], line["value"]
             value = parse_assignments([f"{name}={text}"])[name]
-            value = _FRONTENDS[text]() if name == "frontend" else value
-            found[name] = Setting(name, value, line["source"], line["conflict"])
+            found[name] = _FRONTENDS[text]() if name == "frontend" else value
     return found
-
-
-def _changes(protocol: str, row: str = "") -> dict[str, Any]:
-    return {name: setting.value for name, setting in settings(protocol, row).items()}
 
 
 def protocol_recipe(protocol: str) -> Recipe:
@@ -95,7 +80,7 @@ def protocol_recipe(protocol: str) -> Recipe:
         InputError: it is none of `PROTOCOLS`.
     """
     check_known(protocol, PROTOCOLS, "unknown protocol", field="protocol")
-    return override(Recipe(), _changes(protocol), source=f"protocol {protocol}")
+    return override(Recipe(), settings(protocol), source=f"protocol {protocol}")
 
 
 # The studies that train the rows: name → protocol and question.
@@ -123,7 +108,7 @@ def published_study(name: str) -> Study:
     A variant sets only what it changes, so ``--set model.width=192`` makes all of them smaller.
     """
     protocol, question = STUDIES[name]
-    base = override(protocol_recipe(protocol), _changes(protocol, ALL_ROWS))
+    base = override(protocol_recipe(protocol), settings(protocol, ALL_ROWS))
     names = (line["model"] for line in read_published("table1"))
     return Study(
         name=name,
@@ -131,7 +116,7 @@ def published_study(name: str) -> Study:
         base=base,
         baseline="PaSST-B",
         variants=tuple(
-            Variant(row, _changes(protocol, row)) for row in names if settings(protocol, row)
+            Variant(row, settings(protocol, row)) for row in names if settings(protocol, row)
         ),
         metric=base.metrics[0],
         seeds=(0,) if base.data.name == "audioset" else (0, 1, 2),
@@ -225,15 +210,16 @@ class Pace:
 
 
 @lru_cache
-def published_pace(name: str) -> Pace:
-    """The pace of a row of Table 1."""
-    line = next(line for line in read_published("table1") if line["model"] == name)
-    changes = _changes(TRAINED, ALL_ROWS) | _changes(TRAINED, name)
-    return Pace(
-        float(line["train_spectrograms_per_s"]),
-        float(line["memory_gb_per_sample"]),
-        override(protocol_recipe(TRAINED), changes),
-    )
+def _paces() -> tuple[Pace, ...]:
+    """The pace of each row of Table 1 that the authors ran themselves."""
+    paces = []
+    for line in read_published("table1"):
+        if line["own_run"] == "yes":
+            changes = settings(TRAINED, ALL_ROWS) | settings(TRAINED, line["model"])
+            speed, memory = line["train_spectrograms_per_s"], line["memory_gb_per_sample"]
+            recipe = override(protocol_recipe(TRAINED), changes)
+            paces.append(Pace(float(speed), float(memory), recipe))
+    return tuple(paces)
 
 
 def find_pace(recipe: Recipe) -> Pace | None:
@@ -243,9 +229,7 @@ def find_pace(recipe: Recipe) -> Pace | None:
         model = replace(of.model, patch=of.model.patch or (16, 16), frames=None)
         return model, of.patchout, of.data.seconds
 
-    names = (line["model"] for line in read_published("table1") if line["own_run"] == "yes")
-    paces = map(published_pace, names)
-    return next((pace for pace in paces if parts(pace.recipe) == parts(recipe)), None)
+    return next((pace for pace in _paces() if parts(pace.recipe) == parts(recipe)), None)
 
 
 # All reasons why a row cannot be run on a machine.

@@ -85,7 +85,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from study_on_disk import SMALL, write_study
 
     from passt_bench.analysis.results import load_results
-    from passt_bench.report.pages import render
+    from passt_bench.report.build import render
 
     root = tmp_path_factory.mktemp("small") / "quick"
     render(load_results("quick", [write_study(root, SMALL)]), root)

@@ -200,5 +200,5 @@ def _crossing(costs: Sequence[float], values: Sequence[float], target: float) ->
 
 def _median(values: Iterable[float]) -> tuple[float, float, float]:
     ordered = sorted(values)
-    low, high, _ = interval_ranks(len(ordered))
+    low, high = interval_ranks(len(ordered))
     return median(ordered), ordered[low], ordered[high]

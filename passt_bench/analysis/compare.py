@@ -16,7 +16,6 @@ from passt_bench.analysis.statistics import (
     INTERVAL_FROM,
     NAN,
     Contrast,
-    Floats,
     blocks_needed,
     contrasts,
     detectable,
@@ -103,101 +102,78 @@ class Comparison:
         return self.low > 0 or self.high < 0
 
 
-def means_and_comparisons(
-    study: StudyRecord, cells: pd.DataFrame, ended: int | None = None
-) -> tuple[list[VariantMean], list[Comparison]]:
-    """Variants' means over their blocks, and comparisons with the baseline, in the study's order.
-
-    Takes the cells of `frame.cells_of`. Of the seeds that have ``ended`` (also in variants that
-    are left out; None: see `ended_seeds`) the first ones count, up to the last planned look; later
-    ones are not judged.
-
-    Raises:
-        InputError: the study's metric is no numeric column, or its direction is unknown.
-    """
-    judged = _judge(study, cells, ended)
-    return judged.means, judged.compare(judged.baseline_weights, study.baseline)
-
-
-def declared_comparisons(
-    study: StudyRecord,
-    cells: pd.DataFrame,
-    ended: int | None = None,
-    families: Mapping[str, Contrasts] | None = None,
-) -> dict[str, list[Comparison]]:
-    """Family → comparisons that the study declares, and others, as far as it has their variants.
-
-    In the declared order. Of other families, what is declared as well is left out.
-
-    The margin holds for differences of two means; of a slope or an interaction the verdict only
-    says whether its interval excludes zero. One that is a comparison with the baseline has the
-    interval of that comparison, so that a page has one verdict on it, unless it is declared alone
-    in its family, as a primary question is. Arguments and errors as in `means_and_comparisons`.
-    """
-    judged, found = _judge(study, cells, ended), {}
-    names = {variant.name for variant in study.variants}
-    declared = {direction(w) for members in study.contrasts.values() for w in members.values()}
-    for family, members in {**study.contrasts, **(families or {})}.items():
-        own = study.contrasts.get(family, {})
-        known = {
-            name: weights
-            for name, weights in members.items()
-            if {*weights} <= names and (name in own or direction(weights) not in declared)
-        }
-        if known:
-            found[family] = judged.compare(known, shared=len(own) != 1)
-    place = {pair: number for number, pair in enumerate(study.contrast_order)}
-    every = [(family, item) for family, items in found.items() for item in items]
-    every.sort(key=lambda own: place.get((own[0], own[1].variant), len(place)))
-    return {family: [c for f, c in every if f == family] for family, _ in every}
-
-
 @dataclass(frozen=True)
-class _Judged:
-    """The observations of a study that verdicts are read from."""
+class Judged:
+    """The observations of a study that verdicts are read from, and these verdicts."""
 
     study: StudyRecord
-    better: Better
-    means: list[VariantMean]
-    y: Floats  # (variants, seeds)
-    folds: list[Floats]
-    look: int | None  # None before the first
+    look: int | None  # see `Results.look`
+    means: list[VariantMean]  # over the variants' blocks, in the study's order
+    table: pd.DataFrame  # see `block_tables`
+    folds: list[pd.DataFrame]
 
     @property
     def level(self) -> float:
         """The probability that an interval misses, at each look."""
         return LEVELS[len(self.study.judged_at) - 1]
 
-    def compare(
-        self, weights: Mapping[str, Mapping[str, float]], baseline: str = "", shared: bool = False
-    ) -> list[Comparison]:
-        """Contrasts whose intervals cover together: name → variant → weight.
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """Comparisons with the baseline, in the study's order."""
+        base, weights = self.study.baseline, self._against_baseline
+        return [self._comparison(n, base, weights[n], *c) for n, c in self._baseline_family.items()]
 
-        Those ``shared`` with the comparisons with the baseline have their intervals from there.
+    def declared(
+        self, families: Mapping[str, Contrasts] | None = None
+    ) -> dict[str, list[Comparison]]:
+        """Family → comparisons, those that the study declares and others, if it has their variants.
+
+        In the declared order. Of other families, what is declared as well is left out.
+
+        The margin holds for differences of two means; of a slope or an interaction the verdict only
+        says whether its interval excludes zero. One that is a comparison with the baseline has the
+        interval of that comparison, so that a page has one verdict on it, unless it is declared
+        alone in its family, as a primary question is.
         """
-        found = self._family(weights)
-        if shared:
-            found |= {name: c for name, w in weights.items() if (c := self._with_baseline(w))}
-        return [self._comparison(name, baseline, weights[name], *c) for name, c in found.items()]
+        study, found = self.study, {}
+        names = {variant.name for variant in study.variants}
+        declared = {direction(w) for members in study.contrasts.values() for w in members.values()}
+        for family, members in {**study.contrasts, **(families or {})}.items():
+            own = study.contrasts.get(family, {})
+            known = {
+                name: weights
+                for name, weights in members.items()
+                if {*weights} <= names and (name in own or direction(weights) not in declared)
+            }
+            if not known:
+                continue
+            items = self._family(known)
+            if len(own) != 1:  # else it is a primary question
+                items |= {name: c for name, w in known.items() if (c := self._with_baseline(w))}
+            found[family] = [self._comparison(n, "", known[n], *c) for n, c in items.items()]
+        place = {pair: number for number, pair in enumerate(study.contrast_order)}
+        every = [(family, item) for family, items in found.items() for item in items]
+        every.sort(key=lambda own: place.get((own[0], own[1].variant), len(place)))
+        return {family: [c for f, c in every if f == family] for family, _ in every}
 
     def _family(
         self, weights: Mapping[str, Mapping[str, float]]
     ) -> dict[str, tuple[Contrast, int]]:
         """Name → contrast, and how many intervals cover together with its own."""
         rows = [[w.get(mean.variant, 0.0) for mean in self.means] for w in weights.values()]
-        found = contrasts(self.y, rows, self.folds, level=self.level) if rows else []
+        y, *folds = (part.to_numpy(dtype=np.float64) for part in (self.table, *self.folds))
+        found = contrasts(y, rows, folds, level=self.level) if rows else []
         tested = sum(math.isfinite(c.low) for c in found)
         return {name: (c, tested) for name, c in zip(weights, found, strict=True)}
 
     @property
-    def baseline_weights(self) -> dict[str, dict[str, float]]:
-        """The comparisons with the baseline: variant → weights."""
+    def _against_baseline(self) -> dict[str, dict[str, float]]:
         base = self.study.baseline
         return {v.name: {v.name: 1.0, base: -1.0} for v in self.study.variants if v.name != base}
 
     @cached_property
     def _baseline_family(self) -> dict[str, tuple[Contrast, int]]:
-        return self._family(self.baseline_weights)
+        return self._family(self._against_baseline)
 
     def _with_baseline(self, weights: Mapping[str, float]) -> tuple[Contrast, int] | None:
         """A contrast as compared with the baseline; None if it is another one."""
@@ -223,7 +199,7 @@ class _Judged:
         elif self.look is None or not math.isfinite(c.low):
             verdict = "no verdict"
         else:
-            verdict = read_verdict(c.low, c.high, margin, self.better)
+            verdict = read_verdict(c.low, c.high, margin, metric_direction(self.study))
         needed = None
         if verdict == "undecided":
             needed = blocks_needed(c, margin, len(self.means), tested, self.level)
@@ -243,11 +219,18 @@ class _Judged:
         )
 
 
-def _judge(study: StudyRecord, cells: pd.DataFrame, ended: int | None) -> _Judged:
+def judge(study: StudyRecord, cells: pd.DataFrame, ended: int | None = None) -> Judged:
+    """Prepares the verdicts of a study from the cells of `frame.cells_of`.
+
+    Of the seeds that have ``ended`` (also in variants that are left out; None: see `ended_seeds`)
+    the first ones count, up to the last planned look; later ones are not judged.
+
+    Raises:
+        InputError: the study's metric is no numeric column.
+    """
     look, cells = judged_cells(study, cells, ended)
     table, *folds = block_tables(study, cells, study.metric)
-    y, *ys = (part.to_numpy(dtype=np.float64) for part in (table, *folds))
-    return _Judged(study, metric_direction(study), _means(table, study.metric), y, ys, look)
+    return Judged(study, look, _means(table, study.metric), table, folds)
 
 
 def judged_cells(

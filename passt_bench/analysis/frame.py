@@ -161,9 +161,7 @@ def _cell_row(
 def _identity(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
     """What every row of a record has: which record it is, its state, data and recipe."""
     run = record if isinstance(record, RunRecord) else None
-    recipes = (
-        [record.recipe] if isinstance(record, RunRecord) else [m.recipe for m in record.members]
-    )
+    members = record.members if isinstance(record, EvaluationRecord) else (record,)
     return {
         "key": record.key,
         "kind": record.kind,
@@ -175,7 +173,7 @@ def _identity(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
         "finished": record.finished,
         "dataset": record.fingerprint.dataset,
         "fingerprint": record.fingerprint.digest,
-        **(_flat(recipes[0]) if len(recipes) == 1 else {}),
+        **(_flat(members[0].recipe) if len(members) == 1 else {}),
     }
 
 

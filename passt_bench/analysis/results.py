@@ -8,22 +8,13 @@ from itertools import product
 
 import pandas as pd
 
-from passt_bench.analysis.budgets import (
-    Reached,
-    at_equal_time,
-    reach,
-    relative_flops,
-    relative_seconds,
-)
+from passt_bench.analysis import budgets
 from passt_bench.analysis.compare import (
     Comparison,
     VariantMean,
-    block_table,
-    declared_comparisons,
     ended_seeds,
-    judged_cells,
+    judge,
     last_look,
-    means_and_comparisons,
     metric_direction,
 )
 from passt_bench.analysis.frame import age, cells_of, find_runs, measured_arms
@@ -51,7 +42,7 @@ class Results:
     sessions: tuple[SessionRecord, ...]  # that the costs come from, oldest first
     declared: Mapping[str, Sequence[Comparison]] = field(default_factory=dict)  # by family
     # FLOPs or time → what each model needs to be as good as the baseline's with one of its budgets.
-    reached: Mapping[str, Sequence[Reached]] = field(default_factory=dict)
+    reached: Mapping[str, Sequence[budgets.Reached]] = field(default_factory=dict)
     ended: int = 0  # how many of the first seeds have ended, in variants not shown as well
     # Of a study of costs, by session: rounds of each restart, and variant → seconds per clip of a
     # training step in each round.
@@ -125,23 +116,21 @@ def analyze(
     """
     keys = [cell.key for variant in study.variants for cell in variant.cells]
     cells, measured = cells_of(study, records), measured_arms(study, sessions)
-    ended = min(ended_seeds(study, cells), len(study.seeds) if ended is None else ended)
-    means, comparisons = means_and_comparisons(study, cells, ended=ended) if keys else ([], [])
     arms = {name: arm for name, (_, arm) in measured.items()}
+    ended = min(ended_seeds(study, cells), len(study.seeds) if ended is None else ended)
+    judged = judge(study, cells, ended) if keys else None
     declared, reached = {}, {}
-    if keys:
-        timed = relative_seconds(study, arms)
-        declared = declared_comparisons(study, cells, ended, at_equal_time(study, timed))
-        better, judged = metric_direction(study), judged_cells(study, cells, ended)[1]
-        table = block_table(study, judged, study.metric)
-        costs = {"FLOPs": relative_flops(study), "time": timed}
-        reached = {unit: reach(study, table, better, own) for unit, own in costs.items()}
+    if judged is not None:
+        better, seconds = metric_direction(study), budgets.relative_seconds(study, arms)
+        declared = judged.declared(budgets.at_equal_time(study, seconds))
+        costs = {"FLOPs": budgets.relative_flops(study), "time": seconds}
+        reached = {u: budgets.reach(study, judged.table, better, c) for u, c in costs.items()}
     used = {session.key: session for session, _ in measured.values()}
     return Results(
         study=study,
         cells=cells,
-        means=tuple(means),
-        comparisons=tuple(comparisons),
+        means=tuple(judged.means if judged else ()),
+        comparisons=tuple(judged.comparisons if judged else ()),
         records={key: records[key] for key in keys if key in records},
         arms=arms,
         sessions=tuple(sorted(used.values(), key=age)),

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 from passt_bench.cli.options import (
     RUNS,
     Json,
-    NoBaseline,
     Reports,
     Runs,
-    Variants,
     app,
     argument,
     console,
@@ -37,7 +35,7 @@ def paper_status(runs: Path, reports: Path, data: Mapping[str, Path]) -> PaperSt
     """The requirements of the paper's rows that this machine has, and which rows were evaluated."""
     from passt_bench.paper import published_rows
     from passt_bench.records.store import Store
-    from passt_bench.report.pages import EVALUATIONS
+    from passt_bench.report.files import EVALUATIONS
     from passt_bench.report.paper import PaperStatus, find_evaluations
     from passt_bench.runner.studies import find_available
 
@@ -129,8 +127,6 @@ def report(
     studies: Annotated[
         list[str] | None, argument("STUDY…", "Studies or searches; by default all.")
     ] = None,
-    variants: Variants = None,
-    no_baseline: NoBaseline = False,
     adopt: Annotated[
         bool, flag("--adopt", "Replace no study that has other settings or more runs.")
     ] = False,
@@ -140,27 +136,13 @@ def report(
 ) -> None:
     """Render pages, tables and figures from records."""
     from passt_bench.records.store import Store
-    from passt_bench.report.build import build_all, build_pdfs, build_study, build_variants
+    from passt_bench.report.build import build_all, build_pdfs, build_study
     from passt_bench.runner.request import Paths, data_folders
 
     reports = Paths(runs, pages=reports).reports
-    if no_baseline:
-        raise InputError(
-            "a page compares with the baseline",
-            field="--no-baseline",
-            remedy="Omit it; choose variants with --variant.",
-        )
     names = studies or Store(runs).studies()
     replaced = [_check_adoption(name, runs, reports) for name in names if adopt]
-    if variants:
-        if studies is None or len(studies) != 1:
-            raise InputError(
-                "needs exactly one study to choose variants from",
-                field="--variant",
-                remedy="Name that study: passt-bench report STUDY --variant NAME.",
-            )
-        pages = [build_variants(studies[0], variants, runs, reports)]
-    elif studies:
+    if studies:
         pages = [build_study(name, runs, reports) for name in studies]
     else:
         pages = build_all(runs, reports, paper_status(runs, reports, data_folders(())))

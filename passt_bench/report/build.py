@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-from collections.abc import Collection, Sequence
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from passt_bench.analysis.results import Results, analyze, load_results
-from passt_bench.errors import InputError, check_known, choose_from
+from passt_bench.errors import InputError, choose_from
 from passt_bench.records.files import read_bytes, write_atomically
+from passt_bench.records.run import cell_name
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.store import SEARCHES, STUDIES, Record, Store, read_search, write_document
-from passt_bench.report.figures import draw_all
-from passt_bench.report.figures.search import draw_search
-from passt_bench.report.files import (
-    REPORT_FOLDERS,
-    exclusive,
-    keep_record,
-    replacing,
-    write_page,
-)
-from passt_bench.report.pages import (
-    EVALUATIONS,
-    PAGE,
-    SUMMARY,
-    render,
-    render_evaluations,
-    written,
-)
+from passt_bench.report import files, provenance, sentences
+from passt_bench.report.evaluations import comparisons_table, data_of, render_evaluations, title_of
+from passt_bench.report.figures import draw_all, figure_names
+from passt_bench.report.figures.scaling import COSTS, SWEEP
+from passt_bench.report.files import COMPARISONS, EVALUATIONS, PAGE, SUMMARY, exclusive, replacing
 from passt_bench.report.paper import PaperStatus, render_paper
-from passt_bench.report.text import listed, quoted
-from passt_bench.report.theme import to_pdf
-from passt_bench.report.view import study_view
+from passt_bench.report.search import FIGURES, draw_search, search_facts, search_headline, settings
+from passt_bench.report.study_tables import TABLES, page_tables
+from passt_bench.report.tables import Table
+from passt_bench.report.text import counted, listed, quoted
+from passt_bench.report.theme import Drawing, to_pdf
+from passt_bench.report.view import SPEED_MARGIN, StudyView, study_view
 from passt_bench.spec.codec import parse_json
-from passt_bench.spec.key import digest
 
 _SUMMARIZED = {"study", "dataset", "variants", "baseline", "finished", "question", "headline"}
 # Every function takes the folder of the runs, whose records come first, and that of all reports.
@@ -57,34 +46,6 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
         page = _build_study(name, *found, runs, reports)
         render_index(reports)
     return page
-
-
-def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path) -> Path:
-    """Renders some variants of a study and its baseline, as if the study had no others.
-
-    The page is written to ``reports/NAME/variants/``, to one folder per choice; the page of the
-    whole study does not change.
-
-    Raises:
-        InputError: no such study or variant, or a record is broken.
-    """
-    whole = _load_study(name, runs, reports)
-    known = [variant.name for variant in whole.study.variants]
-    for variant in variants:
-        check_known(variant, known, "no such variant", field="--variant", source=name)
-    baseline = whole.study.baseline
-    part = _restrict(whole, {*variants, baseline})
-    chosen = [v for v in known if v in variants and v != baseline] or [baseline]
-    readable = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(chosen)).strip("-.")
-    folder = reports / name / "variants" / f"{readable[:60]}-{digest(chosen)[:6]}"
-    note = (
-        f"This page shows {len(part.study.variants)} of the {len(known)} variants of the study, as "
-        "requested. The others do not count here: neither towards the noise nor as comparisons "
-        "whose intervals have to cover together. So intervals and verdicts can differ from those "
-        "of the whole study."
-    )
-    note = note if len(part.study.variants) < len(known) else ""
-    return _write_study(part, part, note, folder, [Store(runs), Store(reports / name)], reports)
 
 
 def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
@@ -133,6 +94,15 @@ def build_pdfs(folder: Path) -> str:
     return "".join(sorted(missing))
 
 
+def written() -> frozenset[str]:
+    """Relative paths of the files that a report may write, besides records."""
+    tables = (*TABLES, "settings", EVALUATIONS, COMPARISONS, "decisions")
+    figures = (*figure_names(), COSTS, SWEEP, *FIGURES)
+    names = [f"tables/{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")]
+    names += [f"figures/{name}.{kind}" for name in figures for kind in ("svg", "csv", "pdf")]
+    return frozenset({*names, SUMMARY, PAGE})
+
+
 def build_evaluations(runs: Path, reports: Path) -> list[Path]:
     """Renders every evaluation into ``reports/evaluations/``; no page if there is none.
 
@@ -146,7 +116,7 @@ def build_evaluations(runs: Path, reports: Path) -> list[Path]:
         return []
     with replacing(folder, written()) as new:
         for key in found:
-            keep_record(key, Store(runs), Store(folder), Store(new))
+            files.keep_record(key, Store(runs), Store(folder), Store(new))
         render_evaluations(found.values(), new, Store(folder))
     return [folder / PAGE]
 
@@ -183,15 +153,8 @@ def _load_study(name: str, runs: Path, reports: Path) -> Results:
 def _names(runs: Path, reports: Path) -> list[str]:
     """Names of the studies and searches that were run or are kept in a report."""
     kinds = (STUDIES, SEARCHES)
-    folders = [at / kind for at in (runs, *reports.glob(REPORT_FOLDERS)) for kind in kinds]
+    folders = [at / kind for at in (runs, *reports.glob(files.REPORT_FOLDERS)) for kind in kinds]
     return sorted({path.stem for folder in folders for path in folder.glob("*.json")})
-
-
-def _build_study(
-    name: str, results: Results | None, search: SearchRecord | None, runs: Path, reports: Path
-) -> Path:
-    shown, note = _begun(results) if results is not None else (None, "")
-    return _write_study(results, shown, note, reports / name, [Store(runs)], reports, search)
 
 
 def _begun(results: Results) -> tuple[Results, str]:
@@ -212,64 +175,160 @@ def _begun(results: Results) -> tuple[Results, str]:
         f"This page shows {len(begun)} of the {len(study.variants)} variants of the study. "
         f"Not run yet: {listed(not_begun)}."
     )
-    return _restrict(results, begun), note
+    variants = tuple(v for v in study.variants if v.name in begun)
+    part = replace(study, variants=variants)
+    part_results = analyze(part, results.records, results.sessions, results.ended)
+    return replace(part_results, rounds=results.rounds, paired=results.paired), note
 
 
-def _restrict(results: Results, names: Collection[str]) -> Results:
-    """The results of a study that has only these variants."""
-    variants = tuple(v for v in results.study.variants if v.name in names)
-    study = replace(results.study, variants=variants)
-    part = analyze(study, results.records, results.sessions, results.ended)
-    return replace(part, rounds=results.rounds, paired=results.paired)
-
-
-def _write_study(
-    results: Results | None,
-    shown: Results | None,
-    note: str,
-    folder: Path,
-    sources: Sequence[Store],
-    reports: Path,
-    search: SearchRecord | None = None,
+def _build_study(
+    name: str, results: Results | None, search: SearchRecord | None, runs: Path, reports: Path
 ) -> Path:
-    """Writes the page of what is shown, and keeps the records of all results beside it.
+    """Writes the page of what has begun, and keeps the records of all results beside it.
 
-    Records there that the study no longer uses are removed if a source has them too.
+    Records there that the study no longer uses are removed if the runs have them too.
     """
+    shown, note = _begun(results) if results is not None else (None, "")
+    folder, source = reports / name, Store(runs)
     kept = Store(folder)
     wanted = set[str]()
-    with replacing(folder, written(), reports=reports) as new:
+    with replacing(folder, written()) as new:
         if results is not None:
             tried = (cell.key for item in results.study.tried for cell in item.cells)
             beside: list[Record] = [*results.sessions, *results.paired]
             wanted = {*results.records, *tried, *(record.key for record in beside)}
-            old = Path(STUDIES, f"{results.study.name}.json")
+            old = Path(STUDIES, f"{name}.json")
             if (folder / old).is_file():  # so that the record of a newer version is not replaced
                 write_atomically(new / old, read_bytes(folder / old), sync=False)
             Store(new).write_study(results.study)
         if search is not None:
             write_document(search, new)
-        for key in sorted(wanted):
-            source = next((store for store in sources if store.has(key)), None)
-            if source is not None:
-                keep_record(key, source, kept, Store(new))
-        shared = shared_runs(shown, sources[0].root, reports) if shown is not None else ""
-        home = Path(os.path.relpath(reports / PAGE, folder)).as_posix()
-        render(shown, new, note, kept, search, shared, home)
+        for key in sorted(filter(source.has, wanted)):
+            files.keep_record(key, source, kept, Store(new))
+        shared = shared_runs(shown, runs, reports) if shown is not None else ""
+        render(shown, new, note, kept, search, shared)
     for key in set(kept.record_keys()) - wanted:
-        # A source may be this very folder, or lead to it.
-        here = kept.folder(key).resolve()
-        if any(store.has(key) and store.folder(key).resolve() != here for store in sources):
-            for name in ("record.json", "samples.json.gz"):
-                (kept.folder(key) / name).unlink(missing_ok=True)
+        # The runs may be this very folder, or lead to it.
+        if source.has(key) and source.folder(key).resolve() != kept.folder(key).resolve():
+            for part in ("record.json", "samples.json.gz"):
+                (kept.folder(key) / part).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it may contain a user's files
                 kept.folder(key).rmdir()
     return folder / PAGE
 
 
+def render(
+    results: Results | None,
+    out: Path,
+    note: str = "",
+    kept: Store | None = None,
+    search: SearchRecord | None = None,
+    shared: str = "",
+) -> Path:
+    """Writes the report of a study, a search, or both: a self-contained page, and its parts.
+
+    Writes ``index.html``, ``summary.json`` (what an index of reports needs), ``tables/NAME`` as
+    md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
+    Records are linked if they are beside the page, or in ``kept``, the store that will be. The note
+    above the answer is about variants that the page does not show. With a search, the results are
+    those of the study that confirms it; None without one. ``shared``: see `build.shared_runs`.
+    """
+    view = study_view(results) if results is not None else None
+    record = view.study if view else search
+    assert record is not None
+    tables: dict[str, Table] = {}
+    drawings: dict[str, list[Drawing]] = {}
+    facts: list[tuple[str, list[provenance.Fact]]] = []
+    searched, dataset = search_headline(search, view) if search else "", record.fingerprint.dataset
+    about = {
+        "study": record.name,
+        "question": record.question,
+        "headline": provenance.answer(view) if view else searched,
+        "baseline": record.baseline,
+        "metric": record.metric,
+        "dataset": dataset,
+        "variants": len(view.variants) if view else 0,
+        "finished": provenance.finished(view) if view else "",
+    }
+    context: dict[str, Any] = {
+        "about": about,
+        "view": view,
+        "search": search,
+        "searched": searched,
+        "note": note,
+        "facts": facts,
+        "shared": shared,
+        "home": f"../{PAGE}",
+        "main": "",
+        "records": [],
+        "notebook": provenance.fact("The command:", [record.command]),
+    }
+    if search is not None:
+        context["kicker"] = [f"Search {search.name}", dataset, counted(len(search.trials), "trial")]
+        tables["settings"] = settings(search)
+        drawings["search"] = draw_search(search)
+        facts.append(("The search", search_facts(search)))
+    if view is not None:
+        tables |= page_tables(view)
+        if view.results.paired:
+            tables[COMPARISONS] = comparisons_table(view.results.paired)
+        drawings["study"] = draw_all(view)
+        facts.insert(0, ("", provenance.study_facts(view)))
+        context |= _study_part(view, tables)
+        context["records"] = files.linked(_records(view), out, kept)
+        context["notebook"][:0] = provenance.fact("From the study file:", [view.study.notebook])
+    text = json.dumps(about, sort_keys=True, indent=1, ensure_ascii=False)
+    files.write_text(out / SUMMARY, text + "\n")
+    return files.write_report(out / PAGE, context, tables, drawings)
+
+
+def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
+    """What the page shows of a study beside tables, figures, facts and records."""
+    study, sessions, variants = view.study, view.results.sessions, len(view.variants)
+    further = (
+        sentences.reached_sentence,
+        sentences.fastest_without_loss,
+        sentences.power_sentence,
+        sentences.weights_sentence,
+    )
+    probes = tables.get("probes")
+    return {
+        "kicker": [
+            f"Study {study.name}",
+            study.fingerprint.dataset,
+            counted(variants, "variant"),
+            provenance.finished(view),
+        ],
+        "main": "verdicts" if study.seeds else "speed",
+        "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
+        "further": [text(view) for text in further] if study.seeds else [],
+        "answers": sentences.answers(view),
+        "baseline_probes": probes
+        and replace(probes, rows=tuple(row for row in probes.rows if row[0] == study.baseline)),
+        "warnings": dict.fromkeys(t for s in sessions for t in s.disturbance.get("warnings", ())),
+        "protocol": next(filter(None, (s.published_protocol for s in sessions)), None),
+        "speed_margin": f"{100 * SPEED_MARGIN:g}",
+    }
+
+
+def _records(view: StudyView) -> list[tuple[str, str, str, str]]:
+    """Every cell and session: variant, run, status and key."""
+    found = []
+    for v in view.variants:
+        statuses = {run.key: run.status for run in v.runs}
+        for cell in v.record.cells:
+            status = statuses.get(cell.key, "missing")
+            found.append((v.name, cell_name(cell.seed, cell.fold), status, cell.key))
+    for record in view.results.paired:
+        found.append((title_of(record), data_of(record), "ok", record.key))
+    for session in view.results.sessions:
+        found.append(("cost session", counted(len(session.arms), "variant"), "ok", session.key))
+    return found
+
+
 def shared_runs(results: Results, runs: Path, reports: Path) -> str:
     """Says which other studies in these folders have runs of this one; empty if none has."""
-    kept = sorted(reports.glob(f"{REPORT_FOLDERS}/{STUDIES}/*.json"))
+    kept = sorted(reports.glob(f"{files.REPORT_FOLDERS}/{STUDIES}/*.json"))
     documents = {path.stem: path for path in (*kept, *runs.glob(f"{STUDIES}/*.json"))}
     told = []
     for name, path in sorted(documents.items()):
@@ -290,25 +349,23 @@ def render_index(root: Path) -> Path:
     Raises:
         InputError: a summary is cut off.
     """
-    studies = [_summary(path) for path in sorted(root.glob(f"{REPORT_FOLDERS}/{SUMMARY}"))]
+    studies = [_summary(path) for path in sorted(root.glob(f"{files.REPORT_FOLDERS}/{SUMMARY}"))]
     studies.sort(key=lambda item: str(item["finished"]), reverse=True)
     context = {
         "studies": studies,
         "evaluations": (root / EVALUATIONS / PAGE).is_file(),
         "paper": (root / "paper" / PAGE).is_file(),
     }
-    return write_page(root / PAGE, "index.html", context)
+    return files.write_page(root / PAGE, "index.html", context)
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    data = read_bytes(path)
     try:
-        summary = parse_json(data)
-    except ValueError as error:
-        raise InputError(
-            f"not a whole JSON file ({error})", source=path, remedy="Render its study again."
-        ) from None
+        summary = parse_json(read_bytes(path))
+    except ValueError:
+        summary = None
     if not isinstance(summary, dict) or not {*summary} >= _SUMMARIZED:
-        raise InputError("not a summary of a report", source=path, remedy="Render it again.")
+        problem, remedy = "not a whole summary of a report", "Render its study again."
+        raise InputError(problem, source=path, remedy=remedy)
     search = (path.parent / SEARCHES / f"{summary['study']}.json").is_file()
     return {**summary, "folder": path.parent.name, "search": search}

@@ -1,93 +1,180 @@
-"""Builds the tables of costs: ratios to the baseline, arithmetic, speed tests, equal quality."""
+"""Builds the tables of costs: speed, time, memory, ratios, arithmetic, published speed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from math import isfinite
 from operator import attrgetter, methodcaller
 
-from passt_bench.report.study_tables import (
-    MEMORY,
-    PARAMETERS,
-    PHASES,
-    bytes_column,
-    contrasts,
-    cost,
-    failures,
-    flops_columns,
-    memory,
-    name_column,
-    of_variants,
-    per_class,
-    probes,
-    quality,
-    ratio_column,
-    speed,
-    throughput_columns,
-    tokens_column,
-    verdicts,
-)
 from passt_bench.report.tables import Column, Table, table
-from passt_bench.report.text import (
-    Span,
-    cost_share,
-    fixed,
-    interval,
-    quoted,
-    significant,
-    times,
-)
-from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, gains
+from passt_bench.report.text import NAN, fixed, interval, quoted, significant, times, unit_for
+from passt_bench.report.view import DEVICE_STEP, TRAIN_STEP, StudyView, VariantView, gains
 
-TABLES = (
-    *("verdicts", "contrasts", "speed", "quality", "cost", "memory", "per_class", "probes"),
-    *("failures", "reached", "gains", "ratios", "arithmetic", "published"),
-)
+PHASES = {
+    TRAIN_STEP: "training step",
+    DEVICE_STEP: "its device time",
+    "forward": "forward",
+    "backward": "backward",
+    "optimizer": "optimizer",
+    "inference_1": "inference, one clip",
+    "inference_batch": "inference, training batch size",
+    "frontend": "front end",
+}
+MEMORY = {
+    "train_peak": "peak in training",
+    "train_rise": "rise per step",
+    "saved_for_backward": "saved for backward",
+    "inference_peak": "peak at inference",
+    "reserved": "reserved",
+    "resident": "parameters and buffers",
+}
+NAME = Column("variant", "variant", get=lambda v: v.name)
+TOKENS = Column("tokens", "tokens", str, get=lambda v: v.record.tokens or None)  # in training
+PARAMETERS = Column(  # digits in groups: 86 567 000
+    "parameters", "parameters", lambda n: f"{int(n):,}".replace(",", " "),
+    get=attrgetter("parameters"),
+)  # fmt: skip
 
 
-def page_tables(view: StudyView) -> dict[str, Table]:
-    """Every table of a study's page that has rows, by name."""
-    of_quality = (verdicts, contrasts, quality, per_class, probes)
-    own = of_quality if view.study.seeds else (speed,)
-    made = [build(view) for build in (*own, cost, memory, failures, reached_table)]
-    if not view.study.seeds and view.results.sessions:
-        made.append(_gains(view))
-        made += [_ratios(view), _arithmetic(view)]
-        if any(isfinite(v.measured("published")) for v in view.variants):
-            made.append(_published(view))
-    return {table.name: table for table in made if table.rows}
+def scaled_column(
+    arms: Sequence[VariantView],
+    name: str,
+    title: str,
+    base: str,
+    get: Callable[[VariantView], float | None],
+) -> Column:
+    """A column of numbers in the unit that suits these variants; they come in the base unit."""
+    unit = unit_for(map(get, arms), base)
+    return Column(name, title, unit.show, unit.name, get=get)
 
 
-def reached_table(view: StudyView) -> Table:
-    """For each budget of the baseline's model: what the others need for the same quality."""
-    units = {unit: found for unit, found in view.results.reached.items() if found}
-    columns = [
-        Column("target", "as good as"),
-        Column("series", "model"),
-        Column("reached", "seeds that reach it"),
-        *(Column(f"{unit}_needed".lower(), f"{unit} needed") for unit in units),
-    ]
-    rows: dict[tuple[str, str], dict[str, str]] = {}
-    for unit, found in units.items():
-        for item in found:
-            row = rows.setdefault((item.variant, item.line), {"": f"{item.reached} of {item.n}"})
-            row[unit] = cost_share(Span(*item.share))
-    caption = (
-        f"{view.study.name}: the cost until a model is as good in {view.metric} as the baseline's "
-        "with each of its budgets in the same seed, divided by that budget; medians over seeds, "
-        "with distribution-free 95 % intervals. Values are interpolated between the ends of "
-        "trainings over the logarithm of their cost, never read inside a training."
+def seconds_column(arms: Sequence[VariantView], phase: str) -> Column:
+    """Seconds of a phase, in the unit that suits these variants."""
+    unit = unit_for((v.cost(phase).seconds.value for v in arms), "s")
+    return Column(
+        f"{phase}_seconds", PHASES[phase], unit.show, unit.name, span=True,
+        get=lambda v: v.cost(phase).seconds,
+    )  # fmt: skip
+
+
+def ratio_column(phase: str, title: str) -> Column:
+    """The time of a phase divided by that of the baseline."""
+    return Column(f"{phase}_ratio", title, times, span=True, get=lambda v: v.cost(phase).ratio)
+
+
+def frontend_column(view: StudyView, title: str) -> Column:
+    """The time of training step and front end divided by that of the baseline; from medians."""
+    base = view.baseline.seconds_with_frontend
+    return Column("whole_ratio", title, times, get=lambda v: v.seconds_with_frontend / base)
+
+
+def bytes_column(
+    arms: Sequence[VariantView], entry: str, title: str = "", name: str = ""
+) -> Column:
+    """Bytes of a memory entry, in the unit that suits these variants."""
+    name, title = name or f"{entry}_bytes", title or MEMORY[entry]
+    return scaled_column(arms, name, title, "B", memory_of(entry))
+
+
+def memory_of(entry: str) -> Callable[[VariantView], float | None]:
+    """A function that gets a memory entry of a variant."""
+    return lambda v: v.memory.get(entry)
+
+
+def predicted_columns(
+    arms: Sequence[VariantView], entry: str, measured: Callable[[VariantView], float]
+) -> list[Column]:
+    """What was predicted of a measured entry, and by how much that is off."""
+
+    def get(v: VariantView) -> float | None:
+        return v.arm.predicted.get(entry) if v.arm else None
+
+    title, base = f"predicted {(PHASES | MEMORY)[entry]}", "s" if entry == TRAIN_STEP else "B"
+    return [
+        scaled_column(arms, f"{entry}_predicted", title, base, get),
+        Column(f"{entry}_predicted_error", "error", lambda share: f"{100 * share:+.0f} %",
+               get=lambda v: (get(v) or NAN) / measured(v) - 1),
+    ]  # fmt: skip
+
+
+def flops_columns(arms: Sequence[VariantView]) -> tuple[Column, Column]:
+    """FLOPs per clip, in training and at inference, in one unit."""
+    unit = unit_for((v.measured("flops") for v in arms), "FLOP")
+    named = (("flops", "training FLOPs per clip"), ("flops_inference", "inference FLOPs per clip"))
+    training, inference = (
+        Column(name, title, unit.show, unit.name, get=methodcaller("measured", name))
+        for name, title in named
     )
-    items = [(*key, *(row.get(unit) for unit in ("", *units))) for key, row in rows.items()]
-    return table("reached", caption, columns, items)
+    return training, inference
 
 
-def _gains(view: StudyView) -> Table:
-    """What model and patchout gain in each setting, and divided by the gain in the baseline's.
+_THROUGHPUT = (
+    Column("clips_per_second", "training", interval, "clips/s", span=True,
+           get=lambda v: v.speed if v.speed.known else v.cost_status),
+    Column("clips_ratio", "relative", times, span=True, get=lambda v: v.cost(TRAIN_STEP).speedup),
+)  # fmt: skip
 
-    Beside them stand the gains in Table 1 of the paper, where it has both models.
-    """
+
+def of_variants(view: StudyView, name: str, caption: str, columns: Sequence[Column]) -> Table:
+    """A table with a row per variant; costs have rows only if something was measured."""
+    of_quality = name in ("verdicts", "quality")
+    shown = view.variants if of_quality or view.results.sessions else ()
+    highlight = view.variants.index(view.baseline)
+    return table(name, f"{view.study.name}: {caption}", columns, shown, highlight)
+
+
+def speed(view: StudyView) -> Table:
+    """The main table of a study of costs: throughput and memory, also relative to the baseline."""
+    arms, base = view.variants, view.baseline
+    columns = [
+        NAME,
+        TOKENS,
+        Column("batch", "clips per step", "{:g}".format, get=attrgetter("batch")),
+        *_THROUGHPUT,
+        frontend_column(view, "step with front end / baseline"),
+        bytes_column(arms, "train_peak", "peak memory"),
+        scaled_column(arms, "saved_per_clip", "saved for backward, per clip", "B",
+                      attrgetter("saved_per_clip")),
+        Column("saved_ratio", "relative", times,
+               get=lambda v: v.saved_per_clip / base.saved_per_clip),
+    ]  # fmt: skip
+    caption = (
+        f"training speed, and memory, also against {quoted(base.name)}; {view.time_intervals}."
+    )
+    return of_variants(view, "speed", caption, columns)
+
+
+def cost(view: StudyView) -> Table:
+    """The time of every measured phase."""
+    arms = view.variants
+    columns = [
+        NAME,
+        TOKENS,
+        Column("ratio", "training step / baseline", times, span=True,
+               get=lambda v: v.cost(TRAIN_STEP).ratio),
+        *(seconds_column(arms, phase) for phase in PHASES),
+        *predicted_columns(arms, TRAIN_STEP, lambda v: v.cost(TRAIN_STEP).seconds.value),
+        Column("status", "session", get=lambda v: v.cost_status),
+    ]  # fmt: skip
+    caption = f"time of one step, all measured together; medians with {view.time_intervals}."
+    return of_variants(view, "cost", caption, columns)
+
+
+def memory(view: StudyView) -> Table:
+    """Every measured memory entry, and arithmetic."""
+    arms = view.variants
+    columns = [
+        NAME,
+        TOKENS,
+        *(bytes_column(arms, entry) for entry in MEMORY if entry != "resident"),
+        *predicted_columns(arms, "train_peak", lambda v: v.memory.get("train_peak", NAN)),
+        *flops_columns(arms),
+    ]
+    return of_variants(view, "memory", "memory per step, and arithmetic per clip.", columns)
+
+
+def gains_table(view: StudyView) -> Table:
+    """What model and patchout gain in each setting, beside the gains in Table 1 of the paper."""
     columns = [
         Column("variant", "variant", get=lambda g: g.variant.name),
         Column("other", "against", get=lambda g: g.other.name),
@@ -113,28 +200,19 @@ def _gains(view: StudyView) -> Table:
 def _relative(
     name: str, title: str, get: Callable[[VariantView], float | None], first: VariantView
 ) -> Column:
-    def ratio(v: VariantView) -> float | None:
-        value, base = get(v), get(first)
-        return value / base if value is not None and base is not None and base > 0 else None
-
-    return Column(f"{name}_ratio", title, times, get=ratio)
+    base = get(first) or NAN
+    return Column(f"{name}_ratio", title, times, get=lambda v: (get(v) or NAN) / base)
 
 
-def _memory(entry: str, v: VariantView) -> float | None:
-    return v.memory.get(entry)
-
-
-def _ratios(view: StudyView) -> Table:
+def ratios(view: StudyView) -> Table:
     """Throughput, and every time and memory that was measured relative to the baseline."""
-    base, arms = view.baseline, view.variants
+    base = view.baseline
     columns = [
-        name_column("variant"),
+        NAME,
         _relative("tokens", "tokens", lambda v: v.record.tokens or None, base),
-        *throughput_columns("relative"),
-        *(ratio_column(phase, title) for phase, title in PHASES.items()
-          if any(phase in v.costs for v in arms)),
-        *(_relative(entry, title, partial(_memory, entry), base)
-          for entry, title in MEMORY.items() if any(entry in v.memory for v in arms)),
+        *_THROUGHPUT,
+        *(ratio_column(phase, title) for phase, title in PHASES.items()),
+        *(_relative(entry, title, memory_of(entry), base) for entry, title in MEMORY.items()),
         _relative("saved", "saved, per clip", attrgetter("saved_per_clip"), base),
         _relative("flops", "training FLOPs", methodcaller("measured", "flops"), base),
         _relative("flops_inference", "inference FLOPs",
@@ -147,12 +225,12 @@ def _ratios(view: StudyView) -> Table:
     return of_variants(view, "ratios", caption, columns)
 
 
-def _arithmetic(view: StudyView) -> Table:
+def arithmetic(view: StudyView) -> Table:
     """Tokens, parameters, FLOPs and model FLOPs utilization (MFU)."""
     arms = view.variants
     columns = [
-        name_column("variant"),
-        tokens_column("tokens in training"),
+        NAME,
+        TOKENS,
         Column("tokens_full", "tokens at inference", str,
                get=lambda v: v.record.tokens_full or None),
         PARAMETERS,
@@ -167,11 +245,11 @@ def _arithmetic(view: StudyView) -> Table:
     return of_variants(view, "arithmetic", caption, columns)
 
 
-def _published(view: StudyView) -> Table:
+def published(view: StudyView) -> Table:
     """Clips per second by this suite's protocol and by that of the reference code."""
     first, published = view.baseline, methodcaller("measured", "published")
     columns = [
-        name_column("variant"),
+        NAME,
         Column("clips_per_second", "this suite's protocol", interval, "clips/s", span=True,
                get=lambda v: v.speed),
         Column("published", "the published protocol", significant, "clips/s", get=published),

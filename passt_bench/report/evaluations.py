@@ -1,19 +1,65 @@
-"""Describes evaluations of checkpoints: their metrics in a table, and facts."""
+"""Renders the page of all evaluations of checkpoints: tables of metrics and decisions, facts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from math import isfinite
+from pathlib import Path
 
 from passt_bench.records.evaluation import Against, Decided, EvaluationRecord
 from passt_bench.records.run import cell_name
+from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
-from passt_bench.report.provenance import machine_text
+from passt_bench.report.files import EVALUATIONS, PAGE, linked, write_report
+from passt_bench.report.provenance import Fact, distinct, machine_text
 from passt_bench.report.tables import Column, Table, table
-from passt_bench.report.text import NAN, Span, fixed, interval, p_value, quoted, significant
+from passt_bench.report.text import (
+    NAN,
+    Span,
+    counted,
+    fixed,
+    interval,
+    p_value,
+    quoted,
+    significant,
+)
 from passt_bench.spec.study import patchout_text
+
+
+def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store) -> Path:
+    """Writes the page of all evaluations, and its tables; ``kept`` is as in `pages.render`."""
+    records = sorted(found, key=lambda r: (r.fingerprint.dataset, r.finished, r.key))
+    rows = [(readable(title_of(r)), data_of(r), "ok", r.key) for r in records]
+    facts: list[Fact] = []
+    for (name, data, *_), record in zip(rows, records, strict=True):
+        other = f" against {readable(title_of(record.against))}" if record.against else ""
+        facts.append((f"{name}{other}, {data}", evaluation_facts(record)))
+        facts += [("Note", note) for note in record.notes]
+    context = {
+        "home": f"../{PAGE}",
+        "about": {"study": EVALUATIONS, "question": "Checkpoint results next to published numbers"},
+        "kicker": [
+            counted(len(records), "evaluation"),
+            *distinct(record.fingerprint.dataset for record in records),
+        ],
+        "view": None,
+        "search": None,
+        "main": EVALUATIONS,
+        "facts": [("", facts)],
+        "notebook": [],
+        "shared": "",
+        "records": linked(rows, out, kept),
+        "matrices": {
+            f"{title_of(record)}, {data_of(record)}": confusion_table(record)
+            for record in records
+            if record.confusion
+        },
+    }
+    made = (evaluations_table(records), comparisons_table(records), decisions_table(records))
+    tables = {table.name: table for table in made if table.rows or table.name == EVALUATIONS}
+    return write_report(out / PAGE, context, tables, {})
 
 
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
@@ -33,10 +79,9 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
     rows = list({str(row): row for row in rows}.values())  # a compared model has several records
     return table(
         "evaluations",
-        "Checkpoints on data sets, with 95 % intervals over clips: how much the value "
-        "would vary with other clips, not with another training. Precision, recall and F1 are "
-        "means over classes, without intervals. Where a number is published for the same "
-        "checkpoint, the difference to it has the same interval.",
+        "Checkpoints on data sets, with 95 % intervals over clips: how much the value would vary "
+        "with other clips, not with another training. Precision, recall and F1 are means over "
+        "classes. The difference to a published number has the same interval.",
         columns,
         rows,
     )
@@ -68,8 +113,7 @@ def comparisons_table(records: Sequence[EvaluationRecord]) -> Table:
         "comparisons",
         "Two models on the same clips, with 95 % intervals from the same resamples of clips: about "
         "these weights on these clips, not about retraining. The verdict is by the interval alone: "
-        "“same” is within ± margin, “not worse” excludes a loss as large as the margin; without a "
-        "margin there is neither.",
+        "“same” is within ± margin, “not worse” excludes a loss as large as the margin.",
         columns,
         rows,
     )
@@ -107,8 +151,8 @@ def decisions_table(records: Sequence[EvaluationRecord]) -> Table:
     return table(
         "decisions",
         "Clips that have a class, for which it was decided, and both. The most probable class is "
-        "decided; of multi-label data, each from its threshold on, which training with a "
-        "validation split chose there, and is else 0.5.",
+        "decided; of multi-label data, each from its threshold on, chosen on a validation split "
+        "or 0.5.",
         columns,
         {str(row): row for row in rows}.values(),  # a compared model has several records
     )

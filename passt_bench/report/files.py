@@ -1,9 +1,4 @@
-"""Writes the files of reports, and replaces a report's folder only once all of them are rendered.
-
-The new files are written beside the old folder, then moved into it one by one, the page last. If
-rendering fails, because the disk is full or the process is killed, the old report stays as it was;
-no file is ever incomplete, and the next rendering removes what a killed process left.
-"""
+"""Writes the files of reports; a report's folder is replaced only once all are rendered."""
 
 from __future__ import annotations
 
@@ -20,17 +15,13 @@ from markupsafe import Markup
 from passt_bench.errors import InputError
 from passt_bench.records.files import read_bytes, refuse_link, storing, write_atomically
 from passt_bench.records.store import Store
+from passt_bench.report import theme
 from passt_bench.report.tables import Table, to_csv, to_latex, to_markdown
-from passt_bench.report.theme import (
-    VERDICTS,
-    Drawing,
-    figure_style,
-    freeze_layout,
-    inline,
-    to_svg,
-)
 
 REPORT_FOLDERS = "[!.]*"  # hidden folders are not complete yet
+SUMMARY, PAGE = "summary.json", "index.html"
+# The first is also the folder of the page of all evaluations.
+EVALUATIONS, COMPARISONS = "evaluations", "comparisons"
 
 
 def exclusive(reports: Path) -> AbstractContextManager[object]:
@@ -40,31 +31,20 @@ def exclusive(reports: Path) -> AbstractContextManager[object]:
     return FileLock(reports / ".lock", is_singleton=True)
 
 
-def files_of(folder: str, tables: Iterable[str], figures: Iterable[str] = ()) -> frozenset[str]:
-    """The files that `write_report` may write below a folder."""
-    written = [f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")]
-    written += [f"{name}.{kind}" for name in figures for kind in ("svg", "csv", "pdf")]
-    return frozenset(f"{folder}/{name}" for name in written)
-
-
 def write_report(
     page: Path,
     context: Mapping[str, Any],
     tables: Mapping[str, Table],
-    drawings: Mapping[str, Sequence[Drawing]],
+    drawings: Mapping[str, Sequence[theme.Drawing]],
 ) -> Path:
-    """Writes a page and its parts: tables as csv, md and tex, figures as svg with their data.
+    """Writes a page, its ``tables`` as csv, md and tex, and its ``figures`` as svg with their data.
 
-    The parts go to ``tables`` and ``figures`` beside the page. There are drawings for each section
-    of the page. The template also gets ``tables``, and ``figures`` by section.
+    There are drawings for each section of the page.
     """
     label = context["about"]["study"]
     for made in tables.values():
-        place = page.parent / "tables" / made.name
-        write_text(place.with_name(f"{made.name}.csv"), to_csv(made))
-        write_text(place.with_name(f"{made.name}.md"), to_markdown(made))
-        write_text(place.with_name(f"{made.name}.tex"), to_latex(made, f"{label}-{made.name}"))
-    with figure_style():
+        write_table(page.parent / "tables", made, label)
+    with theme.figure_style():
         figures = {
             section: [(each, _write_figure(each, page.parent / "figures")) for each in drawn]
             for section, drawn in drawings.items()
@@ -72,16 +52,23 @@ def write_report(
     return write_page(page, "page.html", {**context, "tables": tables, "figures": figures})
 
 
-def _write_figure(drawing: Drawing, folder: Path) -> Markup | None:
+def write_table(folder: Path, made: Table, label: str) -> None:
+    """Writes ``NAME.csv``, ``NAME.md`` and ``NAME.tex``, whose label in LaTeX is ``LABEL-NAME``."""
+    write_text(folder / f"{made.name}.csv", to_csv(made))
+    write_text(folder / f"{made.name}.md", to_markdown(made))
+    write_text(folder / f"{made.name}.tex", to_latex(made, f"{label}-{made.name}"))
+
+
+def _write_figure(drawing: theme.Drawing, folder: Path) -> Markup | None:
     """Writes ``NAME.svg`` and its data to ``NAME.csv``; returns the SVG for the page."""
     if drawing.figure is None:
         return None
-    freeze_layout(drawing.figure)
-    svg = to_svg(drawing.figure, drawing.name.replace("_", "-"))
+    theme.freeze_layout(drawing.figure)
+    svg = theme.to_svg(drawing.figure, drawing.name.replace("_", "-"))
     write_text(folder / f"{drawing.name}.svg", svg)
     data = drawing.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")
     write_text(folder / f"{drawing.name}.csv", data)
-    return Markup(inline(svg, drawing.title))
+    return Markup(theme.inline(svg, drawing.title))
 
 
 def write_page(page: Path, template: str, context: Mapping[str, Any]) -> Path:
@@ -94,7 +81,9 @@ def write_page(page: Path, template: str, context: Mapping[str, Any]) -> Path:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals["signs"] = {verdict: style.sign for verdict, style in VERDICTS.items()}
+    environment.globals["signs"] = {
+        verdict: style.sign for verdict, style in theme.VERDICTS.items()
+    }
     environment.globals["m"] = environment.get_template("macros.html").module
     return write_text(page, environment.get_template(template).render(context))
 
@@ -103,6 +92,17 @@ def write_text(path: Path, text: str) -> Path:
     """Writes UTF-8 text whole or not at all."""
     write_atomically(path, text.encode())
     return path
+
+
+def linked(
+    records: Iterable[tuple[str, str, str, str]], out: Path, kept: Store | None
+) -> list[tuple[str, ...]]:
+    """Records, which end with their key, with a link to each that is beside the page."""
+    beside = [Store(out), *([kept] if kept else [])]
+    return [
+        (*row, f"records/{row[-1]}/record.json" if any(s.has(row[-1]) for s in beside) else "")
+        for row in records
+    ]
 
 
 def keep_record(key: str, source: Store, before: Store, new: Store) -> None:
@@ -126,30 +126,25 @@ _STORED = ("records", "studies", "search")
 
 
 @contextmanager
-def replacing(
-    folder: Path, written: Collection[str], *, reports: Path | None = None
-) -> Iterator[Path]:
+def replacing(folder: Path, written: Collection[str]) -> Iterator[Path]:
     """A new folder to render a report into; its files replace those of the old one after the body.
 
-    Files of the old folder that are ``written`` by reports of this kind, and not by this one, are
-    removed; all other files stay. ``reports`` is the folder of all reports, if not the parent.
+    They are moved one by one, the page last. If rendering fails or the process is killed before,
+    the old report stays as it was. Files of the old folder that are ``written`` by reports of this
+    kind, and not by this one, are removed; all other files stay.
 
     Raises:
         InputError: the folder's path is a file or a link.
         StorageError: the disk is full or not writable.
     """
-    with exclusive(reports or folder.parent):
+    with exclusive(folder.parent):
         new = folder.with_name(f".{folder.name}.new")
-        above = [path for path in folder.parents if (reports or folder.parent) in path.parents]
         parts = {name.split("/")[0] for name in written if "/" in name} | set(_STORED)
-        refuse_link(*above, *(folder / part for part in sorted(parts)), folder, new)
+        refuse_link(*(folder / part for part in sorted(parts)), folder, new)
         for path in (folder, new):
             if path.exists() and not path.is_dir():
-                raise InputError(
-                    "a file, not a folder",
-                    source=path,
-                    remedy="Move it away; the report is written there.",
-                )
+                remedy = "Move it away; the report is written there."
+                raise InputError("a file, not a folder", source=path, remedy=remedy)
         try:
             with storing(new):
                 if new.exists():  # a killed process left it

@@ -13,8 +13,8 @@ from passt_bench.paper import PUBLISHED_TABLES, Available, Row, read_published, 
 from passt_bench.published_weights import PUBLISHED
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.store import Store
-from passt_bench.report.files import write_page, write_text
-from passt_bench.report.tables import Column, Table, to_csv, to_latex, to_markdown
+from passt_bench.report.files import write_page, write_table, write_text
+from passt_bench.report.tables import Column, Table
 from passt_bench.report.text import NAN, Span, interval
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import flatten
@@ -110,23 +110,17 @@ def render_paper(folder: Path, status: PaperStatus) -> Path:
     for name, source in _TABLES.items():
         made = _paper_table(name, source, status)
         published = (PUBLISHED_TABLES / f"{name}.csv").read_text(encoding="utf-8")
+        write_table(folder, made, "paper")
+        (folder / f"{name}.csv").replace(folder / f"{name}_here.csv")
         write_text(folder / f"{name}.csv", published)
-        write_text(folder / f"{name}.md", to_markdown(made))
-        write_text(folder / f"{name}.tex", to_latex(made, f"paper-{name}"))
-        write_text(folder / f"{name}_here.csv", to_csv(made))
         tables.append(made)
-    needed = {
-        "datasets": dict.fromkeys(row.corpus.name for row in status.rows),
-        "weights": dict.fromkeys(name for row in status.rows for name in row.weights),
-    }
 
     def rows(made: Table, *, ran: bool) -> Table:
         kept = (r for r in made.rows if ran == (" (study " in r[-1] or " (evaluation " in r[-1]))
         return replace(made, rows=tuple(kept))
 
     halves = [(rows(made, ran=True), rows(made, ran=False)) for made in tables]
-    context = {"tables": halves, "available": status.available, "needed": needed}
-    context["home"] = "../index.html"
+    context = {"tables": halves, "home": "../index.html"}
     return write_page(folder / "index.html", "paper.html", context)
 
 
@@ -157,7 +151,6 @@ def _paper_table(table: str, source: _Source, status: PaperStatus) -> Table:
 
 
 def _outcome(row: Row, status: PaperStatus) -> str:
-    """The result of a row, or why it was not run."""
     if row.cited:
         return CITED
     result = _evaluated(row, status) if row.members else _trained(row, status)
@@ -193,7 +186,6 @@ def _trained(row: Row, status: PaperStatus) -> str | None:
 
 
 def _result(result: Results, mean: VariantMean) -> str | None:
-    """The mean of a variant, or how all its runs failed; None if none is on record."""
     if mean.n:
         return f"{mean.metric} {interval(Span(mean.value, mean.low, mean.high))}"
     cells = next(v.cells for v in result.study.variants if v.name == mean.variant)

@@ -31,7 +31,8 @@ def study_facts(view: StudyView) -> list[Fact]:
     engines = (v.record.recipe.engine for v in view.variants)
     rounds = [
         f"{session.rounds} interleaved rounds of {counted(session.steps, 'step')}, "
-        f"{_processes(session)}, {significant(session.seconds, 2)} s"
+        f"{counted(max(1, len(session.restarts)), 'process', 'processes')} per variant, "
+        f"{significant(session.seconds, 2)} s"
         for session in sessions
     ]
     versions = (", ".join(f"{n} {v}" for n, v in sorted(r.versions.items())) for r in records)
@@ -58,22 +59,11 @@ def study_facts(view: StudyView) -> list[Fact]:
     ]
 
 
-def _processes(session: SessionRecord) -> str:
-    several = f"{len(session.restarts)} processes per variant, one after the other"
-    return several if len(session.restarts) > 1 else "one process per variant"
-
-
 def finished(view: StudyView) -> str:
     """Date of the newest record, ``2026-11-20``; empty without records."""
     times = [run.finished for v in view.variants for run in v.runs]
     times += [session.finished for session in view.results.sessions]
     return max(times, default="")[:10]
-
-
-def warnings(sessions: Iterable[SessionRecord]) -> list[str]:
-    """Warnings of background activity during the cost sessions, each once."""
-    texts = (str(text) for s in sessions for text in s.disturbance.get("warnings", ()))
-    return list(dict.fromkeys(texts))
 
 
 def _design(view: StudyView) -> Iterable[Fact]:
@@ -88,19 +78,14 @@ def _design(view: StudyView) -> Iterable[Fact]:
     yield "Design", f"{counted(len(view.variants), 'variant')}, {blocks}; {shared}"
     if study.shared != "epochs":
         unit = study.shared.replace("flops", "FLOPs")
-        measured = ""
-        if study.step_ratios:
-            ratios = listed(
-                f"{quoted(name)} {ratio:.3f}" for name, ratio in study.step_ratios.items()
-            )
-            measured = f"; seconds of a clip relative to the baseline's, measured once: {ratios}"
-        yield "Equal cost", f"trainings share {unit}, in whole steps, times their budget{measured}"
+        yield "Equal cost", f"trainings share {unit}, in whole steps, times their budget"
+        ratios = (f"{quoted(name)} {ratio:.3f}" for name, ratio in study.step_ratios.items())
+        yield from fact("Seconds of a clip / baseline's", ratios, ", ")
     yield from fact("Tuned", _tuned(study))
-    selections = {v.recipe.training.checkpoint_selection for v in study.variants}
-    chosen = {selection == "best_on_validation" for selection in selections}
-    words = {False: "the last epoch", True: "the epoch that is best on a validation split"}
-    epochs = " or ".join(words[choice] for choice in sorted(chosen))
-    yield "Metric", f"{view.metric} on the test split of {epochs}"
+    words = {"best_on_validation": "the epoch that is best on a validation split"}
+    chosen = (v.recipe.training.checkpoint_selection for v in study.variants)
+    epochs = distinct(words.get(selection, "the last epoch") for selection in chosen)
+    yield "Metric", f"{view.metric} on the test split of {' or '.join(epochs)}"
     tested = [item.method for item in view.results.comparisons if item.verdict != "failed"]
     yield from fact("Test", dict.fromkeys(tested), "; or ")
     if view.results.look != len(study.seeds) or len(study.judged_at) > 1:
@@ -131,18 +116,15 @@ def _tuned(study: StudyRecord) -> Iterator[str]:
 
 def _data(view: StudyView) -> Iterable[Fact]:
     data = view.study.fingerprint
+    classes = counted(len(data.classes), "class", "classes")
     if not data.digest:
-        of_classes = counted(len(data.classes), "class", "classes")
         seconds = distinct(f"{v.record.recipe.data.seconds:g} s" for v in view.variants)
-        yield "Data", f"random input, clips of {listed(seconds)}, {of_classes}"
+        yield "Data", f"random input, clips of {listed(seconds)}, {classes}"
         return
     of = f" of {data.expected} expected" if data.expected is not None else ""
     kind = "several labels per clip" if data.multi_label else "one label per clip"
-    yield (
-        "Data",
-        f"{data.dataset}: {data.found} clips{of}, "
-        f"{counted(len(data.classes), 'class', 'classes')}, {kind}; digest {data.digest}",
-    )
+    found = f"{data.dataset}: {data.found} clips{of}, {classes}, {kind}"
+    yield "Data", f"{found}; digest {data.digest}"
     rates = [f"{count} at {rate} Hz" for rate, count in sorted(data.sampling_rates.items())]
     yield from fact("Sampling rates", [listed(rates)])
     yield from fact("Notes on the data", data.notes, " ")
@@ -185,10 +167,9 @@ def engine_text(engine: EngineSpec) -> str:
 def _on_hardware(view: StudyView) -> str:
     """``, on`` the processors or GPUs that a study ran on, as far as records name them."""
     cuda = view.baseline.record.recipe.engine.device == "cuda"
-    runs = [run for v in view.variants for run in v.runs]
-    machines = [run.machine for run in runs] + [s.machine for s in view.results.sessions]
+    machines = [run.machine for v in view.variants for run in v.runs]
     names = []
-    for machine in filter(None, machines):
+    for machine in filter(None, [*machines, *(s.machine for s in view.results.sessions)]):
         cores = counted(int(machine.get("cores", 1)), "core")
         cpu = f"{cores} of {machine.get('cpu', 'an unknown processor')}"
         names.append(next(iter(machine.get("gpus", ()) if cuda else ()), cpu))
@@ -197,12 +178,9 @@ def _on_hardware(view: StudyView) -> str:
 
 def conditions(view: StudyView) -> str:
     """What an answer holds for, in one sentence: models, epochs, data, seeds and hardware."""
-    recipes = [v.record.recipe for v in (view.baseline, *view.answers)]
-    models = listed(distinct(recipe.model.name for recipe in recipes))
-    spent = [v.record.spent.get("epochs", 0.0) for v in (view.baseline, *view.answers)]
-    numbers = [
-        epochs or recipe.training.epochs for epochs, recipe in zip(spent, recipes, strict=True)
-    ]
+    records = [v.record for v in (view.baseline, *view.answers)]
+    models = listed(distinct(record.recipe.model.name for record in records))
+    numbers = [r.spent.get("epochs") or r.recipe.training.epochs for r in records]
     low, high = (f"{round(number, 1):g}" for number in (min(numbers), max(numbers)))
     epochs = f"{low} epoch{'s' * (low != '1')}" if low == high else f"{low} to {high} epochs"
     unit = view.study.shared.replace("flops", "FLOPs")
@@ -228,25 +206,24 @@ def distinct(texts: Iterable[str]) -> list[str]:
 
 
 def _precision(view: StudyView) -> list[Fact]:
-    gaps = [v.difference for v in view.others]
-    ratios = [v.cost(TRAIN_STEP).ratio for v in view.others]
-    named = ((f"difference in {view.metric}", gaps), ("ratio of the training step", ratios))
-    halves = [
-        f"{name} at most ±{significant(max(s.half for s in spans if s.has_interval), 2)}"
-        for name, spans in named
-        if any(s.has_interval for s in spans)
-    ]
-    return fact("Half widths of the intervals", halves, ", ")
+    named = {
+        f"difference in {view.metric}": [v.difference for v in view.others],
+        "ratio of the training step": [v.cost(TRAIN_STEP).ratio for v in view.others],
+    }
+    shown = []
+    for name, spans in named.items():
+        if halves := [(s.high - s.low) / 2 for s in spans if s.has_interval]:
+            shown.append(f"{name} at most ±{significant(max(halves), 2)}")
+    return fact("Half widths of the intervals", shown, ", ")
 
 
 def _clocks(runs: Sequence[RunRecord]) -> list[Fact]:
-    totals: Counter[str] = Counter()
+    totals = Counter(dict.fromkeys(_PHASES, 0.0))
     for run in runs:
         totals.update(run.clocks)
     whole = sum(totals.values())
     if whole <= 0:
         return []
-    names = [name for name in (*_PHASES, *sorted({*totals} - {*_PHASES})) if name in totals]
-    parts = [f"{name} {fixed(100 * totals[name] / whole, 0)} %" for name in names]
+    parts = (f"{name} {fixed(100 * n / whole, 0)} %" for name, n in totals.items() if n)
     minutes = significant(whole / 60, 2)
     return [("Run time", f"{minutes} min in all, summed over processes: {listed(parts)}")]

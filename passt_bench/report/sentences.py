@@ -131,36 +131,26 @@ def costs_headline(view: StudyView) -> str:
 def power_sentence(view: StudyView) -> str | None:
     """That these seeds would hardly have shown a variant to be the same; None where they might."""
     margins = [v.comparison.smallest_margin for v in view.answers if v.comparison]
-    known = [margin for margin in margins if isfinite(margin)]
+    least = min(filter(isfinite, margins), default=0.0)
     shown = any(v.verdict == "same" for v in view.answers)
-    if (
-        has_budgets(view)
-        or view.results.look is None
-        or shown
-        or not known
-        or min(known) <= view.margin
-    ):
+    if has_budgets(view) or view.results.look is None or shown or least <= view.margin:
         return None
     return (
         f"With these seeds even an equal variant is seldom shown to be the same within "
         f"±{view.margin:g}: for four times out of five the margin would have to be "
-        f"±{significant(min(known), 2)}."
+        f"±{significant(least, 2)}."
     )
 
 
 def weights_sentence(view: StudyView) -> str | None:
     """How to compare the very models of a study with too few seeds for intervals, else None."""
-    study, others = view.study, [v.name for v in view.answers]
-    if len(study.seeds) >= INTERVAL_FROM or not others or view.results.paired:
+    study = view.study
+    if len(study.seeds) >= INTERVAL_FROM or not view.answers or view.results.paired:
         return None
-    place = ":".join(map(str, (study.seeds[0], *(study.folds or ())[:1])))
-    fold = f" --fold {study.folds[0]}" if study.folds else ""
-    first, second = (f"'{study.name}:{name}:{place}'" for name in (others[0], study.baseline))
     return (
         f"With {counted(len(study.seeds), 'seed')} nothing can be said about other trainings. What "
-        f"these very weights differ by on the same clips, this command shows, on this page too: "
-        f"passt-bench evaluate --data {study.fingerprint.dataset}{fold} --checkpoint {first} "
-        f"--against {second}"
+        f"these very weights differ by on the same clips, `passt-bench evaluate --checkpoint "
+        f"'{study.name}:{view.answers[0].name}:{study.seeds[0]}' --against …` adds to this page."
     )
 
 
@@ -170,18 +160,16 @@ def reached_sentence(view: StudyView) -> str | None:
     By time where steps were measured, else by FLOPs; None if no model has several budgets.
     """
     known = [(unit, found) for unit, found in view.results.reached.items() if found]
-    if not known:
-        return None
-    unit, found = known[-1]
-    sentences = []
-    for line in dict.fromkeys(item.line for item in found):
-        own = [item for item in found if item.line == line]
-        texts = (
-            f"{quoted(item.variant)} for {cost_share(Span(*item.share))} of its" for item in own
-        )
-        what = "training time" if unit == "time" else unit
-        sentences.append(f"{quoted(line)} is as good as {listed(texts)} {what}.")
-    return " ".join(sentences)
+    unit, found = known[-1] if known else ("", ())
+    texts: dict[str, list[str]] = {}
+    for item in found:
+        share = cost_share(Span(*item.share))
+        texts.setdefault(item.line, []).append(f"{quoted(item.variant)} for {share} of its")
+    what = "training time" if unit == "time" else unit
+    found_out = (
+        f"{quoted(line)} is as good as {listed(own)} {what}." for line, own in texts.items()
+    )
+    return " ".join(found_out) or None
 
 
 def crossings(view: StudyView, found: Sequence[Gain]) -> str:
@@ -219,7 +207,6 @@ def _pace(speedup: Span) -> str:
 
 
 def _gain(view: StudyView, v: VariantView) -> str:
-    """The speed-up by a variant, and its memory, relative to the baseline."""
     share = Span(v.memory_per_clip / view.baseline.memory_per_clip)
     memory = f" with {times(share)} the {view.memory_name}" if share.known else ""
     return f"{_pace(v.cost(TRAIN_STEP).speedup)}{memory}"
@@ -227,19 +214,17 @@ def _gain(view: StudyView, v: VariantView) -> str:
 
 def fastest_without_loss(view: StudyView) -> str | None:
     """A sentence on the fastest variant that keeps the quality; None if no step was timed."""
-    timed = [(v, v.costs[TRAIN_STEP]) for v in view.answers if TRAIN_STEP in v.costs]
+    timed = [v for v in view.answers if TRAIN_STEP in v.costs]
     if not timed or has_budgets(view):
         return None  # with budgets, a fast step may belong to the longest training
-    good = [(v, c) for v, c in timed if v.verdict in _KEPT]
-    kept = [(v, c) for v, c in good if c.speed_verdict == "faster"]
+    faster = [v for v in timed if v.cost(TRAIN_STEP).speed_verdict == "faster"]
+    kept = [v for v in faster if v.verdict in _KEPT]
     if not kept:
         return f"No variant that trains faster is shown to keep the baseline's {view.metric}."
-    best, cost = max(kept, key=lambda item: item[1].speedup.value)
+    best = max(kept, key=lambda v: v.cost(TRAIN_STEP).speedup.value)
     word = "is better in" if best.verdict == "better" else "keeps"
-    return (
-        f"The fastest variant that {word} {view.metric} is {quoted(best.name)}: it trains "
-        f"{times(cost.speedup)} as fast."
-    )
+    pace = _pace(best.cost(TRAIN_STEP).speedup)
+    return f"The fastest variant that {word} {view.metric} is {quoted(best.name)}: it {pace}."
 
 
 def answers(view: StudyView) -> list[tuple[str, str, str]]:
@@ -268,7 +253,6 @@ def _quality(view: StudyView, v: VariantView) -> str:
 
 
 def _quality_of(view: StudyView, item: Comparison) -> str:
-    """What a comparison shows, with its size."""
     if item.verdict == "not estimable":
         return "the difference cannot be estimated: no seed has successful runs of both"
     gap = gap_of(item)
@@ -289,7 +273,6 @@ def _quality_of(view: StudyView, item: Comparison) -> str:
 
 
 def _outlook(item: Comparison, places: int) -> str:
-    """The difference that these seeds can detect, and how many seeds would be needed."""
     text = f"detectable with {counted(item.n, 'seed')}: {fixed(item.detectable, places)}"
     if needed := seed_range(item.blocks_needed):
         text += f"; a new study with fresh seeds probably takes {needed} of them for a verdict"
@@ -317,7 +300,4 @@ def speed(cost: Cost) -> str:
     """How fast a variant trains relative to the baseline, with the verdict if it is not faster."""
     if cost.speed_verdict == "about as fast":
         return f"trains about as fast, within ±{100 * SPEED_MARGIN:g} % ({times(cost.speedup)})"
-    undecided = " (speed undecided)" if cost.speed_verdict == "undecided" else ""
-    if cost.speedup.value < 1:
-        return f"training takes {times(cost.ratio)} as long{undecided}"
-    return f"trains {times(cost.speedup)} as fast{undecided}"
+    return _pace(cost.speedup) + " (speed undecided)" * (cost.speed_verdict == "undecided")

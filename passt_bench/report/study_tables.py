@@ -1,31 +1,29 @@
-"""Builds the tables of a study, from verdicts to failures, and columns shared with other pages."""
+"""Builds the tables of a study, from verdicts to failures; those of costs are in `cost_tables`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter, methodcaller
+from math import isfinite
+from operator import methodcaller
 from statistics import median
 from typing import Any
 
 from passt_bench.records.run import cell_name
+from passt_bench.report import cost_tables as costs
 from passt_bench.report.figures.classes import class_values, group_values, score_name
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import (
     NAN,
     Span,
-    Unit,
+    cost_share,
     fixed,
     interval,
     quoted,
     seed_range,
     significant,
-    times,
-    unit_for,
 )
 from passt_bench.report.view import (
-    DEVICE_STEP,
     INSIDE,
     TRAIN_STEP,
     StudyView,
@@ -35,119 +33,22 @@ from passt_bench.report.view import (
     mean,
 )
 
-PHASES = {
-    TRAIN_STEP: "training step",
-    DEVICE_STEP: "its device time",
-    "forward": "forward",
-    "backward": "backward",
-    "optimizer": "optimizer",
-    "inference_1": "inference, one clip",
-    "inference_batch": "inference, training batch size",
-    "frontend": "front end",
-}
-MEMORY = {
-    "train_peak": "peak in training",
-    "train_rise": "rise per step",
-    "saved_for_backward": "saved for backward",
-    "inference_peak": "peak at inference",
-    "reserved": "reserved",
-    "resident": "parameters and buffers",
-}
+TABLES = (
+    *("verdicts", "contrasts", "speed", "quality", "cost", "memory", "per_class", "probes"),
+    *("failures", "reached", "gains", "ratios", "arithmetic", "published"),
+)
 
 
-def name_column(title: str) -> Column:
-    """The names of variants, under the title that the table uses."""
-    return Column("variant", title, get=lambda v: v.name)
-
-
-def tokens_column(title: str) -> Column:
-    """Tokens in training; blank for a model without tokens."""
-    return Column("tokens", title, str, get=lambda v: v.record.tokens or None)
-
-
-def seconds_column(arms: Sequence[VariantView], phase: str) -> Column:
-    """Seconds of a phase, in the unit that suits these variants."""
-    unit = unit_for((v.cost(phase).seconds.value for v in arms), "s")
-    return Column(
-        f"{phase}_seconds", PHASES[phase], scaled(unit), unit.name, span=True,
-        get=lambda v: v.cost(phase).seconds,
-    )  # fmt: skip
-
-
-def ratio_column(phase: str, title: str) -> Column:
-    """The time of a phase divided by that of the baseline."""
-    return Column(f"{phase}_ratio", title, times, span=True, get=lambda v: v.cost(phase).ratio)
-
-
-def frontend_column(view: StudyView, title: str) -> Column:
-    """The time of training step and front end divided by that of the baseline; from medians."""
-    base = view.baseline.seconds_with_frontend
-    return Column("whole_ratio", title, times, get=lambda v: v.seconds_with_frontend / base)
-
-
-def bytes_column(arms: Sequence[VariantView], entry: str) -> Column:
-    """Bytes of a memory entry, in the unit that suits these variants."""
-    unit = unit_for((v.memory.get(entry, NAN) for v in arms), "B")
-    return Column(
-        f"{entry}_bytes", MEMORY[entry], scaled(unit), unit.name,
-        get=lambda v: v.memory.get(entry),
-    )  # fmt: skip
-
-
-def predicted_columns(
-    arms: Sequence[VariantView], entry: str, measured: Callable[[VariantView], float]
-) -> list[Column]:
-    """What was predicted of a measured entry, and by how much that is off; none if nothing was."""
-
-    def get(v: VariantView) -> float | None:
-        return v.arm.predicted.get(entry) if v.arm else None
-
-    if not any(get(v) for v in arms):
-        return []
-    unit = unit_for((get(v) or NAN for v in arms), "s" if entry == TRAIN_STEP else "B")
-    return [
-        Column(f"{entry}_predicted", f"predicted {(PHASES | MEMORY)[entry]}", scaled(unit),
-               unit.name, get=get),
-        Column(f"{entry}_predicted_error", "error", lambda share: f"{100 * share:+.0f} %",
-               get=lambda v: (get(v) or NAN) / measured(v) - 1),
-    ]  # fmt: skip
-
-
-def flops_columns(arms: Sequence[VariantView]) -> tuple[Column, Column]:
-    """FLOPs per clip, in training and at inference."""
-    unit = unit_for((v.measured("flops") for v in arms), "FLOP")
-    named = (("flops", "training FLOPs per clip"), ("flops_inference", "inference FLOPs per clip"))
-    training, inference = (
-        Column(name, title, scaled(unit), unit.name, get=methodcaller("measured", name))
-        for name, title in named
-    )
-    return training, inference
-
-
-def scaled(unit: Unit) -> Callable[[Span | float], str]:
-    """A function that formats seconds, bytes or operations in a unit."""
-
-    def show(value: Span | float) -> str:
-        own = value / unit.size
-        return interval(own) if isinstance(own, Span) else significant(own)
-
-    return show
-
-
-def _grouped(number: float) -> str:
-    """A number with grouped digits: ``86 567 000``."""
-    return f"{int(number):,}".replace(",", " ")
-
-
-PARAMETERS = Column("parameters", "parameters", _grouped, get=attrgetter("parameters"))
-
-
-def of_variants(view: StudyView, name: str, caption: str, columns: Sequence[Column]) -> Table:
-    """A table with a row per variant; costs have rows only if something was measured."""
-    of_quality = name in ("verdicts", "quality")
-    shown = view.variants if of_quality or view.results.sessions else ()
-    highlight = view.variants.index(view.baseline)
-    return table(name, f"{view.study.name}: {caption}", columns, shown, highlight)
+def page_tables(view: StudyView) -> dict[str, Table]:
+    """Every table of a study's page that has rows, by name."""
+    of_quality = (verdicts, contrasts, quality, per_class, probes)
+    first = of_quality if view.study.seeds else (costs.speed,)
+    wanted = [*first, costs.cost, costs.memory, failures, reached_table]
+    if not view.study.seeds and view.results.sessions:
+        wanted += [costs.gains_table, costs.ratios, costs.arithmetic]
+        if any(isfinite(v.measured("published")) for v in view.variants):
+            wanted.append(costs.published)
+    return {made.name: made for build in wanted if (made := build(view)).rows}
 
 
 def verdicts(view: StudyView) -> Table:
@@ -156,24 +57,24 @@ def verdicts(view: StudyView) -> Table:
     columns = [
         Column("variant", "variant", label={v.name: v.label for v in arms}.__getitem__,
                get=lambda v: v.name),
-        tokens_column("tokens"),
+        costs.TOKENS,
         Column(view.metric, view.metric, interval, span=True,
                get=lambda v: v.value if v.value.known else runs(v)),
         Column("difference", "difference", partial(interval, sign=True), span=True,
                get=lambda v: v.difference),
         Column("verdict", "verdict", get=lambda v: v.verdict),
-        replace(seconds_column(arms, TRAIN_STEP), get=_step),
-        ratio_column(TRAIN_STEP, "step / baseline"),
-        replace(bytes_column(arms, "train_peak"), title="peak memory"),
-        replace(bytes_column(arms, "saved_for_backward"), name="saved_bytes"),
-        replace(flops_columns(arms)[0], name="flops_per_clip"),
+        replace(costs.seconds_column(arms, TRAIN_STEP), get=_step),
+        costs.ratio_column(TRAIN_STEP, "step / baseline"),
+        costs.bytes_column(arms, "train_peak", "peak memory"),
+        costs.bytes_column(arms, "saved_for_backward", name="saved_bytes"),
+        replace(costs.flops_columns(arms)[0], name="flops_per_clip"),
     ]  # fmt: skip
     caption = (
         f"{view.metric} against {quoted(view.baseline.name)} with 95 % intervals (those of "
         f"differences cover together with {view.coverage}; margin ±{view.margin:g}), and the cost "
         "of a training step."
     )
-    return of_variants(view, "verdicts", caption, columns)
+    return costs.of_variants(view, "verdicts", caption, columns)
 
 
 def contrasts(view: StudyView) -> Table:
@@ -194,8 +95,9 @@ def contrasts(view: StudyView) -> Table:
     ]  # fmt: skip
     caption = (
         f"{view.study.name}: contrasts in {view.metric}; a family's intervals cover together with "
-        f"{view.coverage}. A comparison with {quoted(view.baseline.name)} has the interval of the "
-        "main table, unless it is alone in its family, as a primary question."
+        f"{view.coverage}. One with {quoted(view.baseline.name)} has the interval of the main "
+        "table, unless it is alone in its family. What has positive weights is better or worse; a "
+        "slope or an interaction is above or below zero, or unclear."
     )
     return table("contrasts", caption, columns, rows)
 
@@ -209,11 +111,11 @@ def quality(view: StudyView) -> Table:
     """Every metric of every variant, averaged over runs, and the number of runs."""
     metrics = {name for v in view.variants for run in v.ok_runs for name in run.metrics}
     columns = [
-        name_column("variant"),
-        tokens_column("tokens"),
+        costs.NAME,
+        costs.TOKENS,
         Column("dropped", "patches dropped", lambda share: f"{fixed(100 * share, 1)} %",
                get=lambda v: v.rate),
-        PARAMETERS,
+        costs.PARAMETERS,
         *_spent_columns(view),
         Column("runs", "runs", get=runs),
         Column(view.metric, view.metric, interval, span=True, get=lambda v: v.value),
@@ -231,7 +133,7 @@ def quality(view: StudyView) -> Table:
         "these seeds detect with probability 0.8, and the smallest margin within which they show "
         "equality as often."
     )
-    return of_variants(view, "quality", caption, columns)
+    return costs.of_variants(view, "quality", caption, columns)
 
 
 def _spent_columns(view: StudyView) -> list[Column]:
@@ -239,78 +141,15 @@ def _spent_columns(view: StudyView) -> list[Column]:
     arms = view.variants
     if len({round(v.record.spent.get("epochs", 0.0), 2) for v in arms}) < 2:
         return []
-    unit = unit_for((v.record.spent.get("flops", NAN) for v in arms), "FLOP")
     return [
         Column("epochs", "epochs", partial(fixed, places=1),
                get=lambda v: v.record.spent.get("epochs")),
         Column("steps", "steps", "{:g}".format, get=lambda v: v.record.spent.get("steps")),
-        Column("training_flops", "FLOPs of training", scaled(unit), unit.name,
-               get=lambda v: v.record.spent.get("flops")),
+        costs.scaled_column(arms, "training_flops", "FLOPs of training", "FLOP",
+                            lambda v: v.record.spent.get("flops")),
         Column("training_seconds", "seconds of training", partial(significant, digits=2),
                get=lambda v: median([run.clocks.get("train", NAN) for run in v.ok_runs] or [NAN])),
     ]  # fmt: skip
-
-
-def speed(view: StudyView) -> Table:
-    """The main table of a study of costs: throughput and memory, also relative to the baseline."""
-    arms, base = view.variants, view.baseline
-    unit = unit_for((v.saved_per_clip for v in arms), "B")
-    columns = [
-        name_column("variant"),
-        tokens_column("tokens"),
-        Column("batch", "clips per step", "{:g}".format, get=attrgetter("batch")),
-        *throughput_columns("relative"),
-        frontend_column(view, "step with front end / baseline"),
-        replace(bytes_column(arms, "train_peak"), title="peak memory"),
-        Column("saved_per_clip", "saved for backward, per clip", scaled(unit), unit.name,
-               get=attrgetter("saved_per_clip")),
-        Column("saved_ratio", "relative", times,
-               get=lambda v: v.saved_per_clip / base.saved_per_clip),
-    ]  # fmt: skip
-    caption = (
-        f"training speed, and memory, also against {quoted(base.name)}; {view.time_intervals}."
-    )
-    return of_variants(view, "speed", caption, columns)
-
-
-def throughput_columns(relative: str) -> tuple[Column, Column]:
-    """Clips per second in training, and relative to the baseline, under that title."""
-    return (
-        Column("clips_per_second", "training", interval, "clips/s", span=True,
-               get=lambda v: v.speed if v.speed.known else v.cost_status),
-        Column("clips_ratio", relative, times, span=True,
-               get=lambda v: v.cost(TRAIN_STEP).speedup),
-    )  # fmt: skip
-
-
-def cost(view: StudyView) -> Table:
-    """The time of every measured phase."""
-    arms = view.variants
-    columns = [
-        name_column("variant"),
-        tokens_column("tokens"),
-        replace(ratio_column(TRAIN_STEP, "training step / baseline"), name="ratio"),
-        *(seconds_column(arms, phase) for phase in PHASES if any(phase in v.costs for v in arms)),
-        *predicted_columns(arms, TRAIN_STEP, lambda v: v.cost(TRAIN_STEP).seconds.value),
-        Column("status", "session", get=lambda v: v.cost_status),
-    ]
-    caption = "time of one step, all variants measured together; medians with "
-    caption += f"{view.time_intervals}."
-    return of_variants(view, "cost", caption, columns)
-
-
-def memory(view: StudyView) -> Table:
-    """Every measured memory entry, and arithmetic."""
-    arms = view.variants
-    entries = [name for name in MEMORY if any(name in v.memory for v in arms)]
-    columns = [
-        name_column("variant"),
-        tokens_column("tokens"),
-        *(bytes_column(arms, entry) for entry in entries if entry != "resident"),
-        *predicted_columns(arms, "train_peak", lambda v: v.memory.get("train_peak", NAN)),
-        *flops_columns(arms),
-    ]
-    return of_variants(view, "memory", "memory per step, and arithmetic per clip.", columns)
 
 
 def runs(v: VariantView) -> str:
@@ -362,6 +201,29 @@ def probes(view: StudyView) -> Table:
         "frequency or time hidden at evaluation."
     )
     return table("probes", caption, columns, rows)
+
+
+def reached_table(view: StudyView) -> Table:
+    """For each budget of the baseline's model: what the others need for the same quality."""
+    units = {unit: found for unit, found in view.results.reached.items() if found}
+    columns = [
+        Column("target", "as good as"),
+        Column("series", "model"),
+        Column("reached", "seeds that reach it"),
+        *(Column(f"{unit}_needed".lower(), f"{unit} needed") for unit in units),
+    ]
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for unit, found in units.items():
+        for item in found:
+            row = rows.setdefault((item.variant, item.line), {"": f"{item.reached} of {item.n}"})
+            row[unit] = cost_share(Span(*item.share))
+    caption = (
+        f"{view.study.name}: the cost until a model is as good in {view.metric} as the baseline's "
+        "with each of its budgets in the same seed, divided by that budget; medians over seeds, "
+        "with 95 % intervals. Values are interpolated between trainings over the logarithm of cost."
+    )
+    items = [(*key, *(row.get(unit) for unit in ("", *units))) for key, row in rows.items()]
+    return table("reached", caption, columns, items)
 
 
 def failures(view: StudyView) -> Table:

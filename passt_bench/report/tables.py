@@ -41,7 +41,7 @@ class Column:
 
     def text(self, value: object) -> str:
         """A cell in HTML, Markdown and LaTeX; in a column of numbers, text is shown as it is."""
-        if value is None or _is_nan(value):
+        if value is None or (isinstance(value, float) and isnan(value)):
             return NOTHING
         if self.label is not None:
             return self.label(str(value))
@@ -52,16 +52,12 @@ class Column:
     def values(self, value: object) -> dict[str, object]:
         """A cell as full numbers, by the names that CSV and JSON have; None where there is none."""
         if self.span:
-            known = value if isinstance(value, Span) else Span(NAN)
-            ends = {"": known.value, "_low": known.low, "_high": known.high}
-            return {self.name + end: _finite(number) for end, number in ends.items()}
+            value, low, high = value if isinstance(value, Span) else Span(NAN)
+            numbers = {"": value, "_low": low, "_high": high}
+            return {self.name + end: _finite(number) for end, number in numbers.items()}
         if isinstance(value, str) and self.numeric and not _is_number(value):
             return {self.name: None}
         return {self.name: _finite(value)}
-
-
-def _is_nan(value: object) -> bool:
-    return isinstance(value, float) and isnan(value)
 
 
 def _is_number(text: str) -> bool:

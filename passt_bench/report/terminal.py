@@ -15,22 +15,22 @@ from rich.text import Text
 
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.search import SearchRecord
-from passt_bench.report.cost_tables import page_tables, reached_table
+from passt_bench.report.cost_tables import NAME, TOKENS, frontend_column
 from passt_bench.report.evaluations import confusion_table, decisions_table, most_confused
 from passt_bench.report.provenance import answer
 from passt_bench.report.search import search_headline, settings
 from passt_bench.report.sentences import has_budgets
 from passt_bench.report.study_tables import (
+    contrasts,
     failures,
-    frontend_column,
-    name_column,
+    page_tables,
     quality,
+    reached_table,
     runs,
-    tokens_column,
 )
 from passt_bench.report.tables import Column, Table, table, to_rows
 from passt_bench.report.text import interval, significant, times
-from passt_bench.report.view import TRAIN_STEP, StudyView, finding, gap_of
+from passt_bench.report.view import TRAIN_STEP, StudyView
 
 # Minimum width of the column of names, maximum width of columns of numbers in a narrow terminal,
 # and the width from which a terminal is wide.
@@ -63,15 +63,11 @@ def _print_tables(console: Console, view: StudyView) -> None:
     if not view.others and view.study.seeds:
         show(quality(view), caption="", without=("variant", "tokens", "dropped"))
     elif not budgets:
-        show(_verdicts(view) if view.study.seeds else _costs(view))
-    for family, found in view.results.declared.items():
-        columns = (
-            Column("contrast", "contrast", get=lambda c: c.variant),
-            Column("difference", f"difference in {view.metric}", partial(interval, sign=True),
-                   get=gap_of),
-            Column("verdict", "verdict", get=finding),
-        )  # fmt: skip
-        show(table("contrasts", family, columns, found))
+        show(_summary(view))
+    declared = contrasts(view)
+    for family in view.results.declared:
+        own = replace(declared, rows=tuple(row for row in declared.rows if row[1] == family))
+        show(own, caption=family, without=("family", "detectable", "remark"))
     if budgets and (reached := reached_table(view)).rows:
         show(reached, caption="the cost of equal quality, divided by the baseline's")
     failed = failures(view)
@@ -82,10 +78,8 @@ def _print_tables(console: Console, view: StudyView) -> None:
 def print_decisions(console: Console, record: EvaluationRecord) -> None:
     """Prints the decisions of an evaluation: classes with the lowest F1, and confusions."""
     made = decisions_table([record])
-    caption = "Decisions by class, the lowest F1 first"
-    if len(made.rows) > _CLASSES:
-        caption += f": {_CLASSES} of {len(made.rows)}, all are on the page"
     shown = replace(made, rows=made.rows[:_CLASSES])
+    caption = f"Decisions by class, the lowest F1 first: {len(shown.rows)} of {len(made.rows)}"
     hidden = ("checkpoints", "data", "decided", "right")
     print_table(console, shown, caption=caption, without=hidden, packed=True)
     matrix = confusion_table(record)
@@ -118,44 +112,36 @@ def result_json(
 
 def result_tables(view: StudyView | None, search: SearchRecord | None) -> dict[str, Table]:
     """The tables of a page that have rows, by name."""
-    tables = {"settings": settings(search)} if search else {}
-    tables |= page_tables(view) if view else {}
-    return {name: found for name, found in tables.items() if found.rows}
+    tables = {"settings": settings(search)} if search and search.trials else {}
+    return tables | (page_tables(view) if view else {})
 
 
-def _verdicts(view: StudyView) -> Table:
+def _summary(view: StudyView) -> Table:
     """Quality and cost of each variant; full intervals of costs are on the page."""
+    base, caption = view.baseline.memory_per_clip, _COSTS.format(view.memory_name)
+    memory = Column("memory", "memory", times, get=lambda v: v.memory_per_clip / base)
     columns = (
-        name_column("variant"),
-        Column("value", view.metric, significant,
-               get=lambda v: v.value.value if v.value.known else runs(v)),
-        Column("difference", "difference", partial(interval, sign=True),
-               get=lambda v: v.difference),
-        Column("verdict", "verdict", get=lambda v: v.verdict),
-        Column("step", "step", times, get=lambda v: v.cost(TRAIN_STEP).ratio.value),
-        _memory(view),
-    )  # fmt: skip
-    caption = f"{view.metric}, differences with 95 % intervals"
-    caption += f"; {_COSTS.format(view.memory_name)}" if view.results.sessions else ""
-    return table("verdicts", caption, columns, view.variants)
-
-
-def _costs(view: StudyView) -> Table:
-    columns = (
-        name_column("variant"),
-        tokens_column("tokens"),
+        NAME,
+        TOKENS,
         Column("speed", "clips/s", significant, get=lambda v: v.speed.value),
         Column("step", "step without front end", times, get=lambda v: v.cost(TRAIN_STEP).ratio),
         frontend_column(view, "with it"),
-        _memory(view),
+        memory,
     )  # fmt: skip
-    return table("speed", _COSTS.format(view.memory_name), columns, view.variants)
-
-
-def _memory(view: StudyView) -> Column:
-    """The one memory figure per clip, divided by that of the baseline."""
-    base = view.baseline.memory_per_clip
-    return Column("memory", "memory", times, get=lambda v: v.memory_per_clip / base)
+    if view.study.seeds:
+        caption = f"; {caption}" if view.results.sessions else ""
+        caption = f"{view.metric}, differences with 95 % intervals{caption}"
+        columns = (
+            NAME,
+            Column("value", view.metric, significant,
+                   get=lambda v: v.value.value if v.value.known else runs(v)),
+            Column("difference", "difference", partial(interval, sign=True),
+                   get=lambda v: v.difference),
+            Column("verdict", "verdict", get=lambda v: v.verdict),
+            Column("step", "step", times, get=lambda v: v.cost(TRAIN_STEP).ratio.value),
+            memory,
+        )  # fmt: skip
+    return table("summary", caption, columns, view.variants)
 
 
 def print_table(

@@ -58,11 +58,6 @@ class Span(NamedTuple):
         """Whether there is an interval."""
         return isfinite(self.low) and isfinite(self.high)
 
-    @property
-    def half(self) -> float:
-        """Half width of the interval."""
-        return (self.high - self.low) / 2
-
     def __truediv__(self, number: float) -> Span:
         return Span(*(x / number for x in self))
 
@@ -76,9 +71,10 @@ def decimals(span: Span, default: int = 3) -> int:
 
     Negative for rounding to tens or hundreds; ``default`` if there is no interval.
     """
-    if not isfinite(span.half) or span.half <= 0:
+    half = (span.high - span.low) / 2
+    if not isfinite(half) or half <= 0:
         return default
-    return min(6, 1 - floor(log10(span.half)))
+    return min(6, 1 - floor(log10(half)))
 
 
 def fixed(value: float, places: int, *, sign: bool = False) -> str:
@@ -102,14 +98,8 @@ def significant(value: float, digits: int = 3) -> str:
 
 def interval(span: Span, *, sign: bool = False) -> str:
     """A value with its interval, ``0.051 [0.040, 0.062]``; only the value if it has none."""
-    if not span.known:
-        return NOTHING
-    places = decimals(span)
-    value = fixed(span.value, places, sign=sign)
-    if not span.has_interval:
-        return value
-    low, high = (fixed(end, places, sign=sign) for end in (span.low, span.high))
-    return f"{value} [{low}, {high}]"
+    value, low, high = (fixed(number, decimals(span), sign=sign) for number in span)
+    return f"{value} [{low}, {high}]" if span.known and span.has_interval else value
 
 
 def times(ratio: Span | float) -> str:
@@ -119,10 +109,8 @@ def times(ratio: Span | float) -> str:
         return NOTHING
     max_places = 2 - floor(log10(span.value)) if span.value > 0 else 2
     places = max(0, min(decimals(span, 2), max_places))
-    if not span.has_interval:
-        return f"{fixed(span.value, places)}×"
-    low, high = fixed(span.low, places), fixed(span.high, places)
-    return f"{fixed(span.value, places)}× [{low}, {high}]"
+    value, low, high = (fixed(number, places) for number in span)
+    return f"{value}× [{low}, {high}]" if span.has_interval else f"{value}×"
 
 
 def cost_share(share: Span) -> str:
@@ -153,6 +141,11 @@ class Unit(NamedTuple):
     name: str
     size: float
 
+    def show(self, value: Span | float) -> str:
+        """Seconds, bytes or operations in this unit, without its name."""
+        own = value / self.size
+        return interval(own) if isinstance(own, Span) else significant(own)
+
 
 _UNITS = {
     "s": (Unit("µs", 1e-6), Unit("ms", 1e-3), Unit("s", 1.0), Unit("min", 60.0)),
@@ -161,12 +154,12 @@ _UNITS = {
 }
 
 
-def unit_for(values: Iterable[float], base: str) -> Unit:
+def unit_for(values: Iterable[float | None], base: str) -> Unit:
     """The unit that suits a column: the largest in which its middle value is at least 1.
 
-    The values are in the base unit, ``s``, ``B`` or ``FLOP``; NaN is ignored.
+    The values are in the base unit, ``s``, ``B`` or ``FLOP``; NaN and None are ignored.
     """
-    known = sorted(value for value in values if isfinite(value) and value > 0)
+    known = sorted(value for value in values if value and isfinite(value) and value > 0)
     middle = known[len(known) // 2] if known else 1.0
     fitting = [unit for unit in _UNITS[base] if unit.size <= middle]
     return fitting[-1] if fitting else _UNITS[base][0]

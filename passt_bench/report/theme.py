@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -85,23 +85,18 @@ _FURTHER_FONTS = (  # in this order, for letters that DejaVu Sans lacks
 
 _RC: Any = {  # the names that rcParams knows are a literal type of 300 members
     "figure.dpi": 72,  # as in SVG, so that what is checked is what is written
-    "figure.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
     "font.size": 9.0,
     "text.color": INK,
     "text.hinting": "no_hinting",
     "text.parse_math": False,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 9.0,
     "axes.titlelocation": "left",
-    "axes.labelsize": 9.0,
-    "axes.unicode_minus": True,
     "grid.color": RULE,
     "grid.linewidth": 0.6,
     "xtick.color": MUTED,
@@ -204,12 +199,12 @@ def placeholder(name: str, title: str, why: str) -> Drawing:
     return Drawing(name, title, f"Left out: {why}", pd.DataFrame(), None)
 
 
-def kind_handles(kinds: Iterable[str], styles: Mapping[str, Style]) -> list[Line2D]:
-    """Legend entries for patchout kinds, each once, in the styles' order."""
+def kind_handles(kinds: Iterable[str]) -> list[Line2D]:
+    """Legend entries for patchout kinds, each once, in the order of `kind_styles`."""
     present = set(kinds)
     return [
         Line2D([], [], color=style.color, marker=style.marker, markersize=5, lw=1.4, label=kind)
-        for kind, style in styles.items()
+        for kind, style in kind_styles(present).items()
         if kind in present
     ]
 

@@ -48,8 +48,7 @@ class Cost:
     @property
     def speedup(self) -> Span:
         """How many times as fast as the baseline."""
-        ratio = self.ratio
-        return ratio.reciprocal() if ratio.known and ratio.value > 0 else NO_VALUE
+        return self.ratio.reciprocal() if self.ratio.value > 0 else NO_VALUE
 
     @property
     def speed_verdict(self) -> str:

@@ -18,8 +18,7 @@ from passt_bench.console import csv_text, plain_console, stage, visible
 from passt_bench.errors import InputError, without_folders
 from passt_bench.registry import Registry
 from passt_bench.report.build import render_index
-from passt_bench.report.files import write_text
-from passt_bench.report.pages import SUMMARY
+from passt_bench.report.files import SUMMARY, write_text
 from passt_bench.report.tables import Column, table, to_csv, to_latex, to_markdown
 from passt_bench.runner.predict import Prediction, as_csv, as_json
 from passt_bench.spec.key import plain_name

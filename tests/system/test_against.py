@@ -162,5 +162,5 @@ def test_the_command_shows_the_discordant_clips(cli: Cli, tmp_path: Path) -> Non
     assert item.only_first is not None and item.only_second is not None
     assert item.value == pytest.approx((item.only_first - item.only_second) / record.clips)
     page = tmp_path / "runs" / "reports" / "evaluations" / "index.html"
-    assert 'id="comparisons"' in page.read_text(encoding="utf-8")
+    assert 'id="comparisons-table"' in page.read_text(encoding="utf-8")
     assert cli("evaluate", "--checkpoint", files[0], "--margin", -1, *words)[0] == 2

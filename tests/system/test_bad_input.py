@@ -67,8 +67,6 @@ COMMANDS = [
     ("plan STUDY --name a/b", "--name", "a/b", "letters, digits"),
     ("run STUDY --variant time.75", "--variant", "time.75", "Did you mean 'time'?"),
     ("status STUDY --variant none --no-baseline", "--variant", "none", "the baseline"),
-    ("report --variant none", "--variant", None, "one study"),
-    ("report a --no-baseline", "--no-baseline", None, "compares with the baseline"),
     ("run STUDY --workers 0", "--workers", 0, "above 0"),
     ("run STUDY --run-timeout 0", "--run-timeout", 0, "above 0"),
     ("run STUDY --memory inf", "--memory", float("inf"), "Give GiB"),

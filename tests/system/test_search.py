@@ -15,7 +15,7 @@ from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
 from passt_bench.records.store import Store, read_search, write_document
-from passt_bench.report.figures.search import history_data
+from passt_bench.report.search import history_data
 from passt_bench.runner.cells import split_clips
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.plan import plan_study

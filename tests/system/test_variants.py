@@ -1,16 +1,15 @@
-"""Pages that show some variants of a study: those that were asked for, or those run so far."""
+"""Pages that show the variants of a study that were run so far."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from on_disk import files
 from study_on_disk import SMALL, Arm, write_study
 
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
 from passt_bench.records.store import Store
-from passt_bench.report.build import build_study, build_variants
+from passt_bench.report.build import build_study
 
 ARMS = (
     Arm("none"),
@@ -23,42 +22,6 @@ UNRUN = dict.fromkeys(range(5), "missing")
 
 def verdicts(page: Path) -> list[str]:
     return (page.parent / "tables" / "verdicts.csv").read_text(encoding="utf-8").splitlines()
-
-
-def test_chosen_variants_have_a_page_of_their_own(tmp_path: Path) -> None:
-    runs, reports = tmp_path / "runs", tmp_path / "reports"
-    write_study(runs, ARMS, session=False, rich=False)
-    build_study("quick", runs, reports)
-    before = files(reports)
-    page = build_variants("quick", ["stride 6, 64 patches"], runs, reports)
-    text = page.read_text(encoding="utf-8")
-    assert "This page shows 2 of the 4 variants of the study, as requested." in text
-    assert "stride 6, 64 patches" in text
-    assert "time .5" not in text
-    assert [row.split(",")[0].strip('"') for row in verdicts(page)[1:]] == ["none", "stride 6"]
-    assert len(list(page.parent.glob("records/*/record.json"))) == 2 * 5
-    # Nothing of the study's own page has changed, and another choice is another page.
-    after = files(reports)
-    assert {name: after[name] for name in before} == before
-    assert build_variants("quick", ["stride 6"], runs, reports).parent != page.parent
-    assert build_variants("quick", ["stride 6, 64 patches", "none"], runs, reports) == page
-    assert build_variants("quick", ["stride 6, 64 patches"], runs, reports) == page
-    # Where there are no runs the page is made of the records in the study's report.
-    assert build_variants("quick", ["stride 6, 64 patches"], tmp_path / "no", reports) == page
-    assert page.read_text(encoding="utf-8") == text
-
-
-def test_what_is_left_out_does_not_count(tmp_path: Path) -> None:
-    """As if the study had no others: compared with a study that has none."""
-    runs = tmp_path / "runs"
-    store = write_study(runs, ARMS, session=False, rich=False)
-    page = build_variants("quick", ["time .5", "stride 6"], runs, tmp_path / "reports")
-    whole = store.study("quick")
-    store.write_study(replace(whole, name="alone", variants=whole.variants[:3]))
-    alone = build_study("alone", runs, tmp_path / "reports")
-    assert verdicts(page) == verdicts(alone)
-    full = build_study("quick", runs, tmp_path / "reports")
-    assert verdicts(full)[2] != verdicts(page)[2]  # of time .5: its interval
 
 
 def written(tmp_path: Path, arms: tuple[Arm, ...]) -> tuple[Path, str]:
@@ -84,9 +47,6 @@ def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> N
     results = load_results("quick", [Store(runs)])
     (shown,) = (row for row in verdicts(page) if row.startswith("time .5"))
     assert f"{results.comparisons[0].low:.6g}" in shown
-    # What is asked for by name is shown all the same.
-    asked = build_variants("quick", ["stride 6"], runs, reports)
-    assert "not run yet" in asked.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -110,11 +70,9 @@ def test_pages_of_incomplete_studies(
     assert unsaid not in text.replace("unanswered", "")
 
 
-def test_unknown_variants_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_an_unknown_study_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     write_study(tmp_path / "runs", ARMS, session=False, rich=False)
-    for study, name, field in (("quick", "stride6", "--variant"), ("slow", "none", "study")):
-        with pytest.raises(InputError) as caught:
-            build_variants(study, [name], tmp_path / "runs", tmp_path / "reports")
-        assert caught.value.field == field
-        assert caught.value.value == (name if field == "--variant" else study)
+    with pytest.raises(InputError) as caught:
+        build_study("slow", tmp_path / "runs", tmp_path / "reports")
+    assert (caught.value.field, caught.value.value) == ("study", "slow")
     assert not (tmp_path / "reports").exists()

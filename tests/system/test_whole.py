@@ -14,9 +14,8 @@ from passt_bench.errors import InputError, StorageError
 from passt_bench.processes import Child
 from passt_bench.records.files import write_atomically
 from passt_bench.records.store import Store
-from passt_bench.report.build import build_study
+from passt_bench.report.build import build_study, written
 from passt_bench.report.files import replacing
-from passt_bench.report.pages import written
 from passt_bench.spec import override
 
 REPORTS = Path(__file__).parents[2] / "reports"

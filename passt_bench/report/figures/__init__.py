@@ -19,7 +19,6 @@ from passt_bench.report.figures import (
     scaling,
     tradeoff,
 )
-from passt_bench.report.figures.costs import costs
 from passt_bench.report.theme import Drawing, figure_style, freeze_layout, placeholder
 from passt_bench.report.view import StudyView
 
@@ -27,6 +26,8 @@ _OWN = (
     *(tradeoff.NAME, forest.NAME, forest.CONTRASTS, interaction.NAME, budgets.NAME, rates.NAME),
     *(scaling.NAME, classes.NAME, curves.NAME, curves.VALIDATION, patches.NAME),
 )
+# Figures that only some studies can have, so that pages do not say that they are left out.
+_OF_SOME = (forest.CONTRASTS, curves.VALIDATION, interaction.NAME, budgets.NAME)
 
 
 def figure_names() -> list[str]:
@@ -40,17 +41,12 @@ def draw_all(view: StudyView) -> list[Drawing]:
     with figure_style():
         names = figure_names() if view.study.seeds else [scaling.NAME]
         if len({v.record.recipe.measurement.batch_size for v in view.variants}) > 1:
-            names = [name for name in names if name != scaling.NAME]  # whole steps, not clips
-        absent = set() if view.results.declared else {forest.CONTRASTS}
-        absent |= set() if curves.validation_curve(view) else {curves.VALIDATION}
-        absent |= {interaction.NAME} if interaction.interaction_data(view).empty else set()
-        if budgets.budgets_data(view).empty:
-            absent.add(budgets.NAME)
-        elif view.study.shared != "epochs":
-            names = [budgets.NAME, *(name for name in names if name != budgets.NAME)]
-        names = [name for name in names if name not in absent]
-        drawings = [] if view.study.seeds else [costs(view.variants), scaling.sweep(view)]
+            names.remove(scaling.NAME)  # it shows whole steps, not clips
+        if view.study.shared != "epochs":
+            names.sort(key=lambda name: name != budgets.NAME)
+        drawings = [] if view.study.seeds else [scaling.costs(view.variants), scaling.sweep(view)]
         drawings += [_draw(name, view) for name in names]
+        drawings = [d for d in drawings if d.figure is not None or d.name not in _OF_SOME]
         for drawing in drawings:
             if drawing.figure is not None:
                 freeze_layout(drawing.figure)

@@ -5,21 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from passt_bench.analysis.budgets import group_of, relative_seconds, series_names
 from passt_bench.registry import FIGURES
+from passt_bench.report import theme
 from passt_bench.report.text import unit_for
-from passt_bench.report.theme import (
-    WIDTH,
-    Drawing,
-    kind_styles,
-    limit_quality,
-    placeholder,
-    scale_x,
-)
 from passt_bench.report.view import StudyView, mean
 
 NAME, TITLE = "quality_against_cost", "Quality against the cost of the training"
@@ -50,21 +42,21 @@ def budgets_data(view: StudyView) -> pd.DataFrame:
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
-def budgets(view: StudyView) -> Drawing:
+def budgets(view: StudyView) -> theme.Drawing:
     """Quality at each budget: x is the FLOPs or time of a training, y the metric."""
     data = budgets_data(view)
     if data.empty:
-        return placeholder(NAME, TITLE, "no model and patchout was trained with several budgets.")
+        return theme.placeholder(
+            NAME, TITLE, "no model and patchout was trained with several budgets."
+        )
     up = "Higher" if view.better == "greater" else "Lower"
     caption = (
-        f"Mean {view.metric} with its 95 % interval against the FLOPs of a whole training (matrix "
-        "products and attention, forward and backward, of kept patches) and, where steps were "
-        f"measured, against its time divided by the baseline's. {up} is better: at equal cost "
-        "compare points one above the other, at equal quality points side by side. Each point is a "
+        f"Mean {view.metric} with its 95 % interval against the FLOPs of a training and, where its "
+        f"step was measured, its time divided by the baseline's. {up} is better. Each point is a "
         "training of its own, whose learning rate falls to zero."
     )
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
-    unit, styles, handles = unit_for(data["flops"], "FLOP"), kind_styles(data["kind"]), []
+    figure = Figure(figsize=(theme.WIDTH, 4.6), layout="constrained")
+    unit, styles, handles = unit_for(data["flops"], "FLOP"), theme.kind_styles(data["kind"]), []
     costs = {f"FLOPs of a training ({unit.name})": data["flops"] / unit.size}
     if data["time"].notna().all():
         costs["time of a training, divided by the baseline's"] = data["time"]
@@ -78,21 +70,14 @@ def budgets(view: StudyView) -> Drawing:
         own = members.sort_values("flops")
         for axes, cost in zip(panels, costs.values(), strict=True):
             # Moved a little, so that all are visible.
-            _draw_series(axes, own, cost[own.index] * 1.012**number, look)
+            x = cost[own.index] * 1.012**number
+            axes.plot(x, own["value"], markersize=5, linewidth=1.4, **look)
+            axes.vlines(x, own["value_low"], own["value_high"], color=style.color, linewidth=1.0)
         handles.append(Line2D([], [], label=str(name), markersize=5, lw=1.4, **look))
     for axes, title in zip(panels, costs, strict=True):
-        scale_x(axes, log=True)
+        theme.scale_x(axes, log=True)
         axes.set_xlabel(title)
-    limit_quality(panels[0], data)
+    theme.limit_quality(panels[0], data)
     panels[0].set_ylabel(view.metric)
     figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)))
-    return Drawing(NAME, TITLE, caption, data, figure)
-
-
-def _draw_series(
-    axes: Axes, members: pd.DataFrame, x: pd.Series[float], look: dict[str, Any]
-) -> None:
-    """A line through the means and an interval at each."""
-    axes.plot(x, members["value"], markersize=5, linewidth=1.4, **look)
-    ends: Any = (members["value_low"], members["value_high"])
-    axes.vlines(x, *ends, color=look["color"], linewidth=1.0)
+    return theme.Drawing(NAME, TITLE, caption, data, figure)

@@ -28,12 +28,8 @@ _MAX_CLASSES = 50  # of more classes those are drawn in which variants differ mo
 
 def class_values(view: StudyView, variant: VariantView) -> dict[str, float]:
     """Class → mean over the variant's runs, without classes that no run scored."""
-    per_run = [_scores(run.per_class, view.metric) for run in variant.ok_runs]
-    names = dict.fromkeys(name for scores in per_run for name in scores)
-    return {
-        name: float(np.mean([scores[name] for scores in per_run if name in scores]))
-        for name in names
-    }
+    scores = pd.DataFrame([_scores(run.per_class, view.metric) for run in variant.ok_runs])
+    return {str(name): float(value) for name, value in scores.mean().items()}
 
 
 def _scores(per_class: Mapping[str, Mapping[str, float]], metric: str) -> Mapping[str, float]:
@@ -112,16 +108,13 @@ def classes(view: StudyView) -> Drawing:
     )
     if not of_groups:
         drawn = _widest(data[data["compared"].isin(data["compared"].unique()[:_MAX_PANELS])])
-        caption += " Classes are in the order of the mean of their differences."
-        if drawn["compared"].nunique() < data["compared"].nunique():
-            caption += f" Drawn are the first {_MAX_PANELS} variants; the data have all of them."
-        if groups > _MAX_CLASSES:
-            caption += f" Drawn are the {_MAX_CLASSES} of {groups} classes that differ most."
-    if number := int(drawn["low"].notna().sum()):
         caption += (
-            " Each interval is by itself, not adjusted for their number, so these are no verdicts: "
-            f"of {number}, about {0.05 * number:.2g} exclude zero even if nothing differs."
+            f" Drawn are up to {_MAX_PANELS} variants and {min(groups, _MAX_CLASSES)} of {groups} "
+            "classes, those that differ most, by the mean of their differences."
         )
+    if number := int(drawn["low"].notna().sum()):
+        chance = f"of {number}, about {0.05 * number:.2g} exclude zero by chance"
+        caption += f" They are not adjusted for their number: {chance}."
     return Drawing(NAME, TITLE, caption, data, draw_classes(drawn, of_groups, score_name(view)))
 
 

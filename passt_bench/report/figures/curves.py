@@ -8,15 +8,8 @@ from matplotlib.ticker import MaxNLocator
 
 from passt_bench.records.run import cell_name
 from passt_bench.registry import FIGURES
+from passt_bench.report import theme
 from passt_bench.report.text import quoted, wrapped
-from passt_bench.report.theme import (
-    MUTED,
-    Drawing,
-    balanced_columns,
-    kind_styles,
-    panel_grid,
-    placeholder,
-)
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "learning_curves", "Learning curves"
@@ -48,14 +41,14 @@ def curves_data(view: StudyView, curve: str = CURVE) -> pd.DataFrame:
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
-def curves(view: StudyView) -> Drawing:
+def curves(view: StudyView) -> theme.Drawing:
     """Learning curves, one panel per variant: x is the epoch, y the training loss."""
     note = "With patches dropped the loss is that of a harder task: compare shapes, not heights."
     return _drawing(view, (NAME, TITLE), CURVE, "training loss", note)
 
 
 @FIGURES.register(VALIDATION, version=1, summary=VALIDATION_TITLE)
-def validation(view: StudyView) -> Drawing:
+def validation(view: StudyView) -> theme.Drawing:
     """As `curves`, of the metric on the validation split by which the epoch is chosen."""
     curve = validation_curve(view)
     label = f"{curve.removeprefix(_VALIDATED)} on the validation split"
@@ -69,21 +62,21 @@ def validation_curve(view: StudyView) -> str:
     return min((name for name in names if name.startswith(_VALIDATED)), default="")
 
 
-def _drawing(view: StudyView, named: tuple[str, str], curve: str, label: str, note: str) -> Drawing:
+def _drawing(
+    view: StudyView, named: tuple[str, str], curve: str, label: str, note: str
+) -> theme.Drawing:
     data = curves_data(view, curve)
     if data.empty:
-        return placeholder(*named, "no record holds such a curve.")
+        return theme.placeholder(*named, "no record holds such a curve.")
     caption = (
         f"The {label} by epoch: the line is the mean over seeds and folds, the band from the "
-        "minimum to the maximum. The gray line in every panel is the baseline "
-        f"({quoted(view.baseline.name)}). {note}"
+        f"minimum to the maximum, the gray line the baseline ({quoted(view.baseline.name)}). A "
+        f"thin dashed line that ends in a cross is a run that failed. {note}"
     )
-    if (data["status"] != "ok").any():
-        caption += " A thin dashed line that ends in a cross is a run that failed."
     variants = list(dict.fromkeys(data["variant"]))
-    columns = balanced_columns(len(variants))
-    figure, panels = panel_grid(len(variants), columns, 1.75, 0.6, shared=True)
-    styles = kind_styles(data["kind"])
+    columns = theme.balanced_columns(len(variants))
+    figure, panels = theme.panel_grid(len(variants), columns, 1.75, 0.6, shared=True)
+    styles = theme.kind_styles(data["kind"])
     whole = data[data["status"] == "ok"]
     base = whole[whole["variant"] == view.baseline.name]
     for axes, variant in zip(panels, variants, strict=True):
@@ -96,7 +89,7 @@ def _drawing(view: StudyView, named: tuple[str, str], curve: str, label: str, no
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel(label, fontsize=9)
-    return Drawing(*named, caption, data, figure)
+    return theme.Drawing(*named, caption, data, figure)
 
 
 def _draw_panel(axes: Axes, data: pd.DataFrame, color: str) -> None:
@@ -105,5 +98,5 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, color: str) -> None:
     marker = "o" if len(whole) == 1 else None
     axes.plot(whole["epoch"], whole["mean"], color=color, linewidth=1.6, marker=marker)
     for _, run in data[data["status"] != "ok"].groupby("cell"):
-        axes.plot(run["epoch"], run["mean"], color=MUTED, linewidth=0.9, linestyle="--")
-        axes.plot(run["epoch"].iloc[-1], run["mean"].iloc[-1], marker="x", color=MUTED)
+        axes.plot(run["epoch"], run["mean"], color=theme.MUTED, linewidth=0.9, linestyle="--")
+        axes.plot(run["epoch"].iloc[-1], run["mean"].iloc[-1], marker="x", color=theme.MUTED)

@@ -33,7 +33,7 @@ def contrasts(view: StudyView) -> Drawing:
     declared = view.results.declared.items()
     found = ((c, finding(c), family) for family, items in declared for c in items)
     data = forest_data(found, "family")
-    if data.empty or not data["difference"].notna().any():
+    if not data["difference"].notna().any():
         return placeholder(CONTRASTS, CONTRASTS_TITLE, "the study declares none.")
     caption = (
         f"Each row is a sum of means of {view.metric} with its interval; those of a family cover "
@@ -49,15 +49,13 @@ def forest(view: StudyView) -> Drawing:
     """Forest plot: x is the difference to the baseline with its interval, y the variant."""
     found = ((v.comparison, v.verdict, v.cells) for v in view.others if v.comparison)
     data = forest_data(found, "cells")
-    if data.empty or not data["difference"].notna().any():
+    if not data["difference"].notna().any():
         return placeholder(NAME, TITLE, "nothing can be compared with the baseline yet.")
     side = "Right" if view.better == "greater" else "Left"
     caption = (
         f"Each row is a variant's {view.metric} minus that of {quoted(view.baseline.name)}, with "
-        f"its interval; all of them cover together with {view.coverage}. One inside the shaded "
-        f"band (±{view.margin:g}) is the same; else one that excludes zero is better or worse, "
-        f"{side.lower()} of zero being better; one that excludes the band's end on the other side "
-        "is not worse; others are undecided."
+        f"its interval; all of them cover together with {view.coverage}. {side} of zero is better; "
+        f"a difference is the same if its interval is inside the shaded band (±{view.margin:g})."
     )
     figure = draw_forest(data, f"difference in {view.metric} to the baseline")
     return Drawing(NAME, TITLE, caption, data, figure)

@@ -58,9 +58,9 @@ def interaction(view: StudyView) -> Drawing:
         return placeholder(NAME, TITLE, "the study declares no two crossed factors.")
     caption = (
         f"Mean {view.metric}, and below it the difference to {quoted(data['row'].iloc[0])} in the "
-        "same column, with the interval of the tables above where the page has that contrast. The "
-        "color is the difference: teal above zero, brown below. If the effect does not depend on "
-        f"the other factor, a row has one color. {_tests(view, data)}"
+        "same column, with its interval where the page has that contrast. The color is the "
+        "difference: teal above zero, brown below. If the effect does not depend on the other "
+        f"factor, a row has one color. {_tests(view, data)}"
     )
     rows, columns = (list(dict.fromkeys(data[name])) for name in ("row", "column"))
     texts = [_cell(row, len(columns) <= _MAX_WRITTEN) for row in data.to_dict("records")]

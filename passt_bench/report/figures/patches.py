@@ -11,16 +11,8 @@ from matplotlib.axes import Axes
 
 from passt_bench.records.run import Picture
 from passt_bench.registry import FIGURES
+from passt_bench.report import theme
 from passt_bench.report.text import wrapped
-from passt_bench.report.theme import (
-    PAPER,
-    WIDTH,
-    Drawing,
-    balanced_columns,
-    kind_styles,
-    panel_grid,
-    placeholder,
-)
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "kept_patches", "Patches kept in training"
@@ -29,12 +21,8 @@ _PALE = 0.86  # share of white over dropped patches
 
 def pictures(view: StudyView) -> dict[str, Picture]:
     """Variant → picture of its first run that has one."""
-    by_variant = {}
-    for v in view.variants:
-        own = [run.picture for run in v.runs if run.picture is not None]
-        if own:
-            by_variant[v.name] = own[0]
-    return by_variant
+    first = ((v.name, next(filter(None, (r.picture for r in v.runs)), None)) for v in view.variants)
+    return {name: picture for name, picture in first if picture is not None}
 
 
 def patches_data(view: StudyView) -> pd.DataFrame:
@@ -56,30 +44,28 @@ def patches_data(view: StudyView) -> pd.DataFrame:
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
-def patches(view: StudyView) -> Drawing:
+def patches(view: StudyView) -> theme.Drawing:
     """Log-mels, one panel per choice: x is time, y mel frequency, dropped patches are pale."""
     data = patches_data(view)
     if data.empty:
-        return placeholder(NAME, TITLE, "no record holds a picture of its input.")
+        return theme.placeholder(NAME, TITLE, "no record holds a picture of its input.")
     caption = (
         "One training clip as the model sees it, time to the right and mel frequency upwards. Pale "
-        "patches were dropped in this step; the next step draws again. Where patches overlap, a "
-        "point is pale only if every patch there was dropped."
+        "points are only in patches that were dropped in this step; the next step draws again. "
+        "Variants that kept the same patches share a panel; the data name all of them."
     )
-    if data["more"].any():
-        caption += " Variants that kept the same patches share a panel; the data name all of them."
     by_variant = pictures(view)
     mels, frames = np.shape(next(iter(by_variant.values())).logmel)
-    columns = balanced_columns(len(data), 5 if frames <= 2 * mels else 3)
-    height = min(max(WIDTH / columns * 0.9 * mels / frames, 0.9), 1.75)
-    figure, panels = panel_grid(len(data), columns, height + 0.62, 0.1)
-    styles = kind_styles(data["kind"])
+    columns = theme.balanced_columns(len(data), 5 if frames <= 2 * mels else 3)
+    height = min(max(theme.WIDTH / columns * 0.9 * mels / frames, 0.9), 1.75)
+    figure, panels = theme.panel_grid(len(data), columns, height + 0.62, 0.1)
+    styles = theme.kind_styles(data["kind"])
     for axes, row in zip(panels, data.to_dict("records"), strict=True):
         _draw_panel(axes, by_variant[row["variant"]], styles[row["kind"]].color)
         more = f"\nand {row['more']} more" if row["more"] else ""
         title = wrapped(row["variant"], 120 // columns - 2, 2 if more else 3)
         axes.set_title(f"{title}{more}\n{row['kept']} of {row['of']} patches", fontsize=8)
-    return Drawing(NAME, TITLE, caption, data, figure)
+    return theme.Drawing(NAME, TITLE, caption, data, figure)
 
 
 def covered(picture: Picture) -> np.ndarray:
@@ -100,6 +86,6 @@ def _draw_panel(axes: Axes, picture: Picture, color: str) -> None:
     axes.imshow(image, origin="lower", aspect="auto", interpolation="none")
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_facecolor(PAPER)
+    axes.set_facecolor(theme.PAPER)
     for spine in axes.spines.values():
         spine.set(visible=True, color=color, linewidth=1.6)

@@ -11,18 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.typing import LineStyleType
 
 from passt_bench.registry import FIGURES
+from passt_bench.report import theme
 from passt_bench.report.text import wrapped
-from passt_bench.report.theme import (
-    INK,
-    Drawing,
-    Style,
-    draw_cross,
-    kind_handles,
-    kind_styles,
-    limit_quality,
-    panel_grid,
-    placeholder,
-)
 from passt_bench.report.view import StudyView, VariantView
 from passt_bench.spec import MeasurementSpec, Patchout, Recipe
 
@@ -60,40 +50,39 @@ def rates_data(view: StudyView) -> pd.DataFrame:
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
-def rates(view: StudyView) -> Drawing:
+def rates(view: StudyView) -> theme.Drawing:
     """Quality by kind: x is the share of patches dropped, y the metric with its interval."""
     data = rates_data(view)
     if data.empty or not data["value"].notna().any():
-        return placeholder(
+        return theme.placeholder(
             NAME, TITLE, "no two variants with a result differ only in patchout (kind or rate)."
         )
     caption = (
         f"Mean {view.metric} with its 95 % interval against the share of the patch grid that "
-        "training drops; the variants of a panel differ only in patchout. Kinds with equal share "
-        "keep nearly equal numbers of tokens. Kinds are shifted horizontally by at most 0.012 to "
-        "stay visible."
+        "training drops; the variants of a panel differ only in patchout. Kinds are shifted by at "
+        "most 0.012 to stay visible; a cross on the axis is a variant without a result."
     )
-    if data["value"].isna().any():
-        caption += " A cross on the axis is a variant without a result."
     groups = list(dict.fromkeys(data["group"]))
     columns = min(2, len(groups))
-    figure, panels = panel_grid(len(groups), columns, 3.1, 1.0, shared=True)
-    styles = kind_styles(data["kind"])
+    figure, panels = theme.panel_grid(len(groups), columns, 3.1, 1.0, shared=True)
+    styles = theme.kind_styles(data["kind"])
     for axes, group in zip(panels, groups, strict=True):
         _draw_panel(axes, data[data["group"] == group], styles)
         axes.set_title(wrapped(group, 100 // columns - 8, 2))
         axes.set_xlabel("share of patches dropped")
         axes.set_ylabel(view.metric)
         axes.label_outer()
-    limit_quality(panels[0], data)
-    handles = kind_handles(data["kind"], styles)
+    theme.limit_quality(panels[0], data)
+    handles = theme.kind_handles(data["kind"])
     if data["value"].isna().any():
-        handles.append(Line2D([], [], color=INK, marker="x", linestyle="none", label="no result"))
+        handles.append(
+            Line2D([], [], color=theme.INK, marker="x", linestyle="none", label="no result")
+        )
     for word, style, label in _LINES:
         if data["scope"].str.contains(word).any():
-            handles.append(Line2D([], [], color=INK, linestyle=style, label=label))
+            handles.append(Line2D([], [], color=theme.INK, linestyle=style, label=label))
     figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)))
-    return Drawing(NAME, TITLE, caption, data, figure)
+    return theme.Drawing(NAME, TITLE, caption, data, figure)
 
 
 def _scope(setting: Patchout) -> str:
@@ -104,7 +93,7 @@ def _scope(setting: Patchout) -> str:
     return setting.scope if constant else f"{setting.scope}, {setting.schedule}"
 
 
-def _draw_panel(axes: Axes, data: pd.DataFrame, styles: dict[str, Style]) -> None:
+def _draw_panel(axes: Axes, data: pd.DataFrame, styles: dict[str, theme.Style]) -> None:
     origin = data[data["kind"] == "none"]
     series = list(data.groupby(["kind", "scope"], sort=True))
     for number, ((kind, scope), members) in enumerate(series):
@@ -120,7 +109,7 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, styles: dict[str, Style]) -> Non
         for row in members.to_dict("records"):
             x = row["rate"] + shift * (kind != "none")
             if not isfinite(row["value"]):
-                draw_cross(axes, x, style.color)
+                theme.draw_cross(axes, x, style.color)
                 continue
             axes.plot(x, row["value"], marker=style.marker, color=style.color, markersize=5)
             axes.plot([x, x], [row["value_low"], row["value_high"]], color=style.color, lw=1.0)

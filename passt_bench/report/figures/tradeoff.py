@@ -13,22 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from passt_bench.registry import FIGURES
+from passt_bench.report import theme
 from passt_bench.report.text import listed, quoted, significant, unit_for, wrapped
-from passt_bench.report.theme import (
-    BAND,
-    INK,
-    MUTED,
-    Drawing,
-    Label,
-    axis_range,
-    freeze_layout,
-    kind_handles,
-    kind_styles,
-    one_panel,
-    place_labels,
-    placeholder,
-    scale_x,
-)
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "quality_against_speed", "Quality against training speed"
@@ -39,33 +25,24 @@ _MAX_LABELS = 14  # with more variants, points have numbers instead of labels
 def tradeoff_data(view: StudyView) -> pd.DataFrame:
     """One row per variant: clips per second, metric, and bytes saved for backward per clip."""
     rows = [
-        {
-            "variant": v.name,
-            "kind": v.kind,
-            "baseline": v.comparison is None,
-            "clips_per_second": v.speed.value,
-            "clips_per_second_low": v.speed.low,
-            "clips_per_second_high": v.speed.high,
-            "metric": view.metric,
-            "value": v.value.value,
-            "value_low": v.value.low,
-            "value_high": v.value.high,
-            "saved_bytes_per_clip": v.saved_per_clip,
-            "cells": v.cells,
-            "cost": v.cost_status,
-        }
+        (v.name, v.kind, v.comparison is None, *v.speed, view.metric, *v.value, v.saved_per_clip,
+         v.cells, v.cost_status)
         for v in view.variants
-    ]
-    return pd.DataFrame(rows)
+    ]  # fmt: skip
+    columns = ["variant", "kind", "baseline", "clips_per_second", "clips_per_second_low"]
+    columns += ["clips_per_second_high", "metric", "value", "value_low", "value_high"]
+    return pd.DataFrame(rows, columns=[*columns, "saved_bytes_per_clip", "cells", "cost"])
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
-def tradeoff(view: StudyView) -> Drawing:
+def tradeoff(view: StudyView) -> theme.Drawing:
     """Main figure: x is training speed, y the metric, area the memory saved for backward."""
     data = tradeoff_data(view)
     measured = data["clips_per_second"].notna()
     if not (measured & data["value"].notna()).any():
-        return placeholder(NAME, TITLE, "no variant has both a value and a measured step time yet.")
+        return theme.placeholder(
+            NAME, TITLE, "no variant has both a value and a measured step time yet."
+        )
     up = "Up" if view.better == "greater" else "Down"
     caption = (
         f"{up} and to the right is better: mean {view.metric} against clips per second of a "
@@ -84,28 +61,30 @@ def tradeoff(view: StudyView) -> Drawing:
         names = [wrapped(name, 32, 2).replace("\n", "\n    ") for name in shown["variant"]]
         key = {str(number): name for number, name in enumerate(names, 1)}
         figure, _ = _draw(shown, view.metric, list(key), key)
-    return Drawing(NAME, TITLE, caption, data, figure)
+    return theme.Drawing(NAME, TITLE, caption, data, figure)
 
 
 def _draw(
     shown: pd.DataFrame, metric: str, labels: list[str], key: dict[str, str]
 ) -> tuple[Figure, bool]:
     """The figure, and whether every label has a place; ``key`` lists the variants by number."""
-    figure, axes = one_panel(5.6)
+    figure, axes = theme.one_panel(5.6)
     axes.set_xlabel("training speed (clips/s)")
     axes.set_ylabel(metric)
     shown = shown.assign(y=_scale_quality(axes, shown), area=areas(shown))
     axes.margins(x=0.13)
-    scale_x(axes, log=shown["clips_per_second"].max() / shown["clips_per_second"].min() > 6)
+    theme.scale_x(axes, log=shown["clips_per_second"].max() / shown["clips_per_second"].min() > 6)
     lost = shown["value"].isna()
     x, y = shown["clips_per_second"][lost], shown["y"][lost]
-    axes.scatter(x, y, marker="x", color=INK, s=36)
+    axes.scatter(x, y, marker="x", color=theme.INK, s=36)
     _draw_points(axes, shown[~lost])
     figure.set_figheight(max(5.6, _draw_legends(axes, shown, key) / 72 + 0.9))
-    freeze_layout(figure)
+    theme.freeze_layout(figure)
     rims = np.where(lost, 3.0, np.maximum(np.sqrt(shown["area"] / np.pi), 3.0))
     places = zip(labels, shown["clips_per_second"], shown["y"], rims, strict=True)
-    return figure, place_labels(axes, [Label(*place) for place in places], _obstacles(shown, axes))
+    return figure, theme.place_labels(
+        axes, [theme.Label(*place) for place in places], _obstacles(shown, axes)
+    )
 
 
 def areas(shown: pd.DataFrame) -> np.ndarray:
@@ -117,12 +96,12 @@ def areas(shown: pd.DataFrame) -> np.ndarray:
 def _scale_quality(axes: Axes, shown: pd.DataFrame) -> pd.Series[float]:
     """The y of each variant; variants without a result are in a strip below the data."""
     columns = shown[["value", "value_low", "value_high"]]
-    low, high = axis_range(float(np.nanmin(columns)), float(np.nanmax(columns)))
+    low, high = theme.axis_range(float(np.nanmin(columns)), float(np.nanmax(columns)))
     edge, bottom = low - 0.12 * (high - low), low - 0.28 * (high - low)
     if shown["value"].isna().any():
-        axes.axhspan(bottom, edge, color=BAND, zorder=0)
+        axes.axhspan(bottom, edge, color=theme.BAND, zorder=0)
         axes.text(
-            0.008, (bottom + edge) / 2, "no result", color=MUTED, fontsize=8, va="center",
+            0.008, (bottom + edge) / 2, "no result", color=theme.MUTED, fontsize=8, va="center",
             transform=axes.get_yaxis_transform(),
         )  # fmt: skip
     else:
@@ -133,7 +112,7 @@ def _scale_quality(axes: Axes, shown: pd.DataFrame) -> pd.Series[float]:
 
 def _draw_points(axes: Axes, shown: pd.DataFrame) -> None:
     """Circles, dots and error bars; the baseline has a bold rim."""
-    styles = kind_styles(shown["kind"])
+    styles = theme.kind_styles(shown["kind"])
     colors, rims = shown["kind"].map(lambda kind: styles[kind].color), shown["baseline"] + 0.6
     point: Any = {"x": "clips_per_second", "y": "y", "data": shown}
     axes.scatter(**point, s="area", c=colors, alpha=0.22, linewidth=0, zorder=2)
@@ -150,8 +129,8 @@ def _draw_points(axes: Axes, shown: pd.DataFrame) -> None:
 
 def _draw_legends(axes: Axes, shown: pd.DataFrame, key: dict[str, str]) -> float:
     """Kinds or numbered variants above, sizes below; returns their height in points."""
-    styles = kind_styles(shown["kind"])
-    handles = kind_handles(shown["kind"], styles)
+    styles = theme.kind_styles(shown["kind"])
+    handles = theme.kind_handles(shown["kind"])
     if key:
         handles = [
             Line2D([], [], color=styles[kind].color, markersize=5, label=f"{number}  {name}")
@@ -172,7 +151,7 @@ def _draw_legends(axes: Axes, shown: pd.DataFrame, key: dict[str, str]) -> float
         sizes = [_round_down(largest / share / unit.size) for share in (1, 3, 10)]
         circles = [
             axes.scatter([], [], s=size * unit.size / largest * _LARGEST, facecolor="none",
-                         edgecolor=MUTED, label=f"{significant(size, 2)} {unit.name}")
+                         edgecolor=theme.MUTED, label=f"{significant(size, 2)} {unit.name}")
             for size in sizes
         ]  # fmt: skip
         axes.add_artist(legends[0])

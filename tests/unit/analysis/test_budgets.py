@@ -18,7 +18,7 @@ from passt_bench.analysis.budgets import (
     relative_flops,
     relative_seconds,
 )
-from passt_bench.analysis.compare import block_table, declared_comparisons
+from passt_bench.analysis.compare import block_table, judge
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.session import ArmRecord
 from passt_bench.spec import override
@@ -82,7 +82,7 @@ def test_at_equal_time_neighbours_are_weighted_by_the_logarithm() -> None:
     share = log2(2 / 1.2)
     assert found["none 2"] == pytest.approx({"half": 1 - share, "half 2": share, "none 2": -1})
     cells = cells_with(of, values(NUMBERS))
-    declared = declared_comparisons(of, cells, None, {family: found})[family]
+    declared = judge(of, cells).declared({family: found})[family]
     # What is linear in the logarithm of the cost is met exactly: 0.05 ahead, for 1.2 of the time.
     gain = 0.05 - 0.1 * log2(1.2)
     assert [c.difference for c in declared] == pytest.approx([gain, gain])

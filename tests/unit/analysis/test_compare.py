@@ -13,8 +13,7 @@ from passt_bench.analysis.compare import (
     Comparison,
     block_table,
     block_tables,
-    declared_comparisons,
-    means_and_comparisons,
+    judge,
 )
 from passt_bench.analysis.frame import cells_of
 from passt_bench.errors import InputError
@@ -32,7 +31,7 @@ def shifted(by: float, turn: int = 0, scale: float = 1.0) -> list[float]:
 
 
 def compare(of: StudyRecord, cells: pd.DataFrame) -> list[Comparison]:
-    return means_and_comparisons(of, cells)[1]
+    return judge(of, cells).comparisons
 
 
 def one(values: dict[str, Sequence[float]], margin: float | None = None) -> Comparison:
@@ -102,7 +101,7 @@ def test_undecided_says_what_it_takes_and_two_seeds_decide_nothing() -> None:
 def test_there_is_no_verdict_before_the_planned_seeds_have_ended() -> None:
     values = {"none": BASE, "up": shifted(0.03, 1), "down": shifted(-0.03, 2)}
     of = study(tuple(values), seeds=range(5))
-    _, found = means_and_comparisons(of, cells_with(of, values), ended=4)
+    found = judge(of, cells_with(of, values), ended=4).comparisons
     assert [c.verdict for c in found] == ["no verdict", "no verdict"]
     assert found[0].low < 0.03 < found[0].high
 
@@ -117,7 +116,7 @@ def test_later_seeds_are_not_judged_and_several_looks_are_stricter() -> None:
     several = replace(of, looks=(3, 5, 9))
     strict = compare(several, cells)[0]
     assert strict.n == 5 and strict.high - strict.low > planned.high - planned.low
-    _, first = means_and_comparisons(several, cells, ended=4)
+    first = judge(several, cells, ended=4).comparisons
     assert first[0].n == 3
 
 
@@ -134,7 +133,7 @@ def test_a_difference_has_one_interval_unless_it_is_the_primary_question() -> No
     cells = cells_with(of, values)
     others = compare(of, cells)
     main = next(c for c in others if c.variant == "v4")
-    found = declared_comparisons(of, cells)
+    found = judge(of, cells).declared()
     same, turned, other = found["some"]
     assert replace(same, variant="v4", baseline="none") == main
     assert (turned.difference, turned.low, turned.high) == (-main.difference, -main.high, -main.low)
@@ -144,19 +143,17 @@ def test_a_difference_has_one_interval_unless_it_is_the_primary_question() -> No
     assert primary.difference == main.difference and primary.high < main.high
     # What is not declared is not primary, and what is declared as well is judged once.
     third = {"three": {"v3": 1.0, "none": -1.0, "v5": 0.0}}
-    derived = declared_comparisons(of, cells, families={"at equal time": third | {"one": pair}})
+    derived = judge(of, cells).declared({"at equal time": third | {"one": pair}})
     (three,) = derived["at equal time"]
     assert (three.low, three.high) == next((c.low, c.high) for c in others if c.variant == "v3")
     # The declared order only decides what comes first.
     order = (("primary", "one"), ("some", "turned"), ("some", "other"), ("some", "one"))
-    ordered = declared_comparisons(
-        replace(of, contrast_order=order), cells, families={"at equal time": third}
-    )
+    ordered = judge(replace(of, contrast_order=order), cells).declared({"at equal time": third})
     assert list(ordered) == ["primary", "some", "at equal time"]
     assert ordered["some"] == [turned, other, same] and ordered["primary"] == [primary]
     # Where only one of a family has begun, it is still not primary.
     part = replace(of, variants=tuple(v for v in of.variants if v.name != "v5"))
-    (turned,) = declared_comparisons(part, cells)["some"]
+    (turned,) = judge(part, cells).declared()["some"]
     assert turned.high == -next(c for c in compare(part, cells) if c.variant == "v4").low
 
 
@@ -171,7 +168,7 @@ def test_identical_results_are_the_same_and_constant_ones_differ() -> None:
 
 def test_means_include_the_baseline_and_the_failed() -> None:
     of = study(seeds=range(5))
-    means, _ = means_and_comparisons(of, cells_with(of, {"none": BASE, "time": shifted(0.01, 1)}))
+    means = judge(of, cells_with(of, {"none": BASE, "time": shifted(0.01, 1)})).means
     assert [m.n for m in means] == [5, 5, 0]
     assert means[0].value == pytest.approx(0.91)
     assert means[0].low < 0.91 < means[0].high

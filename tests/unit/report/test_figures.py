@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from study_on_disk import GROUPS, QUICK, Arm, fingerprint, write_study
 
 from passt_bench.analysis.budgets import series_names
-from passt_bench.analysis.compare import declared_comparisons
+from passt_bench.analysis.compare import judge
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import ContractError
 from passt_bench.records.run import Picture
@@ -31,7 +31,7 @@ from passt_bench.report.figures.scaling import scaling_data
 from passt_bench.report.figures.tradeoff import areas, tradeoff_data
 from passt_bench.report.testing import FigureContract
 from passt_bench.report.text import quoted
-from passt_bench.report.theme import drawn_text, figure_style, overlaps, placeholder, to_svg
+from passt_bench.report.theme import drawn_text, figure_style, overlaps, to_svg
 from passt_bench.report.view import StudyView, VariantView, study_view
 from passt_bench.spec import effects, factorial, override
 from passt_bench.vocabulary import built_in
@@ -216,7 +216,8 @@ def test_curves_have_mean_and_range_and_show_failed_runs(quick_view: StudyView) 
 
 
 def names_drawn(view: StudyView, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(figures, "_draw", lambda name, view: placeholder(name, name, "a test."))
+    """Of the figures that only some studies have."""
+    monkeypatch.setattr(figures, "figure_names", lambda: [*figures._OF_SOME])
     return [drawing.name for drawing in draw_all(view)]
 
 
@@ -258,7 +259,7 @@ def test_a_class_has_the_interval_of_a_contrast_by_itself(quick_view: StudyView)
     study = replace(quick_view.study, fingerprint=fingerprint(1))
     view = replace(quick_view, study=study, variants=tuple(map(alike, quick_view.variants)))
     alone = replace(study, contrasts={"alone": {"one": {"time .5": 1.0, "none": -1.0}}})
-    wanted = declared_comparisons(alone, quick_view.results.cells)["alone"][0]
+    wanted = judge(alone, quick_view.results.cells).declared()["alone"][0]
     row = classes_data(view).set_index("compared").loc["time .5"]
     assert tuple(row[["low", "high"]]) == pytest.approx((wanted.low, wanted.high))
 

@@ -13,8 +13,7 @@ from study_on_disk import SMALL, Arm, write_study
 
 from passt_bench.analysis.results import load_results
 from passt_bench.records.store import Store
-from passt_bench.report.build import build_study
-from passt_bench.report.pages import render
+from passt_bench.report.build import build_study, render
 
 
 def test_the_page_is_well_formed_and_self_contained(small: Path) -> None:
@@ -49,7 +48,7 @@ def test_another_process_writes_the_same_bytes(small: Path, tmp_path: Path) -> N
     code = (
         "import sys; from pathlib import Path; from passt_bench.records.store import Store\n"
         "from passt_bench.analysis.results import load_results\n"
-        "from passt_bench.report.pages import render\n"
+        "from passt_bench.report.build import render\n"
         "root = Path(sys.argv[1]); render(load_results('quick', [Store(root)]), root)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "4711", "TZ": "Asia/Tokyo", "LANG": "C"}

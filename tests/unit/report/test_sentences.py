@@ -8,7 +8,6 @@ from passt_bench.analysis.budgets import Reached
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.records.store import Store
-from passt_bench.report.cost_tables import reached_table
 from passt_bench.report.provenance import conditions
 from passt_bench.report.sentences import (
     answers,
@@ -19,7 +18,7 @@ from passt_bench.report.sentences import (
     reached_sentence,
     speed,
 )
-from passt_bench.report.study_tables import verdicts
+from passt_bench.report.study_tables import reached_table, verdicts
 from passt_bench.report.text import Span
 from passt_bench.report.view import Cost, study_view
 
@@ -191,11 +190,11 @@ def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
     ("ratio", "verdict", "words"),
     [
         # The step takes 1 / 0.43 times as long, and the interval excludes nothing.
-        ((1 / 0.43, 1 / 1.67, 1 / 0.23), "undecided", "takes 2.3× [0.6, 4.3] as long"),
+        ((1 / 0.43, 1 / 1.67, 1 / 0.23), "undecided", "trains 2.3× [0.6, 4.3] slower"),
         ((1.0, 0.97, 1.03), "about as fast", "1.00× [0.97, 1.03]"),
         ((0.98, 0.97, 0.99), "about as fast", "1.02"),
         ((0.5, 0.48, 0.52), "faster", "2.00× [1.92, 2.08]"),
-        ((2.0, 1.9, 2.1), "slower", "takes 2.00× [1.90, 2.10] as long"),
+        ((2.0, 1.9, 2.1), "slower", "trains 2.00× [1.90, 2.10] slower"),
         ((1.0, NAN, NAN), "undecided", ""),
     ],
 )

@@ -9,16 +9,15 @@ import pytest
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
 from passt_bench.records.store import Store, read_search
-from passt_bench.report.cost_tables import page_tables
+from passt_bench.report.cost_tables import cost, memory
 from passt_bench.report.figures.forest import contrasts as drawn_contrasts
 from passt_bench.report.figures.forest import forest
 from passt_bench.report.provenance import study_facts
 from passt_bench.report.search import settings
 from passt_bench.report.study_tables import (
     contrasts,
-    cost,
     failures,
-    memory,
+    page_tables,
     probes,
     quality,
     verdicts,
