@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from passt_bench.data import Dataset, layouts
 from passt_bench.errors import InputError, check_known
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
-from passt_bench.records.evaluation import SPLITS, EvaluationRecord, PublishedResult
+from passt_bench.records.evaluation import SPLITS, PublishedResult
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import DataSpec
 from passt_bench.training.metrics import DataKind, check_labels, default_metrics
@@ -45,16 +45,12 @@ def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarra
     Raises:
         InputError: the classes differ.
     """
-    if len(ours) != len(theirs):
-        raise InputError(
-            f"the data have {len(theirs)}",
-            field="number of classes",
-            value=len(ours),
-            remedy="Give a model that was trained on these classes."
-            if not set(theirs) < set(ours)
-            else "They are some of the model's classes: put all of its classes into a file "
-            "classes.txt beside the manifest, one per line, in any order.",
-        )
+    if (number := len(ours)) != len(theirs):
+        problem, remedy = f"the data have {len(theirs)}", "Give a model of these classes."
+        if set(theirs) < set(ours):
+            remedy = "They are some of the model's classes: put all of its classes into a file "
+            remedy += "classes.txt beside the manifest, one per line, in any order."
+        raise InputError(problem, field="number of classes", value=number, remedy=remedy)
     if are_numbers(ours):
         note = "the model file has no class names: the order of the data set is assumed"
         return np.arange(len(ours)), [note]
@@ -128,14 +124,6 @@ def published_results(
     if found is None or layout is None:
         return ()
     return tuple(PublishedResult(metric, *found) for metric in layout.published_metrics)
-
-
-def comparable_results(
-    record: EvaluationRecord, scored: Mapping[str, int]
-) -> tuple[PublishedResult, ...]:
-    """Published results of metrics that scored every class; other means are not comparable."""
-    classes = len(record.fingerprint.classes)
-    return tuple(p for p in record.published if scored.get(p.metric) == classes)
 
 
 def published_set(files: Sequence[str]) -> str | None:

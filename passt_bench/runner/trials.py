@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
-from warnings import catch_warnings
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna import distributions, pruners, storages
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, WilcoxonPruner
-from optuna.storages import (
-    BaseStorage,
-    JournalStorage,
-    RDBStorage,
-    RetryHeartbeatStaleTrialCallback,
-)
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import NullPool, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -32,7 +24,7 @@ from passt_bench.records.search import SearchRecord
 from passt_bench.registry import Better
 from passt_bench.runner.search_space import Params, Space, setting_name
 from passt_bench.spec.key import digest
-from passt_bench.spec.search import Pruning, Range, Search
+from passt_bench.spec.search import Range, Search
 
 Pruned = optuna.TrialPruned
 Report = Callable[[float, int], None]  # a value so far and its step; raises to end the trial
@@ -42,6 +34,8 @@ _HEARTBEAT, _GRACE = 30, 180  # seconds
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds that a storage may be out of reach
 _POLL = 0.3
 _MIN_FOR_IMPORTANCE = 8  # settings; a forest on fewer is meaningless
+# That heartbeats and the Wilcoxon pruner may change with Optuna.
+warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
 class Failed(Exception):
@@ -70,7 +64,7 @@ def _suggest(trial: optuna.Trial, space: Space) -> Params:
     return params
 
 
-class _Server(RDBStorage):  # type: ignore[misc]
+class _Server(storages.RDBStorage):  # type: ignore[misc]
     """A database that may be out of reach for a while; a heartbeat that is missed is no error."""
 
     def record_heartbeat(self, trial_id: int) -> None:
@@ -79,15 +73,7 @@ class _Server(RDBStorage):  # type: ignore[misc]
             super().record_heartbeat(trial_id)
 
 
-@contextmanager
-def _experimental() -> Iterator[None]:
-    """Hides that heartbeats and the Wilcoxon pruner may change with Optuna."""
-    with catch_warnings(action="ignore", category=ExperimentalWarning):
-        yield
-
-
-@_experimental()
-def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
+def open_storage(root: Path, name: str, address: str | None) -> storages.BaseStorage:
     """Opens the storage of Optuna's trials: at an SQLAlchemy address, or a journal in the folder.
 
     In a database a trial whose process gives no sign of life is failed, and begun again.
@@ -98,7 +84,7 @@ def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
     if address is None:
         path = root / "search" / f"{name}.journal"
         path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
+        return storages.JournalStorage(JournalFileBackend(str(path)))
     try:
         url = make_url(address)
         if url.password is None and "password" not in url.query:
@@ -107,7 +93,7 @@ def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
                 engine_kwargs={"poolclass": NullPool},
                 heartbeat_interval=_HEARTBEAT,
                 grace_period=_GRACE,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+                heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
             )
     except Exception as error:  # drivers raise kinds of their own
         reason = (str(error).strip().splitlines() or [""])[0]
@@ -141,7 +127,7 @@ class Trials:
 
     def __init__(
         self,
-        open_: Callable[[], BaseStorage],
+        open_: Callable[[], storages.BaseStorage],
         name: str,
         space: Space,
         search: Search,
@@ -161,14 +147,16 @@ class Trials:
             self._study.enqueue_trial(space.first)
         self._fail_orphans(self._study, owner, nobodys=True)
 
-    @_experimental()
     def _load(self, worker: int) -> optuna.Study:
         """The study, for one thread."""
         study = optuna.create_study(
             storage=self._open(),
             study_name=self._name,
             directions=self._directions,
-            pruner=_pruner(self._search.pruning, self._resource),
+            pruner={
+                "hyperband": pruners.HyperbandPruner(max_resource=self._resource),
+                "wilcoxon": pruners.WilcoxonPruner(),
+            }.get(self._search.pruning, pruners.NopPruner()),
             load_if_exists=True,
         )
         self._reseed(study, worker)
@@ -278,12 +266,6 @@ def _ended(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
 
 
-def _pruner(pruning: Pruning, resource: int) -> BasePruner:
-    if pruning == "hyperband":
-        return HyperbandPruner(max_resource=resource)
-    return WilcoxonPruner() if pruning == "wilcoxon" else NopPruner()
-
-
 def importance(record: SearchRecord) -> dict[str, float]:
     """Fractions of the objective's variance that parameters explain (fANOVA).
 
@@ -299,15 +281,18 @@ def importance(record: SearchRecord) -> dict[str, float]:
         {"kind": t.kind, "rate": t.rate, **{name: t.params[name] for name in names}}
         for t in settings
     ]
-    axes: dict[str, BaseDistribution] = {}
+    axes: dict[str, distributions.BaseDistribution] = {}
     for name in rows[0]:
         values = {row[name] for row in rows}
         if all(isinstance(value, int | float) for value in values):
-            axes[name] = FloatDistribution(min(values), max(values))
+            axes[name] = distributions.FloatDistribution(min(values), max(values))
         else:
-            axes[name] = CategoricalDistribution(sorted(values, key=str))
+            axes[name] = distributions.CategoricalDistribution(sorted(values, key=str))
     study = optuna.create_study(direction="maximize")
     for row, trial in zip(rows, settings, strict=True):
-        study.add_trial(create_trial(params=row, distributions=axes, value=trial.value))
-    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+        study.add_trial(
+            optuna.trial.create_trial(params=row, distributions=axes, value=trial.value)
+        )
+    forest = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    found = optuna.importance.get_param_importances(study, evaluator=forest)
     return {name: round(float(share), 4) for name, share in found.items()}
