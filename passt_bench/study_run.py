@@ -22,17 +22,12 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import STATUSES, count_of
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.budget import step_ratios
+from passt_bench.runner.budget import describe_tuning, step_ratios
 from passt_bench.runner.cells import clear
 from passt_bench.runner.cluster import train_cells
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.executor import (
-    check_device,
-    disk_bytes,
-    fork_server,
-    parallel_runs,
-)
+from passt_bench.runner.executor import check_device, disk_bytes, fork_server, parallel_runs
 from passt_bench.runner.kept_models import describe_models, kept_models, with_kept_models
 from passt_bench.runner.plan import StudyPlan, describe_data, missing_cells, plan_request
 from passt_bench.runner.planned_cell import PlannedCell
@@ -41,7 +36,6 @@ from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import COSTS, PROGRESS, STUDIES, count_runs, hold, is_running
 from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
 from passt_bench.runner.tracking import regular_sync, updating_mlflow
-from passt_bench.runner.tuning import describe_tuning
 from passt_bench.spec.study import Study, parse_assignments
 
 _MODELS = 12  # kept models that are named at the end
@@ -366,7 +360,7 @@ def describe(
         costs, variants = _cost_plan(plan, config, sessions)
         if not costs.all_known:
             text += f" The cost of {variants}, the baseline included, is to be measured."
-            seconds += estimate_cost_time(costs, predictor).most
+            seconds += estimate_cost_time(costs, predictor)
         elif not plan.cells:
             text += " All are measured."
     elif config.cost:

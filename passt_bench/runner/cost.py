@@ -13,30 +13,18 @@ from torch import nn
 
 from passt_bench.console import Progress
 from passt_bench.intervals import phase_intervals, ratio_intervals
+from passt_bench.measure import target
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.peaks import Size
 from passt_bench.measure.session import MIN_ROUNDS, Arm, ArmResult, SessionResult, run_session
-from passt_bench.measure.target import (
-    GPU_SECONDS,
-    GPU_STEPS,
-    GPU_WARM_STEPS,
-    PEAK_STEPS,
-    STEP,
-    PublishedProtocol,
-)
+from passt_bench.measure.target import STEP, PublishedProtocol
 from passt_bench.records.run import Status
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import MODELS, installed_version
+from passt_bench.runner import estimates
 from passt_bench.runner.benchmark_target import RecipeFactory
-from passt_bench.runner.estimates import (
-    CUDA_BYTES,
-    PROCESS_BYTES,
-    batch_size,
-    estimate_bytes,
-    on_meta,
-    summarize_model,
-)
+from passt_bench.runner.estimates import batch_size, summarize_model
 from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.run_status import SESSION_LOCK, hold
 from passt_bench.spec.key import arm_key, component_versions, session_key
@@ -113,17 +101,8 @@ def plan_cost(
     )
 
 
-@dataclass(frozen=True)
-class CostTime:
-    """Expected seconds of sessions: with the fewest rounds, and with as many as may be needed."""
-
-    least: float
-    most: float
-    sessions: int
-
-
-def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> CostTime:
-    """The expected seconds of `measure_cost`; nan on a GPU without a data sheet.
+def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> float:
+    """The most seconds that `measure_cost` is expected to take; nan without a data sheet.
 
     On a GPU all arms count as one session: asking for its free memory would take hundreds of MiB
     of it, and cells may train there first.
@@ -143,25 +122,27 @@ def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> CostTime:
         infer = (clips + 1) * facts.flops_inference * each  # of a batch, and of one clip
         warm = _WARM_CHUNKS * ((spec.warmup_steps + 1) // 2)
         start = ARM_SECONDS + facts.parameters / WEIGHT_RATE + warm * step + _WARM_CHUNKS * infer
-        outside = restarts * start + (PEAK_STEPS + 1) * step + infer
+        outside = restarts * start + (target.PEAK_STEPS + 1) * step + infer
         outside += COMPILE_SECONDS if recipe.engine.compile != "off" else 0.0
         if (test := plan.published) is not None:
             outside += (test.warmup + test.steps) * test.batch * facts.flops * each
         if gpu:
             calls = (step, infer / (clips + 1), infer * clips / (clips + 1))
-            return outside, sum(GPU_WARM_STEPS * s + min(GPU_STEPS * s, GPU_SECONDS) for s in calls)
+            return outside, sum(
+                target.GPU_WARM_STEPS * s + min(target.GPU_STEPS * s, target.GPU_SECONDS)
+                for s in calls
+            )
         return outside, spec.steps * step + 2 * infer  # inference runs twice, once untimed
 
-    least = most = 0.0
+    most = 0.0
     for keys in sessions:
         arms = [arm(plan.recipes[key]) for key in keys]
         apart, turns = (sum(seconds) for seconds in zip(*arms, strict=True))
         shortest = max(MIN_ROUNDS, restarts) * turns
-        least += apart + shortest
         # On a GPU few rounds make ratios precise.
         longest = shortest if gpu else max(shortest, spec.seconds)
         most += apart + min(max(spec.most_rounds, restarts) * turns, longest)
-    return CostTime(least, most, len(sessions))
+    return most
 
 
 def measure_cost(
@@ -207,9 +188,12 @@ def _groups(plan: CostPlan) -> list[list[str]]:
 
     def need(key: str) -> tuple[int, int]:
         """Resident bytes of an arm, and those of its step."""
-        recipe, process = plan.recipes[key], CUDA_BYTES if cuda else PROCESS_BYTES
+        recipe, process = (
+            plan.recipes[key],
+            estimates.CUDA_BYTES if cuda else estimates.PROCESS_BYTES,
+        )
         kept = process + 16 * summarize_model(recipe, plan.classes).parameters
-        return kept, 0 if cuda else estimate_bytes(recipe, plan.classes) - kept
+        return kept, 0 if cuda else estimates.estimate_bytes(recipe, plan.classes) - kept
 
     groups, (resident, step) = [[plan.baseline]], need(plan.baseline)
     for key in plan.new:
@@ -253,7 +237,7 @@ def _measure(
         arms=tuple(_arm_record(key, plan, result, samples, store.root) for key in group),
         rounds=sum(result.restarts),
         restarts=result.restarts,
-        steps=GPU_STEPS if recipe.engine.device == "cuda" else recipe.measurement.steps,
+        steps=target.GPU_STEPS if recipe.engine.device == "cuda" else recipe.measurement.steps,
         published_protocol=asdict(plan.published) if plan.published else {},
         matmul_flops=result.peaks.get(recipe.engine),
         stated_flops=1e12 * sheet.tflops[recipe.engine.precision] if sheet else None,
@@ -276,7 +260,7 @@ def _sizes(recipe: Recipe, classes: int) -> tuple[Size, ...]:
     tokens = summarize_model(recipe, classes).tokens
     if not tokens:
         return ()
-    net, *_ = on_meta(recipe, classes)
+    net, *_ = estimates.on_meta(recipe, classes)
     layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
     widest = max(layers, key=lambda layer: layer.weight.numel())
     return ((batch_size(recipe) * tokens, widest.in_features, widest.out_features),)

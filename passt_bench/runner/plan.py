@@ -8,16 +8,10 @@ from dataclasses import dataclass, replace
 from passt_bench.data.dataset import Dataset
 from passt_bench.errors import InputError, located
 from passt_bench.paper import Corpus, corpora
-from passt_bench.records.run import (
-    CellRecord,
-    Fingerprint,
-    StudyRecord,
-    TriedRecord,
-    VariantRecord,
-)
+from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, TriedRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS, PATCHOUTS
-from passt_bench.runner.budget import known_ratios, spent, with_budget
+from passt_bench.runner.budget import known_ratios, plan_tuning, spent, with_budget, with_choices
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.estimates import run_flops, summarize_model
 from passt_bench.runner.planned_cell import MODEL, PlannedCell, plan_cell
@@ -32,7 +26,6 @@ from passt_bench.runner.request import (
     with_seeds,
 )
 from passt_bench.runner.studies import StudyFile, join_record, without_weights
-from passt_bench.runner.tuning import plan_tuning, with_choices
 from passt_bench.spec.key import arm_key, component_versions, plain_name
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
@@ -317,11 +310,7 @@ def _folds(study: Study, known: Sequence[int], folds: int | None) -> tuple[int, 
 
 
 def missing_cells(
-    cells: Iterable[PlannedCell],
-    store: Store,
-    retry: tuple[str, ...] = (),
-    *,
-    models: bool = False,
+    cells: Iterable[PlannedCell], store: Store, retry: tuple[str, ...] = (), *, models: bool = False
 ) -> list[PlannedCell]:
     """The cells without a final record, and those whose status is to be retried.
 

@@ -88,11 +88,11 @@ class Paths:
         return self.runs / "cache"
 
 
-def check_device_name(device: str, source: str | None = None, field: str = "--device") -> None:
+def check_device_name(device: str, field: str = "--device") -> None:
     """Refuses a device that is neither cpu nor cuda (raises `InputError`)."""
     if device not in ("cpu", "cuda"):
         remedy = "Known: cpu, cuda."  # without the nearest name, which is cpu for gpu
-        raise InputError("unknown device", source=source, field=field, value=device, remedy=remedy)
+        raise InputError("unknown device", field=field, value=device, remedy=remedy)
 
 
 def apply_overrides(study: Study, request: StudyRequest) -> Study:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -88,11 +88,6 @@ def hold(root: Path, name: str, on_wait: Callable[[], object] = lambda: None) ->
         yield
     finally:
         held.release()
-
-
-def hold_studies_lock(root: Path) -> AbstractContextManager[None]:
-    """Waits for the lock on the studies and searches of a folder, and holds it, see `hold`."""
-    return hold(root, STUDIES)
 
 
 def discard(path: Path) -> None:

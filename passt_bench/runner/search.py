@@ -26,25 +26,17 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import SEARCHES, Store, document_names, read_search, write_document
-from passt_bench.runner.budget import with_budget
+from passt_bench.runner.budget import on_validation, with_budget
 from passt_bench.runner.cells import clear, validated_epochs
 from passt_bench.runner.estimates import batch_size, step_work, summarize_model
 from passt_bench.runner.executor import check_device, parallel_runs, prepare, run_cells
 from passt_bench.runner.plan import StudyPlan, plan_study
 from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig, typed_command
-from passt_bench.runner.run_status import hold_studies_lock
+from passt_bench.runner.run_status import STUDIES, hold
 from passt_bench.runner.search_space import Params, make_space, setting_name
 from passt_bench.runner.studies import free_name, is_other_data, join_record
-from passt_bench.runner.trials import (
-    Failed,
-    Pruned,
-    Report,
-    Trials,
-    importance,
-    open_storage,
-)
-from passt_bench.runner.tuning import on_validation
+from passt_bench.runner.trials import Failed, Pruned, Report, Trials, importance, open_storage
 from passt_bench.spec.key import component_versions, digest, key_fields, recipe_difference
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant, override, pairwise
@@ -344,7 +336,7 @@ class _Search:
     def write(self, best: StudyPlan | None = None) -> SearchRecord:
         """Writes the record."""
         record = self.record(best)
-        with hold_studies_lock(self._paths.runs):
+        with hold(self._paths.runs, STUDIES):
             write_document(record, self._paths.runs)
         return record
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
+from warnings import catch_warnings
 
 import optuna
 from optuna import distributions, pruners, storages
@@ -34,8 +34,6 @@ _HEARTBEAT, _GRACE = 30, 180  # seconds
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds that a storage may be out of reach
 _POLL = 0.3
 _MIN_FOR_IMPORTANCE = 8  # settings; a forest on fewer is meaningless
-# That heartbeats and the Wilcoxon pruner may change with Optuna.
-warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
 class Failed(Exception):
@@ -88,13 +86,14 @@ def open_storage(root: Path, name: str, address: str | None) -> storages.BaseSto
     try:
         url = make_url(address)
         if url.password is None and "password" not in url.query:
-            return _Server(
-                address,
-                engine_kwargs={"poolclass": NullPool},
-                heartbeat_interval=_HEARTBEAT,
-                grace_period=_GRACE,
-                heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
-            )
+            with catch_warnings(action="ignore", category=ExperimentalWarning):  # heartbeats
+                return _Server(
+                    address,
+                    engine_kwargs={"poolclass": NullPool},
+                    heartbeat_interval=_HEARTBEAT,
+                    grace_period=_GRACE,
+                    heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
+                )
     except Exception as error:  # drivers raise kinds of their own
         reason = (str(error).strip().splitlines() or [""])[0]
         raise InputError(
@@ -149,16 +148,19 @@ class Trials:
 
     def _load(self, worker: int) -> optuna.Study:
         """The study, for one thread."""
-        study = optuna.create_study(
-            storage=self._open(),
-            study_name=self._name,
-            directions=self._directions,
-            pruner={
-                "hyperband": pruners.HyperbandPruner(max_resource=self._resource),
-                "wilcoxon": pruners.WilcoxonPruner(),
-            }.get(self._search.pruning, pruners.NopPruner()),
-            load_if_exists=True,
-        )
+        pruner: pruners.BasePruner = pruners.NopPruner()
+        with catch_warnings(action="ignore", category=ExperimentalWarning):  # of Wilcoxon
+            if self._search.pruning == "hyperband":
+                pruner = pruners.HyperbandPruner(max_resource=self._resource)
+            elif self._search.pruning == "wilcoxon":
+                pruner = pruners.WilcoxonPruner()
+            study = optuna.create_study(
+                storage=self._open(),
+                study_name=self._name,
+                directions=self._directions,
+                pruner=pruner,
+                load_if_exists=True,
+            )
         self._reseed(study, worker)
         return study
 
