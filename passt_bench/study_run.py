@@ -6,7 +6,7 @@ import filecmp
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from math import isnan
 from pathlib import Path
@@ -147,7 +147,7 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     assert results is not None
     print_result(console, study_view(results), search)
     console.print(f"Page: {page}", markup=False)
-    for sentence in incomplete.sentences():
+    for sentence in incomplete:
         console.print(sentence, markup=False)
     if names := kept_models(plan.record, store):
         more = [f"… {len(names) - _MODELS} more"] if len(names) > _MODELS else []
@@ -163,10 +163,11 @@ def execute_plan(
     paths: Paths,
     console: Console,
     todo: Sequence[PlannedCell] | None = None,
-) -> Incomplete:
+) -> list[str]:
     """Trains and measures the missing runs of a planned study (``todo``, if already known).
 
-    MLflow is updated while models are trained, not while costs are measured.
+    MLflow is updated while models are trained, not while costs are measured. Returns the sentences
+    of `find_incomplete`; none if everything is done.
 
     Raises:
         InputError: the device of a recipe is not available.
@@ -287,47 +288,31 @@ def _cost_plan(
     return costs, count_of(sum(v.arm in arms for v in record.variants), "variant")
 
 
-@dataclass(frozen=True)
-class Incomplete:
-    """Counts of what failed or did not finish in a study; false if everything is done."""
-
-    failed: tuple[str, ...] = ()  # final statuses of cells that are not ok
-    unfinished: int = 0  # cells without a record
-    unmeasured: int = 0  # variants whose cost could not be measured
-
-    def __bool__(self) -> bool:
-        return bool(self.failed or self.unfinished or self.unmeasured)
-
-    def sentences(self) -> list[str]:
-        """A sentence for each nonzero count."""
-        runs, variants = count_of(self.unfinished, "run"), count_of(self.unmeasured, "variant")
-        failed = len(self.failed)
-        retry = f"To retry, add --retry {','.join(sorted(set(self.failed)))}."
-        sentences = (
-            (failed, f"{count_of(failed, 'run')} failed; see the report page. {retry}"),
-            (self.unfinished, f"{runs} did not finish; run the same command to resume."),
-            (self.unmeasured, f"The cost of {variants} could not be measured."),
-        )
-        return [sentence for number, sentence in sentences if number]
-
-
 def find_incomplete(
     plan: StudyPlan,
     store: Store,
     sessions: Sequence[SessionRecord],
     cells: Sequence[PlannedCell] | None = None,
-) -> Incomplete:
-    """Counts what failed or did not finish, of cells (by default all) and of cost sessions.
+) -> list[str]:
+    """Sentences about cells (by default all) that failed or did not finish, and unmeasured costs.
 
     Without its baseline a study has no sessions.
     """
     outcomes = [store.outcome(cell.key) for cell in (plan.cells if cells is None else cells)]
+    failed = [end.status for end in outcomes if end is not None and end.status != "ok"]
     measured = measured_arms(plan.record, sessions) if sessions else {}
-    return Incomplete(
-        failed=tuple(end.status for end in outcomes if end is not None and end.status != "ok"),
-        unfinished=outcomes.count(None),
-        unmeasured=sum(arm.status != "ok" for _, arm in measured.values()),
+    unmeasured = sum(arm.status != "ok" for _, arm in measured.values())
+    unfinished, retry = outcomes.count(None), f"--retry {','.join(sorted({*failed}))}"
+    runs, variants = count_of(len(failed), "run"), count_of(unmeasured, "variant")
+    sentences = (
+        (failed, f"{runs} failed; see the report page. To retry, add {retry}."),
+        (
+            unfinished,
+            f"{count_of(unfinished, 'run')} did not finish; run the same command to resume.",
+        ),
+        (unmeasured, f"The cost of {variants} could not be measured."),
     )
+    return [sentence for number, sentence in sentences if number]
 
 
 def describe(
@@ -364,7 +349,8 @@ def describe(
         elif not plan.cells:
             text += " All are measured."
     elif config.cost:
-        text += f" {_NO_COST}"
+        text += " Costs are not measured: they are ratios to the baseline, which --no-baseline "
+        text += "excludes."
     if isnan(seconds):
         return f"{text} How long it takes is not known; for a GPU, give its name: --gpu H100."
     place = " ".join(predictor.gpu.name_parts) if predictor.gpu else "this machine"
@@ -372,9 +358,6 @@ def describe(
     disk = f", and {disk_bytes(todo, paths, config, plan.datasets) / 1e6:.0f} MB of disk"
     expected = f"Expected: about {duration(seconds)} in all on {place}{disk if todo else ''}."
     return f"{text} {expected}" if seconds else text
-
-
-_NO_COST = "Costs are not measured: they are ratios to the baseline, which --no-baseline excludes."
 
 
 def warn_of_unused_cuda(
