@@ -88,17 +88,8 @@ def plan_cost(
                 known |= {key for key, status in arms.items() if status not in retry}
     by_key = {keys[name]: recipe for name, recipe in recipes.items()}
     new = tuple(key for key in by_key if key != first and key not in known)
-    return CostPlan(
-        recipes=by_key,
-        baseline=first,
-        new=new,
-        all_known=not new and first in known,
-        classes=classes,
-        machine=machine,
-        versions=versions,
-        published=published,
-        profiles=profiles,
-    )
+    nothing, options = not new and first in known, (published, profiles)
+    return CostPlan(by_key, first, new, nothing, classes, machine, versions, *options)
 
 
 def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> float:

@@ -57,13 +57,10 @@ def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarra
     for name in theirs:
         if name not in ours:
             other = next((own for own in ours if own not in theirs), "one of them twice")
-            raise InputError(
-                "the model does not have this class",
-                field="class",
-                value=name,
-                remedy=f"It has {other!r}, which the data do not have. Give a model of these "
-                "classes, or their names with --labels if only the spelling differs.",
-            )
+            problem = "the model does not have this class"
+            remedy = f"It has {other!r}, which the data do not have. Give a model of these "
+            remedy += "classes, or their names with --labels if only the spelling differs."
+            raise InputError(problem, field="class", value=name, remedy=remedy)
     place = {name: index for index, name in enumerate(ours)}
     return np.array([place[name] for name in theirs]), []
 
@@ -72,20 +69,13 @@ def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:
     """Indices of the clips to score."""
     check_known(split, SPLITS, "unknown split", field="--split")
     if dataset.folds and fold is None:
-        raise InputError(
-            "needed, because these data have folds",
-            field="--fold",
-            remedy=f"Give the held-out fold: {', '.join(map(str, dataset.folds))}.",
-        )
+        remedy = f"Give the held-out fold: {', '.join(map(str, dataset.folds))}."
+        raise InputError("needed, because these data have folds", field="--fold", remedy=remedy)
     train, test = dataset.split(fold)
     chosen = {"train": train, "test": test, "valid": dataset.validation()}[split]
     if chosen is None or not len(chosen):
-        raise InputError(
-            "these data have no clips in this split",
-            field="--split",
-            value=split,
-            remedy="Use --split test.",
-        )
+        problem, remedy = "these data have no clips in this split", "Use --split test."
+        raise InputError(problem, field="--split", value=split, remedy=remedy)
     return chosen
 
 
@@ -99,12 +89,9 @@ def metrics_of(asked: Sequence[str], dataset: Dataset, clips: np.ndarray) -> Seq
     for name in metrics:
         check_labels(name, targets)
         if METRICS.get(name).build.one_class_a_clip and fingerprint.multi_label:
-            raise InputError(
-                "needs one class per clip, but clips of these data may have several",
-                field="--metrics",
-                value=name,
-                remedy=f"Use {default_metrics(kind)[0]}.",
-            )
+            problem = "needs one class per clip, but clips of these data may have several"
+            remedy = f"Use {default_metrics(kind)[0]}."
+            raise InputError(problem, field="--metrics", value=name, remedy=remedy)
     return metrics
 
 

@@ -256,12 +256,9 @@ def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets
             dataset = datasets.get(recipe)
             first = first or dataset
             if dataset.fingerprint.digest != first.fingerprint.digest:
-                raise InputError(
-                    "the variants of a study must share one data set",
-                    field="data",
-                    value=recipe.data.name,
-                    remedy="Make a separate study for each data set.",
-                )
+                problem, name = "the variants of a study must share one data set", recipe.data.name
+                remedy = "Make a separate study for each data set."
+                raise InputError(problem, field="data", value=name, remedy=remedy)
     assert first is not None  # a study has variants
     return first
 
@@ -277,19 +274,14 @@ def _classes_of(recipe: Recipe, datasets: Datasets) -> Fingerprint:
 
 def _check(metric: str, recipe: Recipe) -> None:
     if metric not in recipe.metrics:
-        raise InputError(
-            "the study's metric is not among the metrics of the recipe",
-            field="metrics",
-            value=recipe.metrics,
-            remedy=f"Add {metric!r}.",
-        )
-    if recipe.training.checkpoint_selection == "validation":
-        raise InputError(
-            "a study must report on the test split",
-            field="training.checkpoint_selection",
-            value=recipe.training.checkpoint_selection,
-            remedy="Use 'last' or 'best_on_validation'; searches use 'validation'.",
-        )
+        problem = "the study's metric is not among the metrics of the recipe"
+        remedy = f"Add {metric!r}."
+        raise InputError(problem, field="metrics", value=recipe.metrics, remedy=remedy)
+    field, selection = "training.checkpoint_selection", recipe.training.checkpoint_selection
+    if selection == "validation":
+        problem = "a study must report on the test split"
+        remedy = "Use 'last' or 'best_on_validation'; searches use 'validation'."
+        raise InputError(problem, field=field, value=selection, remedy=remedy)
 
 
 def _folds(study: Study, known: Sequence[int], folds: int | None) -> tuple[int, ...] | None:

@@ -136,12 +136,9 @@ def calibrate(
         InputError: the engine's device is not the CPU, or no step could be measured.
     """
     if engine.device != "cpu":
-        raise InputError(
-            "only the CPU is calibrated",
-            field="engine.device",
-            value=engine.device,
-            remedy="For a GPU, give its name: plan STUDY --gpu H100.",
-        )
+        problem = "only the CPU is calibrated"
+        remedy = "For a GPU, give its name: plan STUDY --gpu H100."
+        raise InputError(problem, field="engine.device", value=engine.device, remedy=remedy)
     name, machine, versions = _identity(engine)
     engine = EngineSpec(precision=engine.precision, threads=engine.threads)
     recipes = _steps(engine)

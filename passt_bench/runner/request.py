@@ -148,12 +148,9 @@ def name_and_folder(item: str, field: str = "--data") -> tuple[str, Path]:
     """
     name, _, folder = item.partition("=")
     if not name or not folder:
-        raise InputError(
-            "the folder is missing" if name else "the name of the data set is missing",
-            field=field,
-            value=item,
-            remedy="Write NAME=DIR, e.g. esc50=/data/ESC-50.",
-        )
+        problem = "the folder is missing" if name else "the name of the data set is missing"
+        remedy = "Write NAME=DIR, e.g. esc50=/data/ESC-50."
+        raise InputError(problem, field=field, value=item, remedy=remedy)
     return DATASETS.get(name).name, Path(folder)
 
 

@@ -22,7 +22,6 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from passt_bench.console import Stopwatch, stage
-from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import SEARCHES, Store, document_names, read_search, write_document
@@ -70,13 +69,8 @@ def search(
     try:
         held = FileLock(folder / f"{work.name}.lock").acquire(timeout=0)
     except Timeout:
-        raise InputError(
-            "this search is already running here",
-            source=paths.runs,
-            field="search",
-            value=work.name,
-            remedy="Wait until it ends, or search in another folder (--runs).",
-        ) from None
+        remedy = "Wait until it ends, or search in another folder (--runs)."
+        raise plan.study.error("already running here", "search", work.name, remedy) from None
     with held:
         work.run(trials)
         best = work.confirmation()

@@ -87,21 +87,13 @@ def load_study(name: str, store: Store | None = None) -> StudyFile:
     notebook = (module.__doc__ or "").strip()
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
-        raise InputError(
-            "the file defines no Study",
-            source=path,
-            field="STUDY",
-            value=type(study).__name__,
-            remedy=f"Add STUDY = Study(...), see {shipped_folder() / 'quick.py'}.",
-        )
+        problem, value = "the file defines no Study", type(study).__name__
+        remedy = f"Add STUDY = Study(...), see {shipped_folder() / 'quick.py'}."
+        raise InputError(problem, source=path, field="STUDY", value=value, remedy=remedy)
     if study.name != path.stem:
-        raise InputError(
-            "a study must have the name of its file",
-            source=path,
-            field="name",
-            value=study.name,
-            remedy=f"Write name={path.stem!r}, or rename the file.",
-        )
+        problem = "a study must have the name of its file"
+        remedy = f"Write name={path.stem!r}, or rename the file."
+        raise InputError(problem, source=path, field="name", value=study.name, remedy=remedy)
     plain_name(study.name, field="name")
     return StudyFile(study, notebook)
 
@@ -143,9 +135,8 @@ def _studies_in(folder: Path) -> list[str]:
 
 def _import_path(path: Path) -> ModuleType:
     if not path.is_file():
-        raise InputError(
-            "no such file", field="STUDY", value=str(path), remedy="Give the path of a study file."
-        )
+        remedy = "Give the path of a study file."
+        raise InputError("no such file", field="STUDY", value=str(path), remedy=remedy)
     # In the package of the suite's studies, so that a copy of one may keep its relative imports.
     name = f"{PACKAGE}.file:{path.stem.replace('.', '_')}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -189,12 +180,9 @@ def _place_of(error: BaseException) -> str | None:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno or 1}"
     libraries = (sysconfig.get_path("stdlib"), *site.getsitepackages(), str(_SUITE), "<")
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(libraries)
-    ]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(libraries)]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else None
 
 
 def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, str | None]:

@@ -130,11 +130,9 @@ def deliver(
     try:
         tracker.build(root, study, runs)
     except Exception as error:
-        raise InputError(
-            f"the tracker failed ({type(error).__name__}: {error}); the records are not affected",
-            source=f"tracker {tracker.name}",
-            remedy=f"Fix it, then: passt-bench sync --runs {root}",
-        ) from error
+        problem = f"it failed ({type(error).__name__}: {error}); the records are not affected"
+        remedy = f"Fix it, then: passt-bench sync --runs {root}"
+        raise InputError(problem, source=f"tracker {tracker.name}", remedy=remedy) from error
 
 
 def trial_results(search: SearchRecord, store: Store) -> Results | None:
@@ -304,11 +302,9 @@ def store_uri(root: Path, tracking_uri: str | None = None) -> str:
     """
     given = tracking_uri or os.environ.get(ADDRESS)
     if not given and set("%?") & set(str(root.resolve())):
-        raise InputError(
-            "MLflow cannot keep its runs in a path with % or ?",
-            source=root,
-            remedy=f"Use another folder, or set {ADDRESS} to a server.",
-        )
+        problem = "MLflow cannot keep its runs in a path with % or ?"
+        remedy = f"Use another folder, or set {ADDRESS} to a server."
+        raise InputError(problem, source=root, remedy=remedy)
     return given or local_uri(root)
 
 

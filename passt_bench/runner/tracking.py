@@ -147,11 +147,9 @@ class _Experiment:
         else:
             self._id = found.experiment_id
             if artifacts is not None and found.artifact_location != artifacts:
-                raise InputError(
-                    "the folder was moved; MLflow would write to its old place",
-                    source=artifacts,
-                    remedy="Remove mlflow.db and mlartifacts; the next sync rebuilds both.",
-                )
+                problem = "the folder was moved; MLflow would write to its old place"
+                remedy = "Remove mlflow.db and mlartifacts; the next sync rebuilds both."
+                raise InputError(problem, source=artifacts, remedy=remedy)
             if found.lifecycle_stage == "deleted":
                 client.restore_experiment(self._id)  # with all runs that were ever deleted
             for name, text in tags.items():
@@ -298,11 +296,8 @@ def _explained(uri: str, root: Path) -> Iterator[None]:
                 f"remove mlflow.db and mlartifacts in {root}: the next sync rebuilds both."
             )
         reason = without_password(text.splitlines()[0])[:300]
-        raise InputError(
-            f"MLflow was not updated; the records are not affected: {reason}",
-            source=without_password(uri),
-            remedy=remedy,
-        ) from error
+        problem = f"MLflow was not updated; the records are not affected: {reason}"
+        raise InputError(problem, source=without_password(uri), remedy=remedy) from error
 
 
 @contextmanager

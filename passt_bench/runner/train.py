@@ -87,10 +87,7 @@ def _fit(recipe: Recipe, dataset: Dataset) -> Recipe:
     select = "last" if dataset.validation() is None else "best_on_validation"
     changes = {"training.loss": loss, "training.checkpoint_selection": select, "metrics": metrics}
     if not dataset.folds and not len(dataset.split(None)[1]):
-        raise InputError(
-            "there are no test clips to evaluate the model on",
-            source=data.dataset,
-            field="split",
-            remedy="Give some clips the split test in the manifest.",
-        )
+        problem = "there are no test clips to evaluate the model on"
+        remedy = "Give some clips the split test in the manifest."
+        raise InputError(problem, source=data.dataset, field="split", remedy=remedy)
     return override(recipe, changes)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from warnings import catch_warnings
@@ -96,16 +97,15 @@ def open_storage(root: Path, name: str, address: str | None) -> storages.BaseSto
                 )
     except Exception as error:  # drivers raise kinds of their own
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise InputError(
-            f"the Optuna storage cannot be opened ({type(error).__name__}: {reason})",
-            field="--storage",
-            remedy="Give an SQLAlchemy address such as postgresql://server/base, or omit it.",
-        ) from error
+        problem = f"the Optuna storage cannot be opened ({type(error).__name__}: {reason})"
+        remedy = "Give an SQLAlchemy address such as postgresql://server/base, or omit it."
+        raise InputError(problem, field="--storage", remedy=remedy) from error
     problem = "an address with a password, which other users could read in the list of processes"
     remedy = "Leave it out of the address, and put it into ~/.pgpass or PGPASSWORD."
     raise InputError(problem, field="--storage", value=url.host, remedy=remedy)
 
 
+@dataclass
 class Trials:
     """The trials of one search, in an Optuna study that several commands may share.
 
@@ -113,51 +113,37 @@ class Trials:
     seed, the worker and the number of trials that have ended: with one worker, an interruption
     changes no suggestion. The very first one is to drop nothing. Trials that an earlier command of
     the same ``owner`` (an output folder) left running are failed, and suggested again.
-
-    Args:
-        open_: opens the storage, once in each thread.
-        name: of the Optuna study.
-        space: what is suggested.
-        search: says how.
-        owner: identifies the output folder.
-        better: direction of the first objective; the others are minimized.
-        resource: of Hyperband, the last step that a trial reports.
     """
 
-    def __init__(
-        self,
-        open_: Callable[[], storages.BaseStorage],
-        name: str,
-        space: Space,
-        search: Search,
-        owner: str,
-        better: Better,
-        resource: int = 1,
-    ) -> None:
+    open: Callable[[], storages.BaseStorage]  # once in each thread
+    name: str  # of the Optuna study
+    space: Space
+    search: Search
+    owner: str
+    better: Better  # direction of the first objective; the others are minimized
+    resource: int = 1  # of Hyperband, the last step that a trial reports
+
+    def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._open, self._name, self._owner = open_, name, owner
-        self._space, self._search = space, search
-        first = "maximize" if better == "greater" else "minimize"
-        self._directions = [first, *("minimize" for _ in search.objectives)]
-        self._resource = resource
         self.stopped = Event()
         self._study = self._load(0)
         if not self._study.get_trials(deepcopy=False):
-            self._study.enqueue_trial(space.first)
-        self._fail_orphans(self._study, owner, nobodys=True)
+            self._study.enqueue_trial(self.space.first)
+        self._fail_orphans(self._study, self.owner, nobodys=True)
 
     def _load(self, worker: int) -> optuna.Study:
         """The study, for one thread."""
         pruner: pruners.BasePruner = pruners.NopPruner()
         with catch_warnings(action="ignore", category=ExperimentalWarning):  # of Wilcoxon
-            if self._search.pruning == "hyperband":
-                pruner = pruners.HyperbandPruner(max_resource=self._resource)
-            elif self._search.pruning == "wilcoxon":
+            if self.search.pruning == "hyperband":
+                pruner = pruners.HyperbandPruner(max_resource=self.resource)
+            elif self.search.pruning == "wilcoxon":
                 pruner = pruners.WilcoxonPruner()
+            first = "maximize" if self.better == "greater" else "minimize"
             study = optuna.create_study(
-                storage=self._open(),
-                study_name=self._name,
-                directions=self._directions,
+                storage=self.open(),
+                study_name=self.name,
+                directions=[first, *("minimize" for _ in self.search.objectives)],
                 pruner=pruner,
                 load_if_exists=True,
             )
@@ -165,7 +151,7 @@ class Trials:
         return study
 
     def _reseed(self, study: optuna.Study, worker: int) -> None:
-        seed = digest([self._search.seed, worker, len(_ended(study))])
+        seed = digest([self.search.seed, worker, len(_ended(study))])
         study.sampler = optuna.samplers.TPESampler(seed=int(seed[:8], 16))
 
     @staticmethod
@@ -213,7 +199,7 @@ class Trials:
 
     def _work(self, objective: Objective, total: int, worker: int, deadline: float) -> None:
         """Runs trials one after the other; waits while the storage is out of reach."""
-        study, owner = self._load(worker), f"{self._owner}/{worker}/"
+        study, owner = self._load(worker), f"{self.owner}/{worker}/"
 
         def run(trial: optuna.Trial) -> tuple[float, ...]:
             """One trial; one too many, begun while another worker began the last, is no trial."""
@@ -221,7 +207,7 @@ class Trials:
             if sum(_counts(other) or other.state == TrialState.RUNNING for other in begun) >= total:
                 raise Failed(None)
             trial.set_user_attr("owner", owner)
-            params = _suggest(trial, self._space)
+            params = _suggest(trial, self.space)
             trial.set_user_attr("setting", setting_name(params))
 
             def report(value: float, step: int) -> None:
