@@ -16,7 +16,7 @@ from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure import target
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.peaks import Size
-from passt_bench.measure.session import MIN_ROUNDS, Arm, ArmResult, SessionResult, run_session
+from passt_bench.measure.session import MIN_ROUNDS, Arm, SessionResult, run_session
 from passt_bench.measure.target import STEP, PublishedProtocol
 from passt_bench.records.run import Status
 from passt_bench.records.session import ArmRecord, SessionRecord
@@ -149,19 +149,18 @@ def measure_cost(
     groups = _groups(plan)
     arms, before = sum(map(len, groups)), 0
     records: list[SessionRecord] = []
-    for number, group in enumerate(groups):
-        which = f"session {number + 1} of {len(groups)}, " if len(groups) > 1 else ""
-        part = _part_of(progress, before / arms, len(group) / arms, which)
+
+    def part(share: float, text: str) -> None:
+        """The progress of one session as a part of that of all."""
+        which = f"session {len(records) + 1} of {len(groups)}, " if len(groups) > 1 else ""
+        progress((before + len(groups[len(records)]) * share) / arms, which + text)
+
+    for group in groups:
         records.append(_measure(plan, group, store, part))
         before += len(group)
     if records:
         progress(1.0, "written")
     return records
-
-
-def _part_of(progress: Progress, start: float, width: float, which: str) -> Progress:
-    """The progress of one session as a part of that of all."""
-    return lambda share, text: progress(start + width * share, which + text)
 
 
 def _groups(plan: CostPlan) -> list[list[str]]:
@@ -221,7 +220,13 @@ def _measure(
         progress=progress,
     )
     sheet = Predictor(store.root).sheet(recipe.engine)
-    samples = {key: _rounded(arm) for key, arm in result.arms.items()}
+    samples = {  # to the nanosecond: more digits are no information, and take space
+        key: {
+            phase: [[round(value, 9) for value in steps] for steps in rounds]
+            for phase, rounds in arm.samples.items()
+        }
+        for key, arm in result.arms.items()
+    }
     record = SessionRecord(
         key="",
         baseline=plan.baseline,
@@ -265,14 +270,6 @@ def _free_key(plan: CostPlan, group: Sequence[str], store: Store) -> str:
         attempt += 1
         key = session_key([*arms, f"attempt {attempt}"], plan.machine, plan.versions)
     return key
-
-
-def _rounded(arm: ArmResult) -> dict[str, list[list[float]]]:
-    """Raw samples to the nanosecond: more digits are no information, and take space."""
-    return {
-        phase: [[round(value, 9) for value in steps] for steps in rounds]
-        for phase, rounds in arm.samples.items()
-    }
 
 
 def _arm_record(

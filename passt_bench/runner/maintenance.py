@@ -153,7 +153,10 @@ def find_removable(root: Path) -> list[Removable]:
     for what, paths in found.items():
         # A link in the folder may lead to files of others.
         chosen = tuple(sorted(path for path in paths if path.parent.resolve().is_relative_to(home)))
-        removable.append(Removable(what, chosen, sum(map(_size, chosen)), what == _UNUSED))
+        real = [path for path in chosen if not path.is_symlink()]
+        files = [file for path in real for file in (path, *path.rglob("*")) if file.is_file()]
+        size = sum(file.lstat().st_size for file in files)
+        removable.append(Removable(what, chosen, size, what == _UNUSED))
     return removable
 
 
@@ -178,11 +181,6 @@ def remove(removable: Removable) -> None:
                 discard(path)
             else:
                 path.unlink(missing_ok=True)
-
-
-def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
-    return sum(file.lstat().st_size for file in files if file.is_file())
 
 
 def _in_use(store: Store) -> tuple[set[str], set[Path | None]]:
@@ -310,18 +308,16 @@ def _documents(sources: Sequence[Path], target: Path) -> dict[str, Path]:
 
 def _check_same(path: Path, new: Document, old: Document) -> None:
     """Refuses two searches, and two studies that conflict or of which none has the runs of both."""
-    remedy = "Run one of them under another --name."
-    if isinstance(new, SearchRecord):
-        problem = "another search of this name differs"
-        raise _refusal(path, problem, "name", new.name, remedy)
-    values = {name: (attrgetter(name)(new), attrgetter(name)(old)) for name in _SAME}
-    one, other = _runs(new), _runs(old)
-    if not (one <= other or other <= one):
-        values["variants"] = min(one - other), min(other - one)
+    values: dict[str, tuple[object, object]] = {"name": (new.name, "other settings")}
+    if isinstance(new, StudyRecord):
+        values = {name: (attrgetter(name)(new), attrgetter(name)(old)) for name in _SAME}
+        one, other = _runs(new), _runs(old)
+        if not (one <= other or other <= one):
+            values["variants"] = min(one - other), min(other - one)
     for name, (value, wanted) in values.items():
         if value != wanted:
-            problem = f"another study of this name has {wanted!r}"
-            raise _refusal(path, problem, name, value, remedy)
+            problem, remedy = f"there it is {wanted!r}", "Run one of them under another --name."
+            raise _refusal(path, f"another of this name differs: {problem}", name, value, remedy)
 
 
 def _runs(document: Document) -> set[tuple[str, str]]:

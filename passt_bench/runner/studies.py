@@ -230,7 +230,8 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
         known = {variant.name: variant for variant in old.variants} | new
         variants = tuple(known[v.name] for v in study.variants if v.name in known)
         baseline = study.baseline if study.baseline in known else whole.baseline
-        looks = planned_looks(whole, old)
+        # With under three seeds nothing could be judged, so more looks may still be planned.
+        looks = old.looks if max(old.looks, default=0) >= 3 else whole.looks
         changed, runs = old.contrasts_changed, (cell.key for v in old.variants for cell in v.cells)
         if old.contrasts != whole.contrasts and any(map(store.has, runs)):
             changed = datetime.now(UTC).date().isoformat()
@@ -244,14 +245,6 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
         stored_record=replace(whole, name=chosen),
         notes=tuple(notes),
     )
-
-
-def planned_looks(study: StudyRecord, old: StudyRecord | None) -> tuple[int, ...]:
-    """The looks of a study that is on record: those it was planned with.
-
-    With under three seeds nothing could be judged, so more may still be planned.
-    """
-    return old.looks if old is not None and max(old.looks, default=0) >= 3 else study.looks
 
 
 def _cells(variant: VariantRecord) -> dict[tuple[int, int | None], str]:
