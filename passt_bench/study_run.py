@@ -88,7 +88,7 @@ def _plan(
         plan = plan_with(request, ratios=ratios)
     if todo := missing_cells(plan.tuning, store, config.retry):
         check_device(plan)
-        aside(console).print(describe_tuning(plan.study, plan.record.tried, todo), markup=False)
+        aside(console).print(describe_tuning(plan.study, todo), markup=False)
         train_cells(todo, plan.datasets, config, paths, console)
         if missing_cells(plan.tuning, store):
             problem, remedy = "the tuning did not finish", "Run the same command to resume."
@@ -326,7 +326,7 @@ def describe(
     predictor = predictor or Predictor(store.root)
     todo = missing_cells(plan.cells, store, config.retry) if todo is None else todo
     trials = missing_cells(plan.tuning, store)
-    tuned = describe_tuning(plan.study, plan.record.tried, trials)
+    tuned = describe_tuning(plan.study, trials)
     text = " ".join((*plan.notes, tuned, "")).lstrip()
     if plan.absent:
         each = [plan.expected(variant, predictor) for variant in plan.record.variants]

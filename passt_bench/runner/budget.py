@@ -193,14 +193,10 @@ def with_choices(study: Study, tried: Iterable[TriedRecord]) -> Study:
     return replace(study, variants=tuple(variants))
 
 
-def describe_tuning(study: Study, tried: Sequence[TriedRecord], todo: Sequence[PlannedCell]) -> str:
+def describe_tuning(study: Study, todo: Sequence[PlannedCell]) -> str:
     """A sentence about what is tried before a study; empty if nothing is missing."""
     if not todo or study.tune is None:
         return ""
     levels = study.tune.levels.items()
     values = "; ".join(f"{name} = {', '.join(map(str, given))}" for name, given in levels)
-    tuned = count_of(len({item.variants for item in tried}), "group")
-    return (
-        f"First {count_of(len(todo), 'run')} on a validation split choose for {tuned} of variants: "
-        f"{values}."
-    )
+    return f"First {count_of(len(todo), 'run')} on a validation split choose: {values}."

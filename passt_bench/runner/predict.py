@@ -205,18 +205,14 @@ def predict_file(
 def predict_files(
     ensemble: Ensemble,
     paths: Sequence[Path],
-    hop: float | None = None,
-    engine: Engine = CPU,
-    pool: Pool = "mean",
-    *,
-    decide: bool = False,
-    rows: BinaryIO | None = None,
+    *settings: Any,
     progress: Progress = lambda share, text: None,
+    **more: Any,
 ) -> Iterator[Prediction]:
-    """Predicts files one by one; a file that cannot be read does not stop the others."""
+    """Predicts files one by one, see `predict_file`; one that cannot be read stops no others."""
     for number, path in enumerate(paths, start=1):
         try:
-            yield predict_file(ensemble, path, hop, engine, pool, decide=decide, rows=rows)
+            yield predict_file(ensemble, path, *settings, **more)
         except InputError as error:
             yield Prediction(str(path), error=str(error))
         except (MemoryError, RuntimeError) as error:
