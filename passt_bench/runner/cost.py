@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +26,6 @@ from passt_bench.runner import estimates
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.estimates import batch_size, summarize_model
 from passt_bench.runner.prediction import Predictor
-from passt_bench.runner.run_status import SESSION_LOCK, hold
 from passt_bench.spec.key import arm_key, component_versions, session_key
 from passt_bench.spec.recipe import Recipe
 
@@ -227,8 +226,12 @@ def _measure(
         }
         for key, arm in result.arms.items()
     }
+    of_machine, finished = (plan.machine, plan.versions), datetime.now(UTC)
+    key = session_key([*group], *of_machine)
+    if store.has(key):  # measured again: records are never edited
+        key = session_key([*group, finished.isoformat()], *of_machine)
     record = SessionRecord(
-        key="",
+        key=key,
         baseline=plan.baseline,
         arms=tuple(_arm_record(key, plan, result, samples, store.root) for key in group),
         rounds=sum(result.restarts),
@@ -243,11 +246,9 @@ def _measure(
         versions=plan.versions,
         commit=git_commit(),
         seconds=round(result.seconds, 1),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        finished=finished.isoformat(timespec="seconds"),
     )
-    with hold(store.root, SESSION_LOCK):  # another session may want the key
-        record = replace(record, key=_free_key(plan, group, store))
-        store.write(record, samples=samples)
+    store.write(record, samples=samples)
     return record
 
 
@@ -260,16 +261,6 @@ def _sizes(recipe: Recipe, classes: int) -> tuple[Size, ...]:
     layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
     widest = max(layers, key=lambda layer: layer.weight.numel())
     return ((batch_size(recipe) * tokens, widest.in_features, widest.out_features),)
-
-
-def _free_key(plan: CostPlan, group: Sequence[str], store: Store) -> str:
-    """The session's key; a repeated session gets one of its own, for records are never edited."""
-    arms, attempt = list(group), 1
-    key = session_key(arms, plan.machine, plan.versions)
-    while store.has(key):
-        attempt += 1
-        key = session_key([*arms, f"attempt {attempt}"], plan.machine, plan.versions)
-    return key
 
 
 def _arm_record(

@@ -5,7 +5,7 @@ command that runs a cell or an evaluation, ``KEY.work.lock`` by the process that
 a command is killed, its process may run a moment longer, and no other may write to the same folder
 then.
 
-``studies.lock`` and ``merge.lock`` are the innermost: their holder waits for no other lock.
+``studies.lock`` is the innermost: its holder waits for no other lock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from passt_bench.spec.study import Study
 
 PROGRESS = "progress.jsonl"  # a line per epoch; exists from the start of a cell to its record
 CURVES = "curves.jsonl"  # the same, beside the record
-SESSION_LOCK = "merge.lock"  # held to choose a session's key; the first edition's name
 COSTS = "costs.lock"  # held to measure costs
 STUDIES = "studies.lock"  # held to write or merge studies and searches
 State = Literal["done", "failed", "running", "interrupted", "missing"]

@@ -27,7 +27,7 @@ from passt_bench.runner.maintenance import (
     remove,
 )
 from passt_bench.runner.plan import StudyPlan
-from passt_bench.runner.run_status import SESSION_LOCK, STUDIES, discard, lock
+from passt_bench.runner.run_status import COSTS, STUDIES, discard, lock
 from passt_bench.spec import override
 from passt_bench.training.features import features_path
 
@@ -219,7 +219,7 @@ def test_clean_finds_what_is_of_no_use(plan: StudyPlan, cli: Cli, tmp_path: Path
         store.folder(begun.key) / "checkpoint.pt",
         store.folder(begun.key) / "progress.jsonl",
         store.folder(failed.key) / "checkpoint.pt",
-        *(locks / name for name in (f"{begun.key}.lock", SESSION_LOCK, STUDIES)),
+        *(locks / name for name in (f"{begun.key}.lock", COSTS, STUDIES)),
     ]
     debris = [
         store.folder(done) / ".record.json.killed",
