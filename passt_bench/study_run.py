@@ -110,8 +110,7 @@ def _looks(study: Study, request: StudyRequest) -> tuple[int, ...]:
 def _undecided(plan: StudyPlan, paths: Paths, seeds: int | None) -> str:
     """What is undecided, of what answers the question; empty before the look has been reached.
 
-    Raises:
-        InputError: the study was planned with other looks when it was run first.
+    Looks other than those of the first run are refused (raises `InputError`).
     """
     results = load_results(plan.study.name, [Store(paths.runs)])
     if (planned := results.study.judged_at) != plan.study.looks:
@@ -167,10 +166,7 @@ def execute_plan(
     """Trains and measures the missing runs of a planned study (``todo``, if already known).
 
     MLflow is updated while models are trained, not while costs are measured. Returns the sentences
-    of `find_incomplete`; none if everything is done.
-
-    Raises:
-        InputError: the device of a recipe is not available.
+    of `find_incomplete`; none if everything is done. See also `check_device`.
     """
     store = Store(paths.runs)
     todo = _todo(plan, store, config) if todo is None else todo

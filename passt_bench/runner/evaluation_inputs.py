@@ -40,10 +40,9 @@ def data_spec(recipes: Sequence[DataSpec], name: str, clip: float) -> tuple[Data
 
 
 def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """The model's columns in the order of the data set's classes, and a note if that is assumed.
+    """The model's columns in the order of the data's classes, and a note if that is assumed.
 
-    Raises:
-        InputError: the classes differ.
+    Classes that differ are refused (raises `InputError`).
     """
     if (number := len(ours)) != len(theirs):
         problem, remedy = f"the data have {len(theirs)}", "Give a model of these classes."

@@ -185,11 +185,7 @@ class _CellRunner:
             self._shown[cell.key] = math.inf if ended else max((shown, *found))
 
     def work(self) -> None:
-        """Runs cells until none is left; called in each thread.
-
-        Raises:
-            StorageError: nothing can be written.
-        """
+        """Runs cells until none is left; called in each thread (raises `StorageError`)."""
         locks, per_gpu = self._paths.runs / "locks", self._config.per_gpu
         while (cell := self._next()) is not None:
             on_gpu = cell.recipe.engine.device == "cuda"

@@ -141,11 +141,7 @@ def choose(record: StudyRecord, names: Collection[str], baseline: bool) -> Study
 
 
 def name_and_folder(item: str, field: str = "--data") -> tuple[str, Path]:
-    """The data set and the folder in ``NAME=DIR``, the value of an option or argument.
-
-    Raises:
-        InputError: the value does not have this form, or the data set is unknown.
-    """
+    """The data set and the folder in ``NAME=DIR``, a value of ``field`` (raises `InputError`)."""
     name, _, folder = item.partition("=")
     if not name or not folder:
         problem = "the folder is missing" if name else "the name of the data set is missing"
@@ -155,11 +151,7 @@ def name_and_folder(item: str, field: str = "--data") -> tuple[str, Path]:
 
 
 def data_folders(items: Sequence[str]) -> dict[str, Path]:
-    """Folders of data sets by name: those given, and those in ``PASST_BENCH_DATA``.
-
-    Raises:
-        InputError: an item is not ``NAME=DIR``.
-    """
+    """Folders by data set: those given (see `name_and_folder`), those in ``PASST_BENCH_DATA``."""
     from passt_bench.data import find_folders  # slow
 
     root = os.environ.get(DATA_VARIABLE)

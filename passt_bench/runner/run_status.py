@@ -38,11 +38,7 @@ STATES: tuple[State, ...] = ("done", "failed", "running", "interrupted", "missin
 
 
 def lock(root: Path, name: str) -> FileLock:
-    """Returns a lock that is not held yet; by default acquiring it does not wait.
-
-    Raises:
-        StorageError: nothing can be written there.
-    """
+    """A lock that is not held yet, and is not waited for (`StorageError` if read-only)."""
     folder = root / "locks"
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,11 +67,7 @@ def running_keys(root: Path) -> list[str]:
 
 @contextmanager
 def hold(root: Path, name: str, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Holds a lock on a folder; calls ``on_wait`` first if another process has it, and waits.
-
-    Raises:
-        StorageError: nothing can be written there.
-    """
+    """Holds a lock on a folder (`StorageError` if read-only); calls ``on_wait`` before waiting."""
     held = lock(root, name)
     with storing(root / "locks" / name):
         try:
@@ -90,14 +82,11 @@ def hold(root: Path, name: str, on_wait: Callable[[], object] = lambda: None) ->
 
 
 def discard(path: Path) -> None:
-    """Removes the file of a lock, unless the lock is held.
+    """Removes the file of a lock (`StorageError` if read-only), unless the lock is held.
 
     The file is removed while this process holds it. A process that opened it before and acquires it
     afterwards notices that the file was unlinked (`FileLock` checks) and opens the new one, so no
     process holds a lock that others cannot see.
-
-    Raises:
-        StorageError: the file cannot be removed.
     """
     with storing(path):
         try:

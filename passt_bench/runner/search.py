@@ -170,11 +170,7 @@ class _Search:
         return costs
 
     def run(self, total: int) -> None:
-        """Runs trials until there are enough or the time is up.
-
-        Raises:
-            InputError: a value of the space cannot be used.
-        """
+        """Runs trials until there are enough or the time is up."""
         config, training = self._config, self._recipe.training
         # All are planned before anything is trained.
         cells, *_ = [self._cells(params) for params in self._space.extremes()]

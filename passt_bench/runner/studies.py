@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from passt_bench.errors import InputError, choose_from
-from passt_bench.published_weights import PUBLISHED, locate
+from passt_bench.published_weights import PUBLISHED, weights_folder
 from passt_bench.records.run import Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.spec.key import plain_name, recipe_difference
@@ -107,20 +107,19 @@ def find_available(data: Collection[str]) -> Available:
         import torch  # slow, so only with a GPU driver
 
         gpu = torch.cuda.is_available()
-    return Available(frozenset(data), frozenset(filter(_is_available, PUBLISHED)), gpu)
+    return Available(frozenset(data), _weights_here(), gpu)
 
 
 def without_weights(study: Study) -> dict[str, str]:
     """Variant → the published weights that it starts from and that are not on this machine."""
     starts = {v.name: study.recipe(v).init.checkpoint for v in study.variants}
-    return {n: w for n, w in starts.items() if w in PUBLISHED and not _is_available(w)}
+    missing = PUBLISHED.keys() - _weights_here()
+    return {n: w for n, w in starts.items() if w in missing}
 
 
-def _is_available(weights: str) -> bool:
-    try:
-        return locate(weights).is_file()
-    except InputError:  # published, and not on this machine
-        return False
+def _weights_here() -> frozenset[str]:
+    folder = weights_folder()
+    return frozenset(name for name, e in PUBLISHED.items() if (folder / e.file).is_file())
 
 
 def shipped_folder() -> Path:
@@ -254,8 +253,7 @@ def _cells(variant: VariantRecord) -> dict[tuple[int, int | None], str]:
 def study_on_record(name: str, store: Store) -> StudyRecord | None:
     """The study on record under a name; None if there is none or it cannot be read.
 
-    Raises:
-        InputError: a newer version of this package wrote it.
+    That of a newer version of this package is refused (raises `InputError`).
     """
     try:
         return store.study(name) if name in store.studies() else None

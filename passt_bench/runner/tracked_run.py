@@ -280,11 +280,7 @@ def _finite(values: Mapping[Any, Any]) -> dict[str, float]:
 
 
 def store_uri(root: Path, tracking_uri: str | None = None) -> str:
-    """The address of MLflow's runs: as given, ``MLFLOW_TRACKING_URI``, or ``root/mlflow.db``.
-
-    Raises:
-        InputError: the folder's path cannot be written as an SQLite address.
-    """
+    """The address of MLflow's runs: as given, ``MLFLOW_TRACKING_URI``, or ``root/mlflow.db``."""
     given = tracking_uri or os.environ.get(ADDRESS)
     if not given and set("%?") & set(str(root.resolve())):
         problem = "MLflow cannot keep its runs in a path with % or ?"
