@@ -35,7 +35,7 @@ from passt_bench.records.run import RunRecord, count_of
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import final_outcome
 from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.executor import POLL, prepare, run_cells, train
+from passt_bench.runner.executor import POLL, parallel_runs, prepare, run_cells
 from passt_bench.runner.planned_cell import MODEL, PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig, data_folders
 from passt_bench.runner.run_status import lock
@@ -64,7 +64,11 @@ def train_cells(
         train_on_cluster(away, config.dask, paths, config, console)
         cells = [cell for cell in cells if cell.again]
     prepare(cells, paths, datasets, console)
-    train(cells, paths, config, console)
+    if cells:
+        width = min(len(cells), parallel_runs(cells, config))
+        title = f"Training and evaluating {count_of(len(cells), 'run')}, {width} in parallel"
+        with stage(console, title) as update:
+            run_cells(cells, paths, config, update, console.print if config.curves else None)
 
 
 def train_on_cluster(

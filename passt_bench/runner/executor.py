@@ -28,7 +28,7 @@ from passt_bench.console import Progress, late_stage, stage
 from passt_bench.errors import InputError, StorageError, located
 from passt_bench.processes import PipedChild
 from passt_bench.records.files import is_sealed
-from passt_bench.records.run import Outcome, cell_name, count_of
+from passt_bench.records.run import Outcome, cell_name
 from passt_bench.records.store import Store
 from passt_bench.runner import cells as running
 from passt_bench.runner.cells import CANNOT_WRITE, VISIBLE_GPUS_VARIABLE, clear, final_outcome
@@ -362,12 +362,3 @@ def prepare(
                 left.unlink()  # left by a command that was killed
             dataset = datasets.get(recipe)
             prepare_features(dataset, recipe.frontend, recipe.data.seconds, path, update)
-
-
-def train(todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, console: Console) -> None:
-    """Trains and evaluates cells whose features are prepared."""
-    if todo:
-        width = min(len(todo), parallel_runs(todo, config))
-        cells = f"{count_of(len(todo), 'run')}, {width} in parallel"
-        with stage(console, f"Training and evaluating {cells}") as update:
-            run_cells(todo, paths, config, update, console.print if config.curves else None)
