@@ -312,11 +312,9 @@ def disk_bytes(
     todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, datasets: Datasets
 ) -> float:
     """About what missing runs need on the disk: log-mels, checkpoints, models, records."""
-    logmels = (
-        cache_bytes(recipe, len(datasets.get(recipe).ids))
-        for path, recipe in _cached_features(todo, paths, datasets).items()
-        if not path.is_file()
-    )
+    features = _cached_features(todo, paths, datasets).items()
+    missing = [recipe for path, recipe in features if not path.is_file()]
+    logmels = [cache_bytes(recipe, len(datasets.get(recipe).ids)) for recipe in missing]
     states = [12 * cell.summary.parameters for cell in todo]  # weights and AdamW's two averages
     # A run keeps two checkpoints while it writes the next.
     running = 3 * sum(sorted(states)[-parallel_runs(todo, config) :])

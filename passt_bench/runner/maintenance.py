@@ -267,7 +267,9 @@ def _compare(new: Path, old: Path | None) -> Literal["copied", "same", "replaced
     if read_bytes(new / "record.json") == read_bytes(old / "record.json"):
         return "same"
     other = read_record(old / "record.json")
-    (ended, metrics), (before, earlier) = _end_of(one), _end_of(other)
+    # Sessions, of which two may differ, have neither.
+    ended, before = (getattr(record, "status", "") for record in (one, other))
+    metrics, earlier = (getattr(record, "metrics", {}) for record in (one, other))
     values: dict[str, tuple[Any, Any]] = {"kind": (one.kind, other.kind)}
     if ended == before == "ok":
         for name in sorted({*metrics, *earlier}):
@@ -280,13 +282,6 @@ def _compare(new: Path, old: Path | None) -> Literal["copied", "same", "replaced
             remedy += "and merge again."
             raise _refusal(new / "record.json", problem, name, value, remedy)
     return "replaced" if ended == "ok" != before else "kept"
-
-
-def _end_of(record: Record) -> tuple[str, dict[str, float]]:
-    """Status and metrics; a session, of which two may differ, has none."""
-    if isinstance(record, SessionRecord):
-        return record.kind, {}
-    return record.status, record.metrics
 
 
 def _documents(sources: Sequence[Path], target: Path) -> dict[str, Path]:

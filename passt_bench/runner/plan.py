@@ -182,11 +182,9 @@ def plan_study(
     tuned = with_choices(study, tried)
     for variant in (tuned.variant(variant.name) for variant in planned):
         with located(study.place(variant.name)):
-            recipe = (
-                with_budget(tuned, variant, clips, classes, ratios)
-                if clips
-                else tuned.recipe(variant)
-            )
+            recipe = tuned.recipe(variant)
+            if clips:
+                recipe = with_budget(tuned, variant, clips, classes, ratios)
             own = [
                 plan_cell(variant.name, recipe, seed, fold, datasets)
                 for seed in (() if absent else study.seeds)
@@ -330,5 +328,4 @@ def describe_data(data: Fingerprint, absent: Corpus | None = None) -> str:
             f"--data {absent.name}=DIR."
         )
     of = f" of {data.expected}" if data.expected is not None else ""
-    notes = "".join(f"; {note}" for note in data.notes)
-    return f"Data: {data.dataset}, {data.found}{of} clips{notes}."
+    return f"Data: {data.dataset}, {'; '.join([f'{data.found}{of} clips', *data.notes])}."

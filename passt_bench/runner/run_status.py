@@ -119,7 +119,7 @@ def variant_statuses(study: StudyRecord, store: Store) -> list[VariantStatus]:
             retried += outcome is not None and outcome.attempt > 1
             if outcome is not None and state == "failed":
                 failures.append(_failure(variant.name, cell, outcome, store))
-        cells: dict[State, int] = {state: counts[state] for state in STATES}
+        cells = {state: counts[state] for state in STATES}
         statuses.append(VariantStatus(variant.name, cells, retried, tuple(failures)))
     return statuses
 
@@ -140,15 +140,13 @@ def count_runs(
     if len(keys) in (states["done"], states["missing"]):
         told = ["all done" if states["done"] else "none done yet"]
     chosen = len(study.variants)
-    text = f"{study.name}: {f'{chosen} of ' if chosen < of_variants else ''}"
+    text = f"{study.name}: " + f"{chosen} of " * (chosen < of_variants)
     text += count_of(of_variants, "variant")
     if not study.seeds:
         return f"{text}, only costs."
-    return (
-        f"{text} x {count_of(len(study.seeds), 'seed')}"
-        + (f" x {count_of(len(study.folds), 'fold')}" if study.folds else "")
-        + f" = {count_of(len(keys), 'run')}, {', '.join(told)}."
-    )
+    text += f" x {count_of(len(study.seeds), 'seed')}"
+    text += f" x {count_of(len(study.folds), 'fold')}" if study.folds else ""
+    return f"{text} = {count_of(len(keys), 'run')}, {', '.join(told)}."
 
 
 def cost_statuses(study: StudyRecord, store: Store) -> dict[str, Status | None]:
@@ -181,13 +179,11 @@ def recorded_study(study: Study, request: StudyRequest, store: Store) -> StudyRe
         or len(folds) < (request.folds or 0)
     ):
         return None
-    variants = tuple(
-        replace(
-            v, cells=tuple(c for c in v.cells if c.seed in seeds and c.fold in (folds or (None,)))
-        )
-        for v in record.variants
-    )
-    record = replace(record, variants=variants, seeds=seeds, folds=folds or None)
+    variants = []
+    for variant in record.variants:
+        own = [c for c in variant.cells if c.seed in seeds and c.fold in (folds or (None,))]
+        variants.append(replace(variant, cells=tuple(own)))
+    record = replace(record, variants=tuple(variants), seeds=seeds, folds=folds or None)
     return chosen(record, request)
 
 

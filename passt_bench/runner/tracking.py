@@ -190,7 +190,7 @@ class _Experiment:
             return "updated"
         if run is not None:
             self._client.delete_run(run.info.run_id)
-        start = wanted.start or _now()
+        start = wanted.start or time.time_ns() // 10**6
         run = self._client.create_run(self._id, start, place, wanted.name)
         self._runs[wanted.key] = run
         self._write(run, wanted, complete)
@@ -200,7 +200,7 @@ class _Experiment:
         """Logs all that a run lacks, its status, and last the tags that mark it as complete."""
         from mlflow.entities import DatasetInput, Metric, Param, RunTag
 
-        run_id, logged, now = run.info.run_id, run.data.metrics, _now()
+        run_id, logged, now = run.info.run_id, run.data.metrics, time.time_ns() // 10**6
         values = dict(wanted.metrics)
         if wanted.parent is None:  # overwrite values that are no longer true; the latest is shown
             values |= dict.fromkeys(logged.keys() - values.keys(), nan)
@@ -235,10 +235,6 @@ def pages(root: Path, uri: str) -> dict[str, str]:
         for found in experiments
         if VIEW in found.tags
     }
-
-
-def _now() -> int:
-    return int(1000 * time.time())
 
 
 def _connect(uri: str, root: Path) -> MlflowClient:
