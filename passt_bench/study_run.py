@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -61,7 +61,7 @@ def run_study(
     for seeds in looks:
         plan = _plan(plan_with, replace(request, seeds=seeds), config, paths, console)
         if seeds == looks[0]:
-            warn_of_unused_cuda([plan], request, console)
+            warn_of_unused_cuda(plan, request, console)
         done = run_plan(plan, config, paths, console)
         if seeds == looks[-1] or not (names := _undecided(plan, paths, seeds)):
             break
@@ -298,17 +298,16 @@ def find_incomplete(
     failed = [end.status for end in outcomes if end is not None and end.status != "ok"]
     measured = measured_arms(plan.record, sessions) if sessions else {}
     unmeasured = sum(arm.status != "ok" for _, arm in measured.values())
-    unfinished, retry = outcomes.count(None), f"--retry {','.join(sorted({*failed}))}"
-    runs, variants = count_of(len(failed), "run"), count_of(unmeasured, "variant")
-    sentences = (
-        (failed, f"{runs} failed; see the report page. To retry, add {retry}."),
-        (
-            unfinished,
-            f"{count_of(unfinished, 'run')} did not finish; run the same command to resume.",
-        ),
-        (unmeasured, f"The cost of {variants} could not be measured."),
-    )
-    return [sentence for number, sentence in sentences if number]
+    unfinished, found = outcomes.count(None), []
+    if failed:
+        retry = f"To retry, add --retry {','.join(sorted({*failed}))}."
+        found += [f"{count_of(len(failed), 'run')} failed; see the report page. {retry}"]
+    if unfinished:
+        runs = count_of(unfinished, "run")
+        found += [f"{runs} did not finish; run the same command to resume."]
+    if unmeasured:
+        found += [f"The cost of {count_of(unmeasured, 'variant')} could not be measured."]
+    return found
 
 
 def describe(
@@ -356,12 +355,10 @@ def describe(
     return f"{text} {expected}" if seconds else text
 
 
-def warn_of_unused_cuda(
-    plans: Iterable[StudyPlan], request: StudyRequest, console: Console
-) -> None:
+def warn_of_unused_cuda(plan: StudyPlan, request: StudyRequest, console: Console) -> None:
     """Warns that a CUDA device is available and unused, unless a device was chosen."""
     device_chosen = request.device or "engine.device" in parse_assignments(list(request.overrides))
-    devices = {v.recipe.engine.device for plan in plans for v in plan.record.variants}
+    devices = {variant.recipe.engine.device for variant in plan.record.variants}
     if torch.cuda.is_available() and devices == {"cpu"} and not device_chosen:
         sentence = "A CUDA device is available but not used; to use it, add --device cuda."
         console.print(sentence, style="yellow", markup=False)
