@@ -118,10 +118,8 @@ def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> float:
             outside += (test.warmup + test.steps) * test.batch * facts.flops * each
         if gpu:
             calls = (step, infer / (clips + 1), infer * clips / (clips + 1))
-            return outside, sum(
-                target.GPU_WARM_STEPS * s + min(target.GPU_STEPS * s, target.GPU_SECONDS)
-                for s in calls
-            )
+            turns = [min(target.GPU_STEPS * s, target.GPU_SECONDS) for s in calls]
+            return outside, target.GPU_WARM_STEPS * sum(calls) + sum(turns)
         return outside, spec.steps * step + 2 * infer  # inference runs twice, once untimed
 
     most = 0.0
@@ -173,14 +171,12 @@ def _groups(plan: CostPlan) -> list[list[str]]:
         return []
     first = plan.recipes[plan.baseline]
     cuda = first.engine.device == "cuda"
+    process = estimates.CUDA_BYTES if cuda else estimates.PROCESS_BYTES
     free = _free_bytes(first) * (GPU_RESIDENT_SHARE if cuda else MEMORY_SHARE)
 
     def need(key: str) -> tuple[int, int]:
         """Resident bytes of an arm, and those of its step."""
-        recipe, process = (
-            plan.recipes[key],
-            estimates.CUDA_BYTES if cuda else estimates.PROCESS_BYTES,
-        )
+        recipe = plan.recipes[key]
         kept = process + 16 * summarize_model(recipe, plan.classes).parameters
         return kept, 0 if cuda else estimates.estimate_bytes(recipe, plan.classes) - kept
 
