@@ -277,7 +277,8 @@ class _CellRunner:
                 if self.stop.is_set():
                     return None, kept
                 if child.status == CANNOT_WRITE:
-                    problem, folder = "the disk is full or read-only", self._store.folder(cell.key)
+                    problem = "cannot be written; the disk is full or read-only"
+                    folder = self._store.folder(cell.key)
                     remedy = "Free space there and run the same command to resume."
                     raise StorageError(problem, source=folder, remedy=remedy)
                 status, message = child.explain_exit()
