@@ -232,13 +232,11 @@ def remove_leftovers(
     plan: StudyPlan, paths: Paths, config: RunConfig, todo: Collection[PlannedCell]
 ) -> None:
     """Removes the files of runs that were killed after their record was written."""
-    waiting = {cell.key for cell in todo}
     store = Store(paths.runs)
-    for cell in plan.cells:
-        if cell.key in waiting or not (store.folder(cell.key) / PROGRESS).is_file():
-            continue
-        if store.has(cell.key) and not is_running(paths.runs, cell.key):
-            clear(paths, config, cell.key)
+    for key in {cell.key for cell in plan.cells} - {cell.key for cell in todo}:
+        left = (store.folder(key) / PROGRESS).is_file() and store.has(key)
+        if left and not is_running(paths.runs, key):
+            clear(paths, config, key)
 
 
 def measure(

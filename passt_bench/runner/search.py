@@ -147,14 +147,11 @@ class _Search:
             if key not in self._planned:
                 variant = self._variant(params)
                 recipe = self._recipe_of(variant)
-                self._planned[key] = [
-                    plan_cell(
-                        variant.name,
-                        override(recipe, {"training.validation_fold": fold}) if fold else recipe,
-                        *(seed, self._fold, self._plan.datasets),
-                    )
-                    for seed, fold in self._blocks
-                ]
+                given, cells = (self._fold, self._plan.datasets), []
+                for seed, fold in self._blocks:
+                    held = override(recipe, {"training.validation_fold": fold}) if fold else recipe
+                    cells.append(plan_cell(variant.name, held, seed, *given))
+                self._planned[key] = cells
             return self._planned[key]
 
     def _costs(self, recipe: Recipe) -> dict[str, float]:
@@ -269,9 +266,8 @@ class _Search:
             params = dict(trial.params)
             cells, value = self._cells(params), trial.values[0] if trial.values else None
             cell, keys = cells[0], tuple(cell.key for cell in cells)
-            status = trial.user_attrs.get(
-                "status", "pruned" if trial.state.name == "PRUNED" else "ok"
-            )
+            ended = "pruned" if trial.state.name == "PRUNED" else "ok"
+            status = trial.user_attrs.get("status", ended)
             known = number if status == "pruned" else first.setdefault(keys, number)
             runs = [run for run in map(self._run, cells) if run] if known == number else []
             dropped = cell.summary.patchout.get("rate", 0.0)
@@ -296,9 +292,9 @@ class _Search:
     def record(self, best: StudyPlan | None = None) -> SearchRecord:
         """The record of the search so far, and of the study that confirms it."""
         study, baseline = self._study, self._baseline.name
-        names = [variant.name for variant in best.study.variants] if best else []
         history = self._history()
         tried = {setting_name(trial.params) for trial in history}
+        names = [v.name for v in best.study.variants if v.name != baseline] if best else []
         record = SearchRecord(
             name=self.name,
             question=f"Which patchout suits {baseline!r} of {study.name}?",
@@ -312,8 +308,8 @@ class _Search:
             seeds=tuple(dict.fromkeys(seed for seed, _ in self._blocks)),
             fingerprint=self._plan.record.fingerprint,
             trials=tuple(history),
-            confirmed=tuple(n for n in names if n in tried and n != baseline),
-            default=next((n for n in names if n not in tried and n != baseline), ""),
+            confirmed=tuple(name for name in names if name in tried),
+            default=next((name for name in names if name not in tried), ""),
             confirmation_seeds=study.seeds if best else (),
             space=self._space.describe(),
             budget=self._spec.budget,
