@@ -198,10 +198,8 @@ def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, 
         return name, None
     names = (f"{name}-{number}" for number in count(2))
     chosen = next(other for other in names if difference(other) is None)
-    return chosen, (
-        f"{name} already exists with other settings; the name of this one on record is {chosen} "
-        f"(first difference: {first})."
-    )
+    note = f"{name} already exists with other settings; the name of this one on record is {chosen}"
+    return chosen, f"{note} (first difference: {first})."
 
 
 def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRecord]) -> StudyPlan:
@@ -237,13 +235,9 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
             notes.append(f"The contrasts declared in {chosen} changed after its first run.")
         whole = replace(whole, variants=variants, baseline=baseline, looks=looks)
         whole = replace(whole, contrasts_changed=changed)
-    return replace(
-        plan,
-        study=replace(study, name=chosen),
-        record=replace(plan.record, name=chosen),
-        stored_record=replace(whole, name=chosen),
-        notes=tuple(notes),
-    )
+    study, record = replace(study, name=chosen), replace(plan.record, name=chosen)
+    stored = replace(whole, name=chosen)
+    return replace(plan, study=study, record=record, stored_record=stored, notes=tuple(notes))
 
 
 def _cells(variant: VariantRecord) -> dict[tuple[int, int | None], str]:
