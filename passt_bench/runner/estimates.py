@@ -94,9 +94,6 @@ def _summarize(recipe: Recipe, classes: int) -> ModelSummary:
         return counter.flops
 
     flops = mean(flops_of(setting) for setting in settings)
-    net.eval()
-    with WorkCounter() as inference:
-        net(x)
     return ModelSummary(
         grid=grid,
         tokens=tokens,
@@ -104,9 +101,21 @@ def _summarize(recipe: Recipe, classes: int) -> ModelSummary:
         patchout=patchout,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         flops=flops,
-        flops_inference=inference.flops,
+        flops_inference=_inference_flops(
+            Recipe(model=recipe.model, frontend=recipe.frontend, data=recipe.data), classes
+        ),
         model_shape=(net.patch, net.stride) if grid is not None else None,
     )
+
+
+@lru_cache(maxsize=512)
+def _inference_flops(recipe: Recipe, classes: int) -> float:
+    """FLOPs of a forward pass per clip; the same for all recipes that share model and input."""
+    net, x, _ = on_meta(recipe, classes)
+    net.eval()
+    with WorkCounter() as counter:
+        net(x)
+    return counter.flops
 
 
 def run_flops(recipe: Recipe, summary: ModelSummary, train: int, test: int) -> float:
