@@ -120,12 +120,14 @@ def follow_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class Child:
-    """A process from the fork server that runs ``target(*arguments)`` and follows its parent.
+class PipedChild:
+    """A process from the fork server that runs ``target(pipe, *arguments)``, to talk with.
+
+    It follows its parent. Messages and answers go through the pipe.
 
     Args:
         target: function of a module.
-        arguments: its arguments, which must be picklable.
+        arguments: its other arguments, which must be picklable.
         modules: see `fork_server`.
         daemon: a daemon may not start processes; it is killed when this process exits.
     """
@@ -138,10 +140,12 @@ class Child:
         daemon: bool = False,
     ) -> None:
         self._kills = oom_kills()
+        self.pipe, other_end = multiprocessing.Pipe()
         self._process = fork_server(*modules).Process(
-            target=_follow_and_run, args=(target, arguments), daemon=daemon
+            target=_follow_and_run, args=(target, other_end, *arguments), daemon=daemon
         )
         self._process.start()
+        other_end.close()
 
     @property
     def pid(self) -> int | None:
@@ -168,15 +172,6 @@ class Child:
         """Why the process ended, see `explain_exit`."""
         return explain_exit(self.status, self._kills)
 
-
-class PipedChild(Child):
-    """A `Child` that receives messages and answers; its end of the pipe is its first argument."""
-
-    def __init__(self, target: Callable[..., object], *arguments: object, **options: Any) -> None:
-        self.pipe, other_end = multiprocessing.Pipe()
-        super().__init__(target, other_end, *arguments, **options)
-        other_end.close()
-
     def send(self, *message: object) -> None:
         """Sends a message; that the process is dead is noticed when its answer is awaited."""
         with suppress(OSError):
@@ -198,7 +193,7 @@ class PipedChild(Child):
         self.pipe.close()
 
 
-def _follow_and_run(target: Callable[..., object], arguments: Sequence[object]) -> None:
+def _follow_and_run(target: Callable[..., object], *arguments: object) -> None:
     follow_parent()
     target(*arguments)
 
@@ -223,7 +218,7 @@ def explain_exit(exitcode: int | None, kills_before: int | None) -> tuple[Exit, 
     """Why a process ended without an answer: from outside, for memory, or by its own error.
 
     Args:
-        exitcode: see `Child.status`.
+        exitcode: see `PipedChild.status`.
         kills_before: value of `oom_kills` when the process started.
     """
     if exitcode is None or exitcode >= 0:

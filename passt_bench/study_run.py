@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import filecmp
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from math import isnan
 from pathlib import Path
@@ -22,17 +22,12 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import STATUSES, count_of
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.budget import step_ratios
+from passt_bench.runner.budget import describe_tuning, step_ratios
 from passt_bench.runner.cells import clear
 from passt_bench.runner.cluster import train_cells
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.executor import (
-    check_device,
-    disk_bytes,
-    fork_server,
-    parallel_runs,
-)
+from passt_bench.runner.executor import check_device, disk_bytes, fork_server, parallel_runs
 from passt_bench.runner.kept_models import describe_models, kept_models, with_kept_models
 from passt_bench.runner.plan import StudyPlan, describe_data, missing_cells, plan_request
 from passt_bench.runner.planned_cell import PlannedCell
@@ -41,7 +36,6 @@ from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import COSTS, PROGRESS, STUDIES, count_runs, hold, is_running
 from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
 from passt_bench.runner.tracking import regular_sync, updating_mlflow
-from passt_bench.runner.tuning import describe_tuning
 from passt_bench.spec.study import Study, parse_assignments
 
 _MODELS = 12  # kept models that are named at the end
@@ -67,7 +61,7 @@ def run_study(
     for seeds in looks:
         plan = _plan(plan_with, replace(request, seeds=seeds), config, paths, console)
         if seeds == looks[0]:
-            warn_of_unused_cuda([plan], request, console)
+            warn_of_unused_cuda(plan, request, console)
         done = run_plan(plan, config, paths, console)
         if seeds == looks[-1] or not (names := _undecided(plan, paths, seeds)):
             break
@@ -94,7 +88,7 @@ def _plan(
         plan = plan_with(request, ratios=ratios)
     if todo := missing_cells(plan.tuning, store, config.retry):
         check_device(plan)
-        aside(console).print(describe_tuning(plan.study, plan.record.tried, todo), markup=False)
+        aside(console).print(describe_tuning(plan.study, todo), markup=False)
         train_cells(todo, plan.datasets, config, paths, console)
         if missing_cells(plan.tuning, store):
             problem, remedy = "the tuning did not finish", "Run the same command to resume."
@@ -116,8 +110,7 @@ def _looks(study: Study, request: StudyRequest) -> tuple[int, ...]:
 def _undecided(plan: StudyPlan, paths: Paths, seeds: int | None) -> str:
     """What is undecided, of what answers the question; empty before the look has been reached.
 
-    Raises:
-        InputError: the study was planned with other looks when it was run first.
+    Looks other than those of the first run are refused (raises `InputError`).
     """
     results = load_results(plan.study.name, [Store(paths.runs)])
     if (planned := results.study.judged_at) != plan.study.looks:
@@ -153,7 +146,7 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     assert results is not None
     print_result(console, study_view(results), search)
     console.print(f"Page: {page}", markup=False)
-    for sentence in incomplete.sentences():
+    for sentence in incomplete:
         console.print(sentence, markup=False)
     if names := kept_models(plan.record, store):
         more = [f"… {len(names) - _MODELS} more"] if len(names) > _MODELS else []
@@ -169,13 +162,11 @@ def execute_plan(
     paths: Paths,
     console: Console,
     todo: Sequence[PlannedCell] | None = None,
-) -> Incomplete:
+) -> list[str]:
     """Trains and measures the missing runs of a planned study (``todo``, if already known).
 
-    MLflow is updated while models are trained, not while costs are measured.
-
-    Raises:
-        InputError: the device of a recipe is not available.
+    MLflow is updated while models are trained, not while costs are measured. Returns the sentences
+    of `find_incomplete`; none if everything is done. See also `check_device`.
     """
     store = Store(paths.runs)
     todo = _todo(plan, store, config) if todo is None else todo
@@ -241,13 +232,11 @@ def remove_leftovers(
     plan: StudyPlan, paths: Paths, config: RunConfig, todo: Collection[PlannedCell]
 ) -> None:
     """Removes the files of runs that were killed after their record was written."""
-    waiting = {cell.key for cell in todo}
     store = Store(paths.runs)
-    for cell in plan.cells:
-        if cell.key in waiting or not (store.folder(cell.key) / PROGRESS).is_file():
-            continue
-        if store.has(cell.key) and not is_running(paths.runs, cell.key):
-            clear(paths, config, cell.key)
+    for key in {cell.key for cell in plan.cells} - {cell.key for cell in todo}:
+        left = (store.folder(key) / PROGRESS).is_file() and store.has(key)
+        if left and not is_running(paths.runs, key):
+            clear(paths, config, key)
 
 
 def measure(
@@ -293,47 +282,30 @@ def _cost_plan(
     return costs, count_of(sum(v.arm in arms for v in record.variants), "variant")
 
 
-@dataclass(frozen=True)
-class Incomplete:
-    """Counts of what failed or did not finish in a study; false if everything is done."""
-
-    failed: tuple[str, ...] = ()  # final statuses of cells that are not ok
-    unfinished: int = 0  # cells without a record
-    unmeasured: int = 0  # variants whose cost could not be measured
-
-    def __bool__(self) -> bool:
-        return bool(self.failed or self.unfinished or self.unmeasured)
-
-    def sentences(self) -> list[str]:
-        """A sentence for each nonzero count."""
-        runs, variants = count_of(self.unfinished, "run"), count_of(self.unmeasured, "variant")
-        failed = len(self.failed)
-        retry = f"To retry, add --retry {','.join(sorted(set(self.failed)))}."
-        sentences = (
-            (failed, f"{count_of(failed, 'run')} failed; see the report page. {retry}"),
-            (self.unfinished, f"{runs} did not finish; run the same command to resume."),
-            (self.unmeasured, f"The cost of {variants} could not be measured."),
-        )
-        return [sentence for number, sentence in sentences if number]
-
-
 def find_incomplete(
     plan: StudyPlan,
     store: Store,
     sessions: Sequence[SessionRecord],
     cells: Sequence[PlannedCell] | None = None,
-) -> Incomplete:
-    """Counts what failed or did not finish, of cells (by default all) and of cost sessions.
+) -> list[str]:
+    """Sentences about cells (by default all) that failed or did not finish, and unmeasured costs.
 
     Without its baseline a study has no sessions.
     """
     outcomes = [store.outcome(cell.key) for cell in (plan.cells if cells is None else cells)]
+    failed = [end.status for end in outcomes if end is not None and end.status != "ok"]
     measured = measured_arms(plan.record, sessions) if sessions else {}
-    return Incomplete(
-        failed=tuple(end.status for end in outcomes if end is not None and end.status != "ok"),
-        unfinished=outcomes.count(None),
-        unmeasured=sum(arm.status != "ok" for _, arm in measured.values()),
-    )
+    unmeasured = sum(arm.status != "ok" for _, arm in measured.values())
+    unfinished, found = outcomes.count(None), []
+    if failed:
+        retry = f"To retry, add --retry {','.join(sorted({*failed}))}."
+        found += [f"{count_of(len(failed), 'run')} failed; see the report page. {retry}"]
+    if unfinished:
+        runs = count_of(unfinished, "run")
+        found += [f"{runs} did not finish; run the same command to resume."]
+    if unmeasured:
+        found += [f"The cost of {count_of(unmeasured, 'variant')} could not be measured."]
+    return found
 
 
 def describe(
@@ -347,7 +319,7 @@ def describe(
     predictor = predictor or Predictor(store.root)
     todo = missing_cells(plan.cells, store, config.retry) if todo is None else todo
     trials = missing_cells(plan.tuning, store)
-    tuned = describe_tuning(plan.study, plan.record.tried, trials)
+    tuned = describe_tuning(plan.study, trials)
     text = " ".join((*plan.notes, tuned, "")).lstrip()
     if plan.absent:
         each = [plan.expected(variant, predictor) for variant in plan.record.variants]
@@ -366,11 +338,12 @@ def describe(
         costs, variants = _cost_plan(plan, config, sessions)
         if not costs.all_known:
             text += f" The cost of {variants}, the baseline included, is to be measured."
-            seconds += estimate_cost_time(costs, predictor).most
+            seconds += estimate_cost_time(costs, predictor)
         elif not plan.cells:
             text += " All are measured."
     elif config.cost:
-        text += f" {_NO_COST}"
+        text += " Costs are not measured: they are ratios to the baseline, which --no-baseline "
+        text += "excludes."
     if isnan(seconds):
         return f"{text} How long it takes is not known; for a GPU, give its name: --gpu H100."
     place = " ".join(predictor.gpu.name_parts) if predictor.gpu else "this machine"
@@ -380,15 +353,10 @@ def describe(
     return f"{text} {expected}" if seconds else text
 
 
-_NO_COST = "Costs are not measured: they are ratios to the baseline, which --no-baseline excludes."
-
-
-def warn_of_unused_cuda(
-    plans: Iterable[StudyPlan], request: StudyRequest, console: Console
-) -> None:
+def warn_of_unused_cuda(plan: StudyPlan, request: StudyRequest, console: Console) -> None:
     """Warns that a CUDA device is available and unused, unless a device was chosen."""
     device_chosen = request.device or "engine.device" in parse_assignments(list(request.overrides))
-    devices = {v.recipe.engine.device for plan in plans for v in plan.record.variants}
+    devices = {variant.recipe.engine.device for variant in plan.record.variants}
     if torch.cuda.is_available() and devices == {"cpu"} and not device_chosen:
         sentence = "A CUDA device is available but not used; to use it, add --device cuda."
         console.print(sentence, style="yellow", markup=False)

@@ -122,7 +122,7 @@ def one_of(*names: str) -> Callable[..., Any]:
 def _device(device: str) -> str:
     from passt_bench.runner.executor import check_available
 
-    check_available(device, field="--device")
+    check_available(device)
     return device
 
 

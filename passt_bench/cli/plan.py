@@ -118,7 +118,7 @@ def plan(
     console.print(summary)
     if paths.runs != RUNS and not paths.runs.exists():
         console.print(f"{paths.runs} does not exist yet; a run creates it.")
-    return warn_of_unused_cuda([study], request, console)
+    return warn_of_unused_cuda(study, request, console)
 
 
 def _planned(

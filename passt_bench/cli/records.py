@@ -22,23 +22,17 @@ def diff(
     second: Annotated[str, argument("B", "Another record.")],
     runs: Runs = RUNS,
 ) -> None:
-    """Show how two records differ, in the fields of their keys and in others."""
+    """Show the fields in which two records differ."""
     from passt_bench.records.store import Store
     from passt_bench.runner.maintenance import compare_records, find_record
 
     store = Store(runs)
     one, other = find_record(first, store), find_record(second, store)
-    decides, context = compare_records(one, other)
-    same = one.key == other.key
-    console.print(f"Same key: {one.key}." if same else f"{one.key} and {other.key}")
-    for title, differences in (("Fields in the key", decides), ("Other fields", context)):
-        if not differences:
-            console.print(f"{title}: no differences.")
-            continue
-        table = Table(title, "A", "B")
-        for name, values in differences.items():
-            table.add_row(name, *values)
-        console.print(table)
+    console.print(f"Same key: {one.key}." if one.key == other.key else f"{one.key} and {other.key}")
+    table = Table("field", "A", "B")
+    for name, values in compare_records(one, other).items():
+        table.add_row(name, *values)
+    console.print(table if table.rows else "No differences.")
 
 
 @records.command()
@@ -48,7 +42,7 @@ def merge(
 ) -> None:
     """Copy the records of other folders into --runs; copy none if any conflict."""
     from passt_bench.records.run import count_of
-    from passt_bench.runner.merge import merge as copy
+    from passt_bench.runner.maintenance import merge as copy
 
     done = copy(sources, runs)
     copied = count_of(len(done.copied), "record")

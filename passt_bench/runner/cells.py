@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -20,14 +21,9 @@ import torch
 
 from passt_bench.data.dataset import Dataset
 from passt_bench.errors import is_storage_error, without_folders
+from passt_bench.measure import memory
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
-from passt_bench.measure.memory import (
-    failure_status,
-    memory_limit,
-    peak_bytes,
-    reset_peak,
-    share_gpu_memory,
-)
+from passt_bench.measure.memory import peak_bytes
 from passt_bench.models import draw_kept, from_recipe, save_model
 from passt_bench.models.patchout import random_stream
 from passt_bench.records.files import write_atomically
@@ -74,9 +70,9 @@ def serve_cells(pipe: Connection, paths: Paths, config: RunConfig, gpu: str | No
                 raise
             checkpoint.warn(str(error))
             sys.exit(CANNOT_WRITE)
-        if not fine or config.fresh_processes or not reset_peak(cell.recipe.engine.device):
+        if not fine or config.fresh_processes or not memory.reset_peak(cell.recipe.engine.device):
             return
-        # The next cell finds what a new process would give it; `set_up` sets threads and modes.
+        # The next cell finds what a new process would; `set_up` sets threads and modes.
         torch.manual_seed(seed)
         torch._dynamo.reset()
         os.environ.clear()
@@ -103,20 +99,21 @@ def run_cell(
     store = Store(paths.runs)
     folder = store.folder(cell.key)
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_half_written(folder)
-    (folder / CURVES).unlink(missing_ok=True)  # of an earlier attempt
+    # Of an earlier attempt, and of a process that was killed while it wrote.
+    for path in (folder / CURVES, *folder.glob(".*.*")):
+        path.unlink(missing_ok=True)
     (folder / PROGRESS).touch()  # marks the cell as started
     try:
-        with memory_limit(config.memory):
+        with memory.memory_limit(config.memory):
             if cell.recipe.engine.device == "cuda":
-                share_gpu_memory(config.per_gpu)
+                memory.share_gpu_memory(config.per_gpu)
             record = _run(cell, paths, config, folder)
     except Diverged as error:
         record = failure(cell, "diverged", str(error))
     except Exception as error:  # every failure becomes a record
         if is_storage_error(error):
             raise
-        record = failure(cell, failure_status(error), traceback.format_exc(limit=-6))
+        record = failure(cell, memory.failure_status(error), traceback.format_exc(limit=-6))
     if cell.again:
         record = _confirmed(cell, record, store)
     if record.status == "ok" or record_failure:
@@ -141,29 +138,26 @@ def _confirmed(cell: PlannedCell, record: RunRecord, store: Store) -> RunRecord:
     return replace(first, attempt=cell.attempt)
 
 
-def _remove_half_written(folder: Path) -> None:
-    """Removes what a process left that was killed while it wrote."""
-    for path in folder.glob(".*.*"):
-        path.unlink()
-
-
 def clear(paths: Paths, config: RunConfig, key: str) -> None:
-    """Removes what a cell does not need after its record is written; its progress file last.
+    """Removes what a cell does not need after its record is written, and keeps its curves.
 
-    The curves of the progress file stay beside the record; the same run gives the same bytes.
-
-    A progress file beside a record therefore shows that a process was killed in between.
+    A progress file beside a record shows that a process was killed before it could remove it.
     """
     folder = Store(paths.runs).folder(key)
     if not config.keep_checkpoints:
         checkpoint.remove(folder)
-    _remove_half_written(folder)
+    for path in folder.glob(".*.*"):
+        path.unlink()
     if epochs := read_epochs(folder / PROGRESS):
-        of_run = ("epochs", "seconds")
-        kept = ({k: v for k, v in values.items() if k not in of_run} for values in epochs.values())
-        lines = "".join(json.dumps(values) + "\n" for values in kept)
-        write_atomically(folder / CURVES, lines.encode(), sync=False)
+        of_run = ("epochs", "seconds")  # the same run gives the same bytes without them
+        kept = [{k: v for k, v in values.items() if k not in of_run} for values in epochs.values()]
+        _write_lines(folder / CURVES, kept)
     (folder / PROGRESS).unlink(missing_ok=True)
+
+
+def _write_lines(path: Path, lines: Sequence[Mapping[str, float]]) -> None:
+    text = "".join(json.dumps(values) + "\n" for values in lines)
+    write_atomically(path, text.encode(), sync=False)
 
 
 def failure(cell: PlannedCell, status: Status, message: str) -> RunRecord:
@@ -230,7 +224,10 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     result = _evaluate(state, dataset, test_clips)
     clock.lap("evaluate")
     if cell.keeps_model:
-        net.thresholds = _thresholds(state, dataset, validation_clips)
+        chosen_on = dataset.validation() if validation_clips is None else validation_clips
+        if chosen_on is not None and dataset.fingerprint.multi_label:
+            scores = predict(net, features, chosen_on, Engine(recipe.engine))
+            net.thresholds = best_thresholds(dataset.targets[chosen_on], scores)
         path = folder / MODEL
         save_model(path, net, recipe, classes, metrics=result.metrics, key=cell.key)
     train_stats = {
@@ -271,17 +268,6 @@ def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluatio
     return result
 
 
-def _thresholds(
-    state: Training, dataset: Dataset, clips: np.ndarray | None
-) -> tuple[float, ...] | None:
-    """Those of the classes on the validation split; None without one, or with one class a clip."""
-    clips = dataset.validation() if clips is None else clips
-    if clips is None or not dataset.fingerprint.multi_label:
-        return None
-    scores = predict(state.net, state.task.features, clips, Engine(state.task.recipe.engine))
-    return best_thresholds(dataset.targets[clips], scores)
-
-
 class Clock:
     """Measures wall seconds by part."""
 
@@ -312,8 +298,7 @@ def _note_epoch(folder: Path, task: Task, progress: Progress) -> None:
         for n in range(progress.epoch)
     ]
     epochs[-1] |= {"epochs": task.epochs, "seconds": round(progress.seconds, 3)}
-    lines = "".join(json.dumps(values) + "\n" for values in epochs)
-    write_atomically(folder / PROGRESS, lines.encode(), sync=False)
+    _write_lines(folder / PROGRESS, epochs)
 
 
 def validated_epochs(folder: Path) -> tuple[list[float], int]:
@@ -333,9 +318,8 @@ def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | Non
     if not cell.pictured or grid is None or shape is None:
         return None
     common = math.gcd(*shape[0], *shape[1])
-    k = next(
-        (k for k in range(1, common + 1) if common % k == 0 and len(logmel) // k <= 64), common
-    )
+    divisors = [k for k in range(1, common + 1) if common % k == 0]
+    k = next((k for k in divisors if len(logmel) // k <= 64), common)
     rows, columns = len(logmel) // k * k, logmel.shape[1] // k * k
     small = logmel[:rows, :columns].reshape(rows // k, k, columns // k, k).mean(axis=(1, 3))
     low, high = float(small.min()), float(small.max())

@@ -35,7 +35,7 @@ from passt_bench.records.run import RunRecord, count_of
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import final_outcome
 from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.executor import POLL, prepare, run_cells, train
+from passt_bench.runner.executor import POLL, parallel_runs, prepare, run_cells
 from passt_bench.runner.planned_cell import MODEL, PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig, data_folders
 from passt_bench.runner.run_status import lock
@@ -64,7 +64,11 @@ def train_cells(
         train_on_cluster(away, config.dask, paths, config, console)
         cells = [cell for cell in cells if cell.again]
     prepare(cells, paths, datasets, console)
-    train(cells, paths, config, console)
+    if cells:
+        width = min(len(cells), parallel_runs(cells, config))
+        title = f"Training and evaluating {count_of(len(cells), 'run')}, {width} in parallel"
+        with stage(console, title) as update:
+            run_cells(cells, paths, config, update, console.print if config.curves else None)
 
 
 def train_on_cluster(
@@ -81,13 +85,9 @@ def train_on_cluster(
     """
     if not cells:
         return
-    with (
-        _connect(address) as client,
-        stage(
-            console, f"Training and evaluating {count_of(len(cells), 'run')} on the cluster"
-        ) as up,
-    ):
-        work = _Dispatch(client, cells, paths, config, console)
+    title = f"Training and evaluating {count_of(len(cells), 'run')} on the cluster"
+    with _connect(address) as client, stage(console, title) as up:
+        work = _Dispatch(client, cells, Store(paths.runs), config, console)
         try:
             while work.step():
                 up(1 - work.left / len(cells), f"{len(cells) - work.left} of {len(cells)} runs")
@@ -102,24 +102,17 @@ def _connect(address: str) -> Iterator[Client]:
         from distributed import Client
         from distributed.comm.addressing import parse_host_port
     except ImportError:
-        raise InputError(
-            "needs the package distributed",
-            field="--dask",
-            value=address,
-            remedy="Install it: pip install 'passt-bench[dask]'.",
-        ) from None
+        problem, remedy = "needs the package distributed", "pip install 'passt-bench[dask]'."
+        raise InputError(problem, field="--dask", value=address, remedy=remedy) from None
     try:
         if not Path(address).is_file():  # else a scheduler file
             parse_host_port(address.rpartition("://")[2])
         where = {"scheduler_file" if Path(address).is_file() else "address": address}
         client = Client(**where, timeout=_CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"no Dask scheduler answers ({error})",
-            field="--dask",
-            value=address,
-            remedy="Give its address, e.g. tcp://server:8786, or the file that it wrote.",
-        ) from None
+        problem = f"no Dask scheduler answers ({error})"
+        remedy = "Give its address, e.g. tcp://server:8786, or the file that it wrote."
+        raise InputError(problem, field="--dask", value=address, remedy=remedy) from None
     with client:
         yield client
 
@@ -131,12 +124,11 @@ class _Dispatch:
         self,
         client: Client,
         cells: Sequence[PlannedCell],
-        paths: Paths,
+        store: Store,
         config: RunConfig,
         console: Console,
     ) -> None:
-        self._client, self._paths, self._config, self._console = client, paths, config, console
-        self._store = Store(paths.runs)
+        self._client, self._config, self._console, self._store = client, config, console, store
         self._waiting = list(cells)
         self._running: dict[Future, tuple[PlannedCell, str, AcquireReturnProxy[Any]]] = {}
         self._unfit: dict[str, str] = {}  # worker → why it gets no cells; empty if it does
@@ -165,21 +157,16 @@ class _Dispatch:
                     used[address] += 1
         stuck = [c for c in self._waiting if not any(self._has_data(address, c) for address in fit)]
         if workers and stuck and not self._running and not self._served:
-            raise self._nobody()
+            reasons = filter(None, (*self._unfit.values(), *self._without.values()))
+            problem = f"no worker can train what is left: {'; '.join(dict.fromkeys(reasons))}"
+            remedy = "Start workers that can, and run the same command again; it resumes."
+            place = self._client.scheduler.address
+            raise InputError(problem, field="--dask", value=place, remedy=remedy)
         return self.left > 0
 
     def _has_data(self, address: str, cell: PlannedCell) -> bool:
         """Whether a worker may have the data of a cell: it was not refused there."""
         return (address, cell.recipe.data.name) not in self._without
-
-    def _nobody(self) -> InputError:
-        reasons = filter(None, (*self._unfit.values(), *self._without.values()))
-        return InputError(
-            f"no worker can train what is left: {'; '.join(dict.fromkeys(reasons))}",
-            field="--dask",
-            value=self._client.scheduler.address,
-            remedy="Start workers that can, and run the same command again; it resumes.",
-        )
 
     def _check(self, address: str) -> str:
         """Why a worker gets no cells, from the version that is installed there."""
@@ -194,7 +181,7 @@ class _Dispatch:
     def _hand(self, cell: PlannedCell, address: str) -> bool:
         """Gives a cell to a worker, unless it has a record or another command runs it."""
         try:
-            held = lock(self._paths.runs, f"{cell.key}.lock").acquire()
+            held = lock(self._store.root, f"{cell.key}.lock").acquire()
         except Timeout:
             return False
         self._waiting.remove(cell)
@@ -212,26 +199,24 @@ class _Dispatch:
         """Writes the record that a worker returned; a cell without one waits again."""
         cell, address, held = self._running.pop(future)
         with held:
-            if future.status != "finished":  # it was lost with its worker, or could not run
-                if future.status == "error":
-                    self._unfit[address] = f"{address} failed ({future.exception()})"
-                    self._say(f"{self._unfit[address]}: it gets no more runs.")
-                else:
+            if future.status == "finished":
+                text, model = future.result()
+                if text.startswith("{"):
                     self._served = True
-                future.cancel()
-                self._waiting.append(cell)
-                return
-            text, model = future.result()
-            if not text.startswith("{"):
+                    if model is not None:
+                        write_atomically(self._store.folder(cell.key) / MODEL, model)
+                    self._store.write(from_json(RunRecord, text.encode()))
+                    return
                 name = cell.recipe.data.name
                 self._without[address, name] = f"{address}: {text}"
                 self._say(f"{address}: {text} It gets no runs of {name}.")
-                self._waiting.append(cell)
-                return
-            self._served = True
-            if model is not None:
-                write_atomically(self._store.folder(cell.key) / MODEL, model)
-            self._store.write(from_json(RunRecord, text.encode()))
+            elif future.status == "error":
+                self._unfit[address] = f"{address} failed ({future.exception()})"
+                self._say(f"{self._unfit[address]}: it gets no more runs.")
+            else:  # it was lost with its worker
+                self._served = True
+            future.cancel()
+            self._waiting.append(cell)
 
     def _say(self, text: str) -> None:
         self._console.print(text, style="yellow", markup=False)
@@ -246,17 +231,11 @@ class _Dispatch:
 def _job(cell: PlannedCell, config: RunConfig) -> str:
     """What a worker needs, as text, so that nothing of this machine is unpickled there."""
     fields = ("key", "variant", "seed", "fold", "attempt", "pictured", "keeps_model")
-    limits = ("timeout", "memory", "checkpoint_seconds")
-    recipe = to_plain(cell.recipe)
+    job = {"recipe": to_plain(cell.recipe), "cell": {name: getattr(cell, name) for name in fields}}
     if cell.checkpoint is not None:
-        recipe["init"]["checkpoint"] = str(cell.checkpoint)
-    return json.dumps(
-        {
-            "recipe": recipe,
-            "cell": {name: getattr(cell, name) for name in fields},
-            "limits": {name: getattr(config, name) for name in limits},
-        }
-    )
+        job["recipe"]["init"]["checkpoint"] = str(cell.checkpoint)
+    limits = ("timeout", "memory", "checkpoint_seconds")
+    return json.dumps(job | {"limits": {name: getattr(config, name) for name in limits}})
 
 
 def train_cell(job: str) -> Answer:

@@ -57,20 +57,13 @@ def subjects(
         recipes[label] = recipe = typed_recipe(item, shared, overrides or {})
         same = keys.setdefault(arm_key(recipe, component_versions(recipe)), label)
         if same != label:
-            raise InputError(
-                f"has the same cost settings as {same!r}",
-                field="compare",
-                value=label,
-                remedy="Omit one of them.",
-            )
+            problem, remedy = f"has the same cost settings as {same!r}", "Omit one of them."
+            raise InputError(problem, field="compare", value=label, remedy=remedy)
     if len(recipes) < 2:
-        raise InputError(
-            "needs at least two models or settings",
-            field="compare",
-            value=" ".join(typed),
-            remedy="Name models or settings, e.g. passt_s passt_s:stride=16; "
-            f"known: {', '.join(component.name for component in MODELS.all())}.",
-        )
+        problem, given = "needs at least two models or settings", " ".join(typed)
+        known = ", ".join(component.name for component in MODELS.all())
+        remedy = f"Name models or settings, e.g. passt_s passt_s:stride=16; known: {known}."
+        raise InputError(problem, field="compare", value=given, remedy=remedy)
     return recipes
 
 

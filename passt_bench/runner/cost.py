@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,32 +13,19 @@ from torch import nn
 
 from passt_bench.console import Progress
 from passt_bench.intervals import phase_intervals, ratio_intervals
+from passt_bench.measure import target
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.peaks import Size
-from passt_bench.measure.session import MIN_ROUNDS, Arm, ArmResult, SessionResult, run_session
-from passt_bench.measure.target import (
-    GPU_SECONDS,
-    GPU_STEPS,
-    GPU_WARM_STEPS,
-    PEAK_STEPS,
-    STEP,
-    PublishedProtocol,
-)
+from passt_bench.measure.session import MIN_ROUNDS, Arm, SessionResult, run_session
+from passt_bench.measure.target import STEP, PublishedProtocol
 from passt_bench.records.run import Status
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import MODELS, installed_version
+from passt_bench.runner import estimates
 from passt_bench.runner.benchmark_target import RecipeFactory
-from passt_bench.runner.estimates import (
-    CUDA_BYTES,
-    PROCESS_BYTES,
-    batch_size,
-    estimate_bytes,
-    on_meta,
-    summarize_model,
-)
+from passt_bench.runner.estimates import batch_size, summarize_model
 from passt_bench.runner.prediction import Predictor
-from passt_bench.runner.run_status import SESSION_LOCK, hold
 from passt_bench.spec.key import arm_key, component_versions, session_key
 from passt_bench.spec.recipe import Patchout, Recipe
 
@@ -100,30 +87,12 @@ def plan_cost(
                 known |= {key for key, status in arms.items() if status not in retry}
     by_key = {keys[name]: recipe for name, recipe in recipes.items()}
     new = tuple(key for key in by_key if key != first and key not in known)
-    return CostPlan(
-        recipes=by_key,
-        baseline=first,
-        new=new,
-        all_known=not new and first in known,
-        classes=classes,
-        machine=machine,
-        versions=versions,
-        published=published,
-        profiles=profiles,
-    )
+    nothing, options = not new and first in known, (published, profiles)
+    return CostPlan(by_key, first, new, nothing, classes, machine, versions, *options)
 
 
-@dataclass(frozen=True)
-class CostTime:
-    """Expected seconds of sessions: with the fewest rounds, and with as many as may be needed."""
-
-    least: float
-    most: float
-    sessions: int
-
-
-def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> CostTime:
-    """The expected seconds of `measure_cost`; nan on a GPU without a data sheet.
+def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> float:
+    """The most seconds that `measure_cost` is expected to take; nan without a data sheet.
 
     On a GPU all arms count as one session: asking for its free memory would take hundreds of MiB
     of it, and cells may train there first.
@@ -143,25 +112,25 @@ def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> CostTime:
         infer = (clips + 1) * facts.flops_inference * each  # of a batch, and of one clip
         warm = _WARM_CHUNKS * ((spec.warmup_steps + 1) // 2)
         start = ARM_SECONDS + facts.parameters / WEIGHT_RATE + warm * step + _WARM_CHUNKS * infer
-        outside = restarts * start + (PEAK_STEPS + 1) * step + infer
+        outside = restarts * start + (target.PEAK_STEPS + 1) * step + infer
         outside += COMPILE_SECONDS if recipe.engine.compile != "off" else 0.0
         if (test := plan.published) is not None:
             outside += (test.warmup + test.steps) * test.batch * facts.flops * each
         if gpu:
             calls = (step, infer / (clips + 1), infer * clips / (clips + 1))
-            return outside, sum(GPU_WARM_STEPS * s + min(GPU_STEPS * s, GPU_SECONDS) for s in calls)
+            turns = [min(target.GPU_STEPS * s, target.GPU_SECONDS) for s in calls]
+            return outside, target.GPU_WARM_STEPS * sum(calls) + sum(turns)
         return outside, spec.steps * step + 2 * infer  # inference runs twice, once untimed
 
-    least = most = 0.0
+    most = 0.0
     for keys in sessions:
         arms = [arm(plan.recipes[key]) for key in keys]
         apart, turns = (sum(seconds) for seconds in zip(*arms, strict=True))
         shortest = max(MIN_ROUNDS, restarts) * turns
-        least += apart + shortest
         # On a GPU few rounds make ratios precise.
         longest = shortest if gpu else max(shortest, spec.seconds)
         most += apart + min(max(spec.most_rounds, restarts) * turns, longest)
-    return CostTime(least, most, len(sessions))
+    return most
 
 
 def measure_cost(
@@ -177,19 +146,18 @@ def measure_cost(
     groups = _groups(plan)
     arms, before = sum(map(len, groups)), 0
     records: list[SessionRecord] = []
-    for number, group in enumerate(groups):
-        which = f"session {number + 1} of {len(groups)}, " if len(groups) > 1 else ""
-        part = _part_of(progress, before / arms, len(group) / arms, which)
+
+    def part(share: float, text: str) -> None:
+        """The progress of one session as a part of that of all."""
+        which = f"session {len(records) + 1} of {len(groups)}, " if len(groups) > 1 else ""
+        progress((before + len(groups[len(records)]) * share) / arms, which + text)
+
+    for group in groups:
         records.append(_measure(plan, group, store, part))
         before += len(group)
     if records:
         progress(1.0, "written")
     return records
-
-
-def _part_of(progress: Progress, start: float, width: float, which: str) -> Progress:
-    """The progress of one session as a part of that of all."""
-    return lambda share, text: progress(start + width * share, which + text)
 
 
 def _groups(plan: CostPlan) -> list[list[str]]:
@@ -203,13 +171,13 @@ def _groups(plan: CostPlan) -> list[list[str]]:
         return []
     first = plan.recipes[plan.baseline]
     cuda = first.engine.device == "cuda"
+    process = estimates.CUDA_BYTES if cuda else estimates.PROCESS_BYTES
     free = _free_bytes(first) * (GPU_RESIDENT_SHARE if cuda else MEMORY_SHARE)
 
     def need(recipe: Recipe) -> tuple[int, int]:
         """Resident bytes of an arm, and those of its step."""
-        process = CUDA_BYTES if cuda else PROCESS_BYTES
         kept = process + 16 * summarize_model(recipe, plan.classes).parameters
-        return kept, 0 if cuda else estimate_bytes(recipe, plan.classes) - kept
+        return kept, 0 if cuda else estimates.estimate_bytes(recipe, plan.classes) - kept
 
     # To count a step takes half a second; without patchout, which needs most, arms share a count.
     recipes = [plan.recipes[key] for key in (plan.baseline, *plan.new)]
@@ -251,14 +219,24 @@ def _measure(
         progress=progress,
     )
     sheet = Predictor(store.root).sheet(recipe.engine)
-    samples = {key: _rounded(arm) for key, arm in result.arms.items()}
+    samples = {  # to the nanosecond: more digits are no information, and take space
+        key: {
+            phase: [[round(value, 9) for value in steps] for steps in rounds]
+            for phase, rounds in arm.samples.items()
+        }
+        for key, arm in result.arms.items()
+    }
+    of_machine, finished = (plan.machine, plan.versions), datetime.now(UTC)
+    key = session_key([*group], *of_machine)
+    if store.has(key):  # measured again: records are never edited
+        key = session_key([*group, finished.isoformat()], *of_machine)
     record = SessionRecord(
-        key="",
+        key=key,
         baseline=plan.baseline,
         arms=tuple(_arm_record(key, plan, result, samples, store.root) for key in group),
         rounds=sum(result.restarts),
         restarts=result.restarts,
-        steps=GPU_STEPS if recipe.engine.device == "cuda" else recipe.measurement.steps,
+        steps=target.GPU_STEPS if recipe.engine.device == "cuda" else recipe.measurement.steps,
         published_protocol=asdict(plan.published) if plan.published else {},
         matmul_flops=result.peaks.get(recipe.engine),
         stated_flops=1e12 * sheet.tflops[recipe.engine.precision] if sheet else None,
@@ -268,11 +246,9 @@ def _measure(
         versions=plan.versions,
         commit=git_commit(),
         seconds=round(result.seconds, 1),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        finished=finished.isoformat(timespec="seconds"),
     )
-    with hold(store.root, SESSION_LOCK):  # another session may want the key
-        record = replace(record, key=_free_key(plan, group, store))
-        store.write(record, samples=samples)
+    store.write(record, samples=samples)
     return record
 
 
@@ -281,28 +257,10 @@ def _sizes(recipe: Recipe, classes: int) -> tuple[Size, ...]:
     tokens = summarize_model(recipe, classes).tokens
     if not tokens:
         return ()
-    net, *_ = on_meta(recipe, classes)
+    net, *_ = estimates.on_meta(recipe, classes)
     layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
     widest = max(layers, key=lambda layer: layer.weight.numel())
     return ((batch_size(recipe) * tokens, widest.in_features, widest.out_features),)
-
-
-def _free_key(plan: CostPlan, group: Sequence[str], store: Store) -> str:
-    """The session's key; a repeated session gets one of its own, for records are never edited."""
-    arms, attempt = list(group), 1
-    key = session_key(arms, plan.machine, plan.versions)
-    while store.has(key):
-        attempt += 1
-        key = session_key([*arms, f"attempt {attempt}"], plan.machine, plan.versions)
-    return key
-
-
-def _rounded(arm: ArmResult) -> dict[str, list[list[float]]]:
-    """Raw samples to the nanosecond: more digits are no information, and take space."""
-    return {
-        phase: [[round(value, 9) for value in steps] for steps in rounds]
-        for phase, rounds in arm.samples.items()
-    }
 
 
 def _arm_record(

@@ -29,6 +29,7 @@ from passt_bench.measure.session import Arm, run_session
 from passt_bench.measure.step_work import WorkCounter
 from passt_bench.measure.target import STEP, Clock, Subject
 from passt_bench.processes import oom_kills
+from passt_bench.records.run import count_of
 from passt_bench.registry import ALL, Component, installed_version
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.request import DATA_VARIABLE, data_folders
@@ -39,7 +40,6 @@ MIB, GIB = 1024**2, 1024**3
 _SLEEP = 0.05
 _REPEATS = 20  # training steps that the check of ratios times as one
 _LOW_DISK, _LOW_MEMORY = 5 * GIB, 4 * GIB
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 State = Literal["good", "note", "missing"]
 
 
@@ -64,20 +64,15 @@ def examine(out: Path) -> list[Finding]:
 
     It takes about a second and changes nothing.
     """
-    parts = (_machine(), _measuring(), _gpu(), _storage(out), _data(), _packages())
-    return [finding for part in parts for finding in part]
+    return [*_machine(), *_gpu(), *_storage(out), *_packages()]
 
 
 def _machine() -> Iterator[Finding]:
-    machine = describe_machine()
+    machine, state = describe_machine(), background_load(1.0)
     cores, memory = machine["cores"], machine["memory_gib"]
-    yield Finding("processor", "good", f"{machine['cpu']}, {cores} cores, {memory} GiB")
+    yield _finding("processor", True, f"{machine['cpu']}, {cores} cores, {memory} GiB")
     versions = ", ".join(f"{name} {version}" for name, version in library_versions().items())
-    yield Finding("versions", "good", f"Python {machine['python']}, {versions}")
-
-
-def _measuring() -> Iterator[Finding]:
-    state = background_load(1.0)
+    yield _finding("versions", True, f"Python {machine['python']}, {versions}")
     load = f"load {state['load'][0]} on {state['cores']} cores, {state['other_cores']} in other use"
     busy = " ".join(text for text in state["warnings"] if "GPU" not in text)
     remedy = "Stop it before measuring; ratios stay right, but intervals widen."
@@ -87,14 +82,9 @@ def _measuring() -> Iterator[Finding]:
     heat = state["throttled"]
     detail = "not readable here" if heat is None else f"{heat} times since boot"
     yield _finding("thermal throttling", heat in (None, "0"), detail)
-    given = {name: os.environ[name] for name in _THREADS if name in os.environ}
-    detail = "set by engine.threads (1 by default)"
-    detail += f"; in the environment {given}" if given else ""
-    yield Finding("threads", "good", detail)
-    resets = reset_resident_peak()
+    resets, kills = reset_resident_peak(), oom_kills()
     detail = "can be reset" if resets else "cannot be reset: train_peak covers the whole process"
     yield _finding("peak RSS", resets, detail)
-    kills = oom_kills()
     detail = "not readable: signal 9 counts as oom" if kills is None else f"{kills} since boot"
     yield _finding("OOM kills", kills is not None, detail)
 
@@ -107,12 +97,8 @@ def _gpu() -> Iterator[Finding]:
         detail = f"{gpu['name']}, {gpu['busy_percent']} % busy, {gpu['used_mib']} MiB in use"
         detail += ", slowed by power or heat" if slowed else ""
         yield _finding(f"GPU {number}", not (busy or slowed), detail)
-    built, detail, remedy = torch.version.cuda, "no GPU", "Only --device cuda needs one."
-    if torch.cuda.is_available():
-        detail = f"torch is built for {built}"
-    elif gpus:
-        detail = f"there is a GPU, but torch is built for {built or 'the CPU only'}"
-        remedy = "Install the CUDA build of torch for --device cuda."
+    built, remedy = torch.version.cuda, "--device cuda needs a GPU and the CUDA build of torch."
+    detail = f"{count_of(len(gpus), 'GPU')}, torch is built for {built or 'the CPU only'}"
     yield _finding("CUDA", torch.cuda.is_available(), detail, remedy, otherwise="missing")
     compiler = shutil.which("g++") or shutil.which("clang++")
     detail = Path(compiler).name if compiler else "no C++ compiler"
@@ -130,9 +116,6 @@ def _storage(out: Path) -> Iterator[Finding]:
     remedy = "Give a writable folder with --runs."
     yield _finding("output folder", writable, detail, remedy, otherwise="missing")
     yield _finding("memory", memory > _LOW_MEMORY, f"{memory / GIB:.0f} GiB available")
-
-
-def _data() -> Iterator[Finding]:
     folders = data_folders(())
     detail = f"{DATA_VARIABLE}: {', '.join(sorted(folders)) or 'none'}"
     remedy = f"Set {DATA_VARIABLE}, or give --data NAME=DIR; `quick` needs none."
@@ -141,19 +124,19 @@ def _data() -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     """Packages that registered components wrap, e.g. those of the authors' models."""
-    components: list[Component[Any]] = []
     for registry in ALL:
         try:
-            components += registry.all()
+            components: list[Component[Any]] = registry.all()
         except InputError as error:  # a plug-in that cannot be loaded
             what, detail = f"plug-in {error.field}", f"{error.value}: {error.problem}"
             yield Finding(what, "missing", detail, error.remedy or "")
-    for item in (item for item in components if item.packages):
-        missing = item.missing()
-        versions = {name: installed_version(name) or "not installed" for name in item.packages}
-        detail = ", ".join(f"{name} {version}" for name, version in versions.items())
-        remedy = f"Install {', '.join(missing)} to use it."
-        yield _finding(item.name, not missing, detail, remedy, otherwise="missing")
+            continue
+        for item in (item for item in components if item.packages):
+            missing = item.missing()
+            versions = {name: installed_version(name) or "not installed" for name in item.packages}
+            detail = ", ".join(f"{name} {version}" for name, version in versions.items())
+            remedy = f"Install {', '.join(missing)} to use it."
+            yield _finding(item.name, not missing, detail, remedy, otherwise="missing")
 
 
 @dataclass(frozen=True)
@@ -237,12 +220,10 @@ def check_ratios(device: torch.device) -> Iterator[Check]:
         seconds=30.0 if cuda else 300.0,
     )
     measured = run_session(arms, "model", spec).arms
-    for name, arm in measured.items():
-        if arm.status != "ok":
-            raise RuntimeError(f"{name}: {arm.status}, {arm.message}")
-    samples = {name: arm.samples for name, arm in measured.items()}
     for name, times in steps.items():
-        ratio = ratio_intervals(samples[name], samples["model"])[STEP]
+        if (arm := measured[name]).status != "ok":
+            raise RuntimeError(f"{name}: {arm.status}, {arm.message}")
+        ratio = ratio_intervals(arm.samples, measured["model"].samples)[STEP]
         for end in (ratio.low, ratio.high) if name != "model" else ():
             yield Check(f"step ratio, {name}", times / _REPEATS, end, tolerance, "x")
 

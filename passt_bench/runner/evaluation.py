@@ -23,26 +23,12 @@ from passt_bench.measure.memory import failure_status
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.ensemble import Member as Model
 from passt_bench.published_weights import ENSEMBLES, locate
-from passt_bench.records.evaluation import (
-    Against,
-    Decided,
-    DroppedPatches,
-    EvaluationRecord,
-    Member,
-    Split,
-)
+from passt_bench.records import evaluation as records
+from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
+from passt_bench.runner import evaluation_inputs as inputs
 from passt_bench.runner.cells import Clock
-from passt_bench.runner.evaluation_inputs import (
-    clips_of,
-    comparable_results,
-    data_spec,
-    match_classes,
-    metrics_of,
-    published_results,
-    published_set,
-)
 from passt_bench.runner.initial_weights import sha256_of
 from passt_bench.runner.kept_models import name_of
 from passt_bench.runner.planned_cell import MODEL
@@ -52,12 +38,7 @@ from passt_bench.spec.codec import validate
 from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.recipe import Patchout
-from passt_bench.training.clip_bootstrap import (
-    RESAMPLES,
-    clip_intervals,
-    few_clips_note,
-    paired_differences,
-)
+from passt_bench.training import clip_bootstrap as bootstrap
 from passt_bench.training.engine import Engine
 from passt_bench.training.evaluate import score_clips
 from passt_bench.training.metrics import score, scored_note
@@ -141,7 +122,8 @@ def evaluate_checkpoints(
         with key_lock:
             known = store.evaluation(key)
             if known is not None:
-                return _adapt(known, job.record, store), False
+                order = job.record.metrics
+                return replace(known, metrics={n: known.metrics[n] for n in order}), False
             record = _measure(job, batch, store.folder(key), progress)
             store.write(record)
             return record, True
@@ -175,23 +157,23 @@ def _prepare(
     with located(" and ".join(map(str, paths))):
         ensemble.drop(patchout)
     members = tuple(
-        Member(_file_name(path), sha256_of(path), model.recipe)
+        records.Member(_file_name(path), sha256_of(path), model.recipe)
         for path, model in zip(paths, cast(list[Model], list(ensemble.members)), strict=True)
     )
     files = [member.name for member in members]
-    title = published_set(files) or ", ".join(files)
+    title = inputs.published_set(files) or ", ".join(files)
     name, _, folder = data.partition("=")
     version = DATASETS.get(name).version
     choosing = first.record.members if first else members  # the clips, by their recipes
-    spec, notes = data_spec([member.recipe.data for member in choosing], name, ensemble.clip)
+    spec, notes = inputs.data_spec([member.recipe.data for member in choosing], name, ensemble.clip)
     root = data_folders([data] if folder else []).get(name)
     dataset = open_dataset(spec, ensemble.sampling_rate, root)
     theirs = dataset.fingerprint.classes
     if classes is not None and (first is None or set(ensemble.classes) != set(theirs)):
         ensemble.rename(classes)
-    clips = clips_of(dataset, split, fold)
+    clips = inputs.clips_of(dataset, split, fold)
     with located(title):
-        columns, unnamed = match_classes(ensemble.classes, theirs)
+        columns, unnamed = inputs.match_classes(ensemble.classes, theirs)
         ids = [dataset.ids[int(clip)] for clip in clips]
         if first is not None and ids != first.ids:
             problem = "the data have other clips at the sampling rate of this model"
@@ -199,17 +181,18 @@ def _prepare(
             remedy = "Prepare the data at the rates of both models, or give the unprepared folder."
             raise InputError(problem, field="--against", value=numbers, remedy=remedy)
     notes += [*unnamed, *ensemble.notes]
-    metrics = metrics_of(asked, dataset, clips)
+    metrics = inputs.metrics_of(asked, dataset, clips)
     kinds = [member.recipe.model.name for member in members]
     components = {"data": version} | {f"model {kind}": MODELS.get(kind).version for kind in kinds}
     components |= {f"metric {metric}": METRICS.get(metric).version for metric in metrics}
     tokens, dropped = tuple(ensemble.tokens(spec.seconds)), None
     if any(kept < every for kept, every in tokens):
-        dropped = DroppedPatches(ensemble.patchout, tokens)
+        dropped = records.DroppedPatches(ensemble.patchout, tokens)
         components["patchout"] = PATCHOUTS.get(patchout.kind).version
-    comparable = split == "test" and dropped is None
-    published = published_results(files, dataset.fingerprint.dataset, fold) if comparable else ()
-    layout = layouts().get(dataset.fingerprint.dataset)
+    published: tuple[records.PublishedResult, ...] = ()
+    if split == "test" and dropped is None:
+        published = inputs.published_results(files, name, fold)
+    layout = layouts().get(name)
     expected = (layout and layout.published_test_clips) or len(clips)
     if published and expected != len(clips):
         notes.append(f"published on {expected} clips, {len(clips)} here")
@@ -218,14 +201,14 @@ def _prepare(
         name=title,
         members=members,
         fingerprint=dataset.fingerprint,
-        split=cast(Split, split),
+        split=cast(records.Split, split),
         fold=fold,
         clips=len(clips),
         seconds=spec.seconds,
         sampling_rate=ensemble.sampling_rate,
         device=device,
         metrics=dict.fromkeys(metrics, 0.0),
-        resamples=RESAMPLES,
+        resamples=bootstrap.RESAMPLES,
         published=published,
         components=components,
         command=typed_command(),
@@ -244,7 +227,9 @@ def _compared(job: _Job, other: _Job, margin: float) -> _Job:
         key=digest([own.key, theirs.key, margin]),
         components=own.components | theirs.components,
         notes=(*own.notes, *(f"{theirs.name}: {n}" for n in theirs.notes if n not in own.notes)),
-        against=Against(**{name: getattr(theirs, name) for name in _OF_BOTH}, margin=margin),
+        against=records.Against(
+            **{name: getattr(theirs, name) for name in _OF_BOTH}, margin=margin
+        ),
     )
     return replace(job, record=record, other=other)
 
@@ -280,26 +265,6 @@ def _key(record: EvaluationRecord, columns: np.ndarray) -> str:
     )
 
 
-def _adapt(known: EvaluationRecord, asked: EvaluationRecord, store: Store) -> EvaluationRecord:
-    """The record with its metrics in the requested order.
-
-    If the same weights were evaluated under other file names before, the record gets the published
-    names and the published result.
-    """
-    published = comparable_results(asked, known.scored)
-    if published and not known.published:
-        notes = tuple(note for note in asked.notes if note not in known.notes)
-        known = replace(
-            known,
-            name=asked.name,
-            members=asked.members,
-            published=published,
-            notes=known.notes + notes,
-        )
-        store.write(known)
-    return replace(known, metrics={name: known.metrics[name] for name in asked.metrics})
-
-
 def _decisions(job: _Job, logits: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
     """The record's fields about decisions, from the ensemble's logits (N, its classes).
 
@@ -317,7 +282,7 @@ def _decisions(job: _Job, logits: np.ndarray, targets: np.ndarray) -> dict[str, 
     there, chosen = targets > 0.5, chosen & ~np.isnan(targets)
     sums = (each.sum(axis=0).tolist() for each in (there, chosen, there & chosen))
     decided = {
-        name: Decided(
+        name: records.Decided(
             *(clips, found, right),
             precision=right / found if found else None,
             recall=right / clips if clips else None,
@@ -358,15 +323,15 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
         if note and METRICS.get(name).build.same_classes_as not in metrics:
             notes.append(note)
     scored = {name: len(values) for name, values in per_class.items()}
-    intervals = clip_intervals(metrics, targets, scores)
+    intervals = bootstrap.clip_intervals(metrics, targets, scores)
     against = job.record.against
     if against is not None:
         theirs = {name: score(name, targets, others[0])[0] for name in metrics}
         both = (metrics, theirs), targets, (scores, others[0])
-        differences = paired_differences(*both, against.margin)
+        differences = bootstrap.paired_differences(*both, against.margin)
         against = replace(against, metrics=theirs, differences=differences)
     clock.lap("intervals")
-    few = few_clips_note(targets)
+    few = bootstrap.few_clips_note(targets)
     for place in places:
         place.unlink(missing_ok=True)
     return replace(
@@ -375,7 +340,8 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
         intervals=intervals,
         scored=scored,
         per_class=per_class,
-        published=comparable_results(job.record, scored),
+        # Other means are not comparable.
+        published=tuple(p for p in job.record.published if scored.get(p.metric) == len(names)),
         clocks=clock.seconds,
         machine=describe_machine(),
         versions=library_versions(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from passt_bench.data import Dataset, layouts
 from passt_bench.errors import InputError, check_known
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
-from passt_bench.records.evaluation import SPLITS, EvaluationRecord, PublishedResult
+from passt_bench.records.evaluation import SPLITS, PublishedResult
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import DataSpec
 from passt_bench.training.metrics import DataKind, check_labels, default_metrics
@@ -40,34 +40,26 @@ def data_spec(recipes: Sequence[DataSpec], name: str, clip: float) -> tuple[Data
 
 
 def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """The model's columns in the order of the data set's classes, and a note if that is assumed.
+    """The model's columns in the order of the data's classes, and a note if that is assumed.
 
-    Raises:
-        InputError: the classes differ.
+    Classes that differ are refused (raises `InputError`).
     """
-    if len(ours) != len(theirs):
-        raise InputError(
-            f"the data have {len(theirs)}",
-            field="number of classes",
-            value=len(ours),
-            remedy="Give a model that was trained on these classes."
-            if not set(theirs) < set(ours)
-            else "They are some of the model's classes: put all of its classes into a file "
-            "classes.txt beside the manifest, one per line, in any order.",
-        )
+    if (number := len(ours)) != len(theirs):
+        problem, remedy = f"the data have {len(theirs)}", "Give a model of these classes."
+        if set(theirs) < set(ours):
+            remedy = "They are some of the model's classes: put all of its classes into a file "
+            remedy += "classes.txt beside the manifest, one per line, in any order."
+        raise InputError(problem, field="number of classes", value=number, remedy=remedy)
     if are_numbers(ours):
         note = "the model file has no class names: the order of the data set is assumed"
         return np.arange(len(ours)), [note]
     for name in theirs:
         if name not in ours:
             other = next((own for own in ours if own not in theirs), "one of them twice")
-            raise InputError(
-                "the model does not have this class",
-                field="class",
-                value=name,
-                remedy=f"It has {other!r}, which the data do not have. Give a model of these "
-                "classes, or their names with --labels if only the spelling differs.",
-            )
+            problem = "the model does not have this class"
+            remedy = f"It has {other!r}, which the data do not have. Give a model of these "
+            remedy += "classes, or their names with --labels if only the spelling differs."
+            raise InputError(problem, field="class", value=name, remedy=remedy)
     place = {name: index for index, name in enumerate(ours)}
     return np.array([place[name] for name in theirs]), []
 
@@ -76,20 +68,13 @@ def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:
     """Indices of the clips to score."""
     check_known(split, SPLITS, "unknown split", field="--split")
     if dataset.folds and fold is None:
-        raise InputError(
-            "needed, because these data have folds",
-            field="--fold",
-            remedy=f"Give the held-out fold: {', '.join(map(str, dataset.folds))}.",
-        )
+        remedy = f"Give the held-out fold: {', '.join(map(str, dataset.folds))}."
+        raise InputError("needed, because these data have folds", field="--fold", remedy=remedy)
     train, test = dataset.split(fold)
     chosen = {"train": train, "test": test, "valid": dataset.validation()}[split]
     if chosen is None or not len(chosen):
-        raise InputError(
-            "these data have no clips in this split",
-            field="--split",
-            value=split,
-            remedy="Use --split test.",
-        )
+        problem, remedy = "these data have no clips in this split", "Use --split test."
+        raise InputError(problem, field="--split", value=split, remedy=remedy)
     return chosen
 
 
@@ -103,12 +88,9 @@ def metrics_of(asked: Sequence[str], dataset: Dataset, clips: np.ndarray) -> Seq
     for name in metrics:
         check_labels(name, targets)
         if METRICS.get(name).build.one_class_a_clip and fingerprint.multi_label:
-            raise InputError(
-                "needs one class per clip, but clips of these data may have several",
-                field="--metrics",
-                value=name,
-                remedy=f"Use {default_metrics(kind)[0]}.",
-            )
+            problem = "needs one class per clip, but clips of these data may have several"
+            remedy = f"Use {default_metrics(kind)[0]}."
+            raise InputError(problem, field="--metrics", value=name, remedy=remedy)
     return metrics
 
 
@@ -128,14 +110,6 @@ def published_results(
     if found is None or layout is None:
         return ()
     return tuple(PublishedResult(metric, *found) for metric in layout.published_metrics)
-
-
-def comparable_results(
-    record: EvaluationRecord, scored: Mapping[str, int]
-) -> tuple[PublishedResult, ...]:
-    """Published results of metrics that scored every class; other means are not comparable."""
-    classes = len(record.fingerprint.classes)
-    return tuple(p for p in record.published if scored.get(p.metric) == classes)
 
 
 def published_set(files: Sequence[str]) -> str | None:

@@ -25,19 +25,13 @@ from rich.console import Console
 
 from passt_bench import processes
 from passt_bench.console import Progress, late_stage, stage
-from passt_bench.errors import InputError, StorageError
+from passt_bench.errors import InputError, StorageError, located
 from passt_bench.processes import PipedChild
 from passt_bench.records.files import is_sealed
-from passt_bench.records.run import Outcome, cell_name, count_of
+from passt_bench.records.run import Outcome, cell_name
 from passt_bench.records.store import Store
-from passt_bench.runner.cells import (
-    CANNOT_WRITE,
-    VISIBLE_GPUS_VARIABLE,
-    clear,
-    failure,
-    final_outcome,
-    serve_cells,
-)
+from passt_bench.runner import cells as running
+from passt_bench.runner.cells import CANNOT_WRITE, VISIBLE_GPUS_VARIABLE, clear, final_outcome
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.plan import StudyPlan
 from passt_bench.runner.planned_cell import PlannedCell
@@ -51,12 +45,7 @@ POLL = 0.3  # seconds
 _RUN_BYTES = 1e5  # a record and its copies beside the page and in MLflow
 RESTARTS = 3  # of a cell whose process is killed from outside, within one command
 # What a cell would import later: the first optimizer torch._dynamo, the metrics scikit-learn.
-_MODULES = (
-    __name__,
-    "torch._dynamo",
-    "sklearn.metrics",
-    "passt_bench.runner.benchmark_target",
-)
+_MODULES = (__name__, "torch._dynamo", "sklearn.metrics", "passt_bench.runner.benchmark_target")
 
 
 def run_cells(
@@ -196,11 +185,7 @@ class _CellRunner:
             self._shown[cell.key] = math.inf if ended else max((shown, *found))
 
     def work(self) -> None:
-        """Runs cells until none is left; called in each thread.
-
-        Raises:
-            StorageError: nothing can be written.
-        """
+        """Runs cells until none is left; called in each thread (raises `StorageError`)."""
         locks, per_gpu = self._paths.runs / "locks", self._config.per_gpu
         while (cell := self._next()) is not None:
             on_gpu = cell.recipe.engine.device == "cuda"
@@ -267,14 +252,13 @@ class _CellRunner:
             cell, None if it has ended.
         """
         paths, config = self._paths, self._config
-        left = float("inf")
-        if config.timeout is not None:
-            left = config.timeout - self._last_epoch(cell.key).get("seconds", 0.0)
+        left = math.inf if config.timeout is None else config.timeout
+        left -= self._last_epoch(cell.key).get("seconds", 0.0)
         reused = child is not None
         if child is None:
             try:
                 # Not a daemon, because daemons may not start loader processes.
-                child = PipedChild(serve_cells, paths, config, gpu, modules=_MODULES)
+                child = PipedChild(running.serve_cells, paths, config, gpu, modules=_MODULES)
             except (OSError, EOFError):  # the fork server died; the next attempt starts it again
                 return None, None
         child.send(cell, not reused)
@@ -293,18 +277,17 @@ class _CellRunner:
                 if self.stop.is_set():
                     return None, kept
                 if child.status == CANNOT_WRITE:
-                    raise StorageError(
-                        "cannot be written; the disk is full or read-only",
-                        source=self._store.folder(cell.key),
-                        remedy="Free space there and run the same command to resume.",
-                    )
+                    problem = "cannot be written; the disk is full or read-only"
+                    folder = self._store.folder(cell.key)
+                    remedy = "Free space there and run the same command to resume."
+                    raise StorageError(problem, source=folder, remedy=remedy)
                 status, message = child.explain_exit()
                 if timed_out:
-                    record = failure(cell, "timeout", f"stopped after {config.timeout:g} s")
+                    record = running.failure(cell, "timeout", f"stopped after {config.timeout:g} s")
                 elif reused or status == "interrupted":
                     return None, kept
                 else:
-                    record = failure(cell, status, message)
+                    record = running.failure(cell, status, message)
                 self._store.write(record)
                 outcome = Outcome(cell.key, record.status, record.attempt, record.message)
             clear(paths, config, cell.key)  # in case the child was killed before it did this
@@ -314,31 +297,25 @@ class _CellRunner:
 def check_device(plan: StudyPlan) -> None:
     """Refuses a plan for a device that is not available (raises `InputError`)."""
     for variant in plan.record.variants:
-        check_available(variant.recipe.engine.device, plan.study.place(variant.name))
+        with located(plan.study.place(variant.name)):
+            check_available(variant.recipe.engine.device, "engine.device")
 
 
-def check_available(device: str, source: str | None = None, field: str = "engine.device") -> None:
+def check_available(device: str, field: str = "--device") -> None:
     """Refuses a device that is unknown or not available (raises `InputError`)."""
-    check_device_name(device, source, field)
+    check_device_name(device, field)
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "no CUDA device is available on this machine",
-            source=source,
-            field=field,
-            value="cuda",
-            remedy="Use --device cpu.",
-        )
+        problem, remedy = "no CUDA device is available on this machine", "Use --device cpu."
+        raise InputError(problem, field=field, value="cuda", remedy=remedy)
 
 
 def disk_bytes(
     todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, datasets: Datasets
 ) -> float:
     """About what missing runs need on the disk: log-mels, checkpoints, models, records."""
-    logmels = (
-        cache_bytes(recipe, len(datasets.get(recipe).ids))
-        for path, recipe in _cached_features(todo, paths, datasets).items()
-        if not path.is_file()
-    )
+    features = _cached_features(todo, paths, datasets).items()
+    missing = [recipe for path, recipe in features if not path.is_file()]
+    logmels = [cache_bytes(recipe, len(datasets.get(recipe).ids)) for recipe in missing]
     states = [12 * cell.summary.parameters for cell in todo]  # weights and AdamW's two averages
     # A run keeps two checkpoints while it writes the next.
     running = 3 * sum(sorted(states)[-parallel_runs(todo, config) :])
@@ -384,12 +361,3 @@ def prepare(
                 left.unlink()  # left by a command that was killed
             dataset = datasets.get(recipe)
             prepare_features(dataset, recipe.frontend, recipe.data.seconds, path, update)
-
-
-def train(todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, console: Console) -> None:
-    """Trains and evaluates cells whose features are prepared."""
-    if todo:
-        width = min(len(todo), parallel_runs(todo, config))
-        cells = f"{count_of(len(todo), 'run')}, {width} in parallel"
-        with stage(console, f"Training and evaluating {cells}") as update:
-            run_cells(todo, paths, config, update, console.print if config.curves else None)

@@ -1,44 +1,55 @@
-"""Compares two records, and finds what can be removed from a folder of records."""
+"""Compares two records, merges folders of records, and finds what can be removed from one."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from passt_bench.data.shared import abandoned
 from passt_bench.errors import InputError
-from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.records.files import storing
-from passt_bench.records.run import RunRecord
+from passt_bench.records.evaluation import Against, EvaluationRecord
+from passt_bench.records.files import read, read_bytes, refuse_link, storing, write_atomically
+from passt_bench.records.run import RunRecord, StudyRecord
+from passt_bench.records.search import SearchRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import (
     SEARCHES,
+    STUDIES,
+    Document,
     Record,
     Store,
     document_names,
     read_record,
     read_search,
 )
-from passt_bench.runner.run_status import discard, is_running
-from passt_bench.spec.key import is_key, key_fields
+from passt_bench.runner.run_status import discard, is_running, running_keys
+from passt_bench.spec.key import is_key
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import flatten
 from passt_bench.training.features import features_path
 
 ABSENT = "-"
-
+# What decides a record and where it was made, without what was measured.
+_SHOWN = (
+    *("recipe", "seed", "fold", "fingerprint", "components", "split", "seconds", "sampling_rate"),
+    *("device", "margin", "name", "status", "attempt", "metrics", "intervals", "differences"),
+    *("commit", "machine", "versions", "baseline", "rounds"),
+)
 WRITING_SECONDS = 3600.0  # a younger temporary file may still be in use
 _TEMPORARY = ("records/*/.*.*", "studies/.*.*", "search/.*.*", "cache/.*.*", "cache/*.tmp")
 _CHECKPOINTS = ("checkpoint*.pt", "best.pt", "progress.jsonl")
 _UNUSED = "records that no study in this folder refers to"
 
-Differences = dict[str, tuple[str, str]]  # field → its two values, as text
+_TOLERANCE = 1e-4  # between metrics of one evaluation on two machines
+_UNFINISHED = ("checkpoint", "best.pt", "progress.jsonl", ".")  # beginnings of files to leave
+_SAME = ("metric", "baseline", "margin", "looks", "fingerprint.digest")  # in studies of one name
 
 
 def find_record(name: str, store: Store) -> Record:
@@ -51,89 +62,36 @@ def find_record(name: str, store: Store) -> Record:
     matches = [key for key in store.record_keys() if name and key.startswith(name)]
     if len(matches) == 1:
         return read_record(store.folder(matches[0]) / "record.json")
-    raise InputError(
-        f"{len(matches)} keys start with this prefix" if matches else "no such record",
-        source=store.root,
-        field="record",
-        value=name,
-        remedy=f"Known: {', '.join(matches[:5])}."
-        if matches
-        else "Give a key, its first characters, or the path of a record.json.",
-    )
+    problem = f"{len(matches)} keys start with this prefix" if matches else "no such record"
+    remedy = "Give a key, its first characters, or the path of a record.json."
+    remedy = f"Known: {', '.join(matches[:5])}." if matches else remedy
+    raise InputError(problem, source=store.root, field="record", value=name, remedy=remedy)
 
 
-def compare_records(first: Record, second: Record) -> tuple[Differences, Differences]:
-    """The differences of two records in fields that enter the key, and in all others.
-
-    The others are the recipe's free fields, machine, library versions and outcome.
-    """
+def compare_records(first: Record, second: Record) -> dict[str, tuple[str, str]]:
+    """The fields in which two records differ, with both values as text; see `_SHOWN`."""
     if first.kind != second.kind:
-        raise InputError(
-            "records of different kinds cannot be compared",
-            field="kind",
-            value=f"{first.kind}, {second.kind}",
-            remedy="Give two keys of the same kind.",
-        )
-    (decides_a, context_a), (decides_b, context_b) = _fields(first), _fields(second)
-    # A LATER field is in a key only when not at its default; a record without it in the key has the
-    # default, which the whole recipe (context) shows.
-    one, other = {**context_a, **decides_a}, {**context_b, **decides_b}
-    decides, context = Differences(), Differences()
-    for name in (*decides_a, *decides_b, *context_a, *context_b):
-        if one.get(name) != other.get(name):
-            kind = decides if name in decides_a or name in decides_b else context
-            kind[name] = one.get(name, ABSENT), other.get(name, ABSENT)
-    return decides, context
+        problem, kinds = "records of different kinds cannot be compared", (first.kind, second.kind)
+        remedy = "Give two keys of the same kind."
+        raise InputError(problem, field="kind", value=", ".join(kinds), remedy=remedy)
+    one, other = _texts(first), _texts(second)
+    names = [name for name in one | other if one.get(name) != other.get(name)]
+    return {name: (one.get(name, ABSENT), other.get(name, ABSENT)) for name in names}
 
 
-def _fields(record: Record) -> tuple[dict[str, str], dict[str, str]]:
-    """Fields that decide the key, and the others."""
-    decides: dict[str, Any]
-    context: dict[str, Any] = {"commit": record.commit}
-    surroundings = {"machine": record.machine, "library": record.versions}
+def _texts(record: Record | Against) -> dict[str, str]:
+    shown = {name: getattr(record, name) for name in _SHOWN if hasattr(record, name)}
+    shown = {n: asdict(v) if n in ("recipe", "fingerprint") else v for n, v in shown.items()}
     if isinstance(record, SessionRecord):
-        decides = {"arms": sorted(arm.key for arm in record.arms), **surroundings}
-        context |= {"baseline": record.baseline, "rounds": record.rounds}
-        return _texts(decides), _texts(context)
-    data = record.fingerprint
-    common = {"data fingerprint": data.digest, "version of": record.components}
-    context |= surroundings | {"metric": record.metrics}
-    context["data"] = {
-        "clips": data.found,
-        "expected": data.expected,
-        "classes": data.classes,
-        "sampling rates": data.sampling_rates,
-        "notes": data.notes,
-    }
-    if isinstance(record, RunRecord):
-        recipe = key_fields(record.recipe, as_written=False)
-        decides = {"recipe": recipe, "seed": record.seed, "fold": record.fold, **common}
-        context |= {"recipe": asdict(record.recipe)}
-        context |= {"status": record.status, "attempt": record.attempt}
-    else:
-        checkpoints = {
-            member.sha256: {
-                name: key_fields(getattr(member.recipe, name), as_written=False)
-                for name in ("model", "frontend")
-            }
-            for member in record.members
-        }
-        clips = {name: getattr(record, name) for name in ("split", "fold", "seconds")}
-        decides = {"checkpoints": checkpoints, "clips": clips, **common}
-        decides |= {"sampling rate": record.sampling_rate, "device": record.device}
-        both = [model.patchout for model in (record, record.against) if model is not None]
-        if any(both):
-            decides["patchout"] = [dropped and key_fields(dropped.setting) for dropped in both]
-        if record.against is not None:
-            hashes = [member.sha256 for member in record.against.members]
-            decides["against"] = {"checkpoints": hashes, "margin": record.against.margin}
-            context["difference"] = asdict(record.against)["differences"]
-        context |= {"name": record.name, "interval": record.intervals}
-    return _texts(decides), _texts(context)
-
-
-def _texts(tree: Mapping[str, Any]) -> dict[str, str]:
-    return {name: json.dumps(v, ensure_ascii=False) for name, v in flatten(tree).items()}
+        shown["arms"] = sorted(arm.key for arm in record.arms)
+    elif not isinstance(record, RunRecord):
+        shown["members"] = {member.sha256: asdict(member.recipe) for member in record.members}
+        shown["patchout"] = record.patchout and asdict(record.patchout.setting)
+    flat = flatten(shown)
+    texts = {n: json.dumps(v, ensure_ascii=False, default=asdict) for n, v in flat.items()}
+    if isinstance(record, EvaluationRecord) and record.against is not None:
+        texts |= {f"against.{name}": text for name, text in _texts(record.against).items()}
+    return texts
 
 
 @dataclass(frozen=True)
@@ -195,7 +153,10 @@ def find_removable(root: Path) -> list[Removable]:
     for what, paths in found.items():
         # A link in the folder may lead to files of others.
         chosen = tuple(sorted(path for path in paths if path.parent.resolve().is_relative_to(home)))
-        removable.append(Removable(what, chosen, sum(map(_size, chosen)), what == _UNUSED))
+        real = [path for path in chosen if not path.is_symlink()]
+        files = [file for path in real for file in (path, *path.rglob("*")) if file.is_file()]
+        size = sum(file.lstat().st_size for file in files)
+        removable.append(Removable(what, chosen, size, what == _UNUSED))
     return removable
 
 
@@ -222,11 +183,6 @@ def remove(removable: Removable) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
-    return sum(file.lstat().st_size for file in files if file.is_file())
-
-
 def _in_use(store: Store) -> tuple[set[str], set[Path | None]]:
     """Keys and cached features that studies and searches refer to."""
     keys, recipes = set[str](), list[tuple[Recipe, str]]()
@@ -240,3 +196,130 @@ def _in_use(store: Store) -> tuple[set[str], set[Path | None]]:
         recipes.append((search.recipe, search.fingerprint.digest))
     cache = store.root / "cache"
     return keys, {features_path(cache, recipe, data) for recipe, data in recipes}
+
+
+@dataclass
+class Merged:
+    """The result of a merge, by keys of records."""
+
+    copied: list[str] = field(default_factory=list)
+    same: list[str] = field(default_factory=list)  # the target already had them
+    replaced: list[str] = field(default_factory=list)  # failures, by a success
+    kept: list[str] = field(default_factory=list)  # records of the target that differ
+    studies: list[str] = field(default_factory=list)  # names, of the sources
+
+
+def merge(sources: Sequence[Path], target: Path) -> Merged:
+    """Copies the records, studies and searches that a folder lacks; it is made if missing.
+
+    Of two records under one key, a success replaces a failure; else the first is kept. Two
+    successes must have equal metrics; those of two evaluations may differ in the last digits,
+    because processors do. Of two studies under one name, the one with the runs of both is kept.
+
+    Raises:
+        InputError: a folder has no records, a record is broken, two conflict, a file is a link, or
+            a command is running in the target. Then nothing was copied.
+        StorageError: nothing can be written.
+    """
+    for key in running_keys(target):
+        remedy = "Merge when it has ended."
+        raise _refusal(target, "a command is running in this folder", "key", key, remedy)
+    done, places = Merged(), {key: Store(target).folder(key) for key in Store(target).record_keys()}
+    folders: list[Path] = []  # to copy, in order
+    for source in sources:
+        if not (source / "records").is_dir() and not (source / STUDIES).is_dir():
+            remedy = "Give folders that `passt-bench run --runs` wrote to."
+            problem = "this folder has no records and no studies"
+            raise _refusal(source, problem, "FROM", str(source), remedy)
+        for key in Store(source).record_keys():
+            new = Store(source).folder(key)
+            fate = _compare(new, places.get(key))
+            getattr(done, fate).append(key)
+            if fate in ("copied", "replaced"):
+                places[key] = new
+                folders.append(new)
+        done.studies += [name for name in Store(source).studies() if name not in done.studies]
+    documents = _documents(sources, target)
+    for folder in folders:
+        place, failed = Store(target).folder(folder.name), Store(target).outcome(folder.name)
+        if failed and not (aside := place / f"attempt-{failed.attempt}.json").exists():
+            write_atomically(aside, read_bytes(place / "record.json"))
+        for path in _finished_files(folder):  # the record last
+            write_atomically(place / path.name, read_bytes(path))
+    for document, path in documents.items():
+        write_atomically(target / document, read_bytes(path))
+    return done
+
+
+def _finished_files(folder: Path) -> list[Path]:
+    """The files in the folder of a finished record, without those of its progress."""
+    paths = [path for path in folder.iterdir() if not path.name.startswith(_UNFINISHED)]
+    refuse_link(*paths)
+    return sorted(filter(Path.is_file, paths), key=lambda path: path.name == "record.json")
+
+
+def _compare(new: Path, old: Path | None) -> Literal["copied", "same", "replaced", "kept"]:
+    """What happens to a record, by its folder and that of another under its key."""
+    _finished_files(new)
+    one = read_record(new / "record.json")
+    if old is None:
+        return "copied"
+    if read_bytes(new / "record.json") == read_bytes(old / "record.json"):
+        return "same"
+    other = read_record(old / "record.json")
+    # Sessions, of which two may differ, have neither.
+    ended, before = (getattr(record, "status", "") for record in (one, other))
+    metrics, earlier = (getattr(record, "metrics", {}) for record in (one, other))
+    values: dict[str, tuple[Any, Any]] = {"kind": (one.kind, other.kind)}
+    if ended == before == "ok":
+        for name in sorted({*metrics, *earlier}):
+            values[f"metrics.{name}"] = metrics.get(name), earlier.get(name)
+    for name, (value, wanted) in values.items():
+        close = one.kind == "evaluation" and name != "kind" and None not in (value, wanted)
+        if value != wanted and not (close and abs(value - wanted) <= _TOLERANCE):
+            problem = f"{old / 'record.json'} has {wanted!r} under the same key"
+            remedy = "Remove the wrong record (`passt-bench records diff` shows how they differ) "
+            remedy += "and merge again."
+            raise _refusal(new / "record.json", problem, name, value, remedy)
+    return "replaced" if ended == "ok" != before else "kept"
+
+
+def _documents(sources: Sequence[Path], target: Path) -> dict[str, Path]:
+    """The studies and searches to copy, by their places in a folder."""
+    chosen: dict[str, Path] = {}
+    kinds: dict[str, type[Document]] = {STUDIES: StudyRecord, SEARCHES: SearchRecord}
+    for folder, kind in kinds.items():
+        for path in (path for root in sources for path in sorted((root / folder).glob("*.json"))):
+            place = f"{folder}/{path.name}"
+            new, old = read(kind, path), chosen.get(place, target / place)
+            if not old.is_file():
+                chosen[place] = path
+            elif (other := read(kind, old)) != new:
+                _check_same(path, new, other)
+                if not _runs(new) <= _runs(other):
+                    chosen[place] = path
+    return chosen
+
+
+def _check_same(path: Path, new: Document, old: Document) -> None:
+    """Refuses two searches, and two studies that conflict or of which none has the runs of both."""
+    values: dict[str, tuple[object, object]] = {"name": (new.name, "other settings")}
+    if isinstance(new, StudyRecord):
+        values = {name: (attrgetter(name)(new), attrgetter(name)(old)) for name in _SAME}
+        one, other = _runs(new), _runs(old)
+        if not (one <= other or other <= one):
+            values["variants"] = min(one - other), min(other - one)
+    for name, (value, wanted) in values.items():
+        if value != wanted:
+            problem, remedy = f"there it is {wanted!r}", "Run one of them under another --name."
+            raise _refusal(path, f"another of this name differs: {problem}", name, value, remedy)
+
+
+def _runs(document: Document) -> set[tuple[str, str]]:
+    """Variant and key of each run of a study."""
+    variants = document.variants if isinstance(document, StudyRecord) else ()
+    return {(variant.name, cell.key) for variant in variants for cell in variant.cells}
+
+
+def _refusal(path: Path, problem: str, name: str, value: object, remedy: str) -> InputError:
+    return InputError(problem, source=path, field=name, value=value, remedy=remedy)

@@ -8,16 +8,10 @@ from dataclasses import dataclass, replace
 from passt_bench.data.dataset import Dataset
 from passt_bench.errors import InputError, located
 from passt_bench.paper import Corpus, corpora
-from passt_bench.records.run import (
-    CellRecord,
-    Fingerprint,
-    StudyRecord,
-    TriedRecord,
-    VariantRecord,
-)
+from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, TriedRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS, PATCHOUTS
-from passt_bench.runner.budget import known_ratios, spent, with_budget
+from passt_bench.runner.budget import known_ratios, plan_tuning, spent, with_budget, with_choices
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.estimates import run_flops, summarize_model
 from passt_bench.runner.planned_cell import MODEL, PlannedCell, plan_cell
@@ -32,7 +26,6 @@ from passt_bench.runner.request import (
     with_seeds,
 )
 from passt_bench.runner.studies import StudyFile, join_record, without_weights
-from passt_bench.runner.tuning import plan_tuning, with_choices
 from passt_bench.spec.key import arm_key, component_versions, plain_name
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
@@ -189,11 +182,9 @@ def plan_study(
     tuned = with_choices(study, tried)
     for variant in (tuned.variant(variant.name) for variant in planned):
         with located(study.place(variant.name)):
-            recipe = (
-                with_budget(tuned, variant, clips, classes, ratios)
-                if clips
-                else tuned.recipe(variant)
-            )
+            recipe = tuned.recipe(variant)
+            if clips:
+                recipe = with_budget(tuned, variant, clips, classes, ratios)
             trained = () if absent else study.seeds
             first = [
                 plan_cell(variant.name, recipe, trained[0], fold, datasets)
@@ -264,12 +255,9 @@ def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets
             dataset = datasets.get(recipe)
             first = first or dataset
             if dataset.fingerprint.digest != first.fingerprint.digest:
-                raise InputError(
-                    "the variants of a study must share one data set",
-                    field="data",
-                    value=recipe.data.name,
-                    remedy="Make a separate study for each data set.",
-                )
+                problem, name = "the variants of a study must share one data set", recipe.data.name
+                remedy = "Make a separate study for each data set."
+                raise InputError(problem, field="data", value=name, remedy=remedy)
     assert first is not None  # a study has variants
     return first
 
@@ -285,19 +273,14 @@ def _classes_of(recipe: Recipe, datasets: Datasets) -> Fingerprint:
 
 def _check(metric: str, recipe: Recipe) -> None:
     if metric not in recipe.metrics:
-        raise InputError(
-            "the study's metric is not among the metrics of the recipe",
-            field="metrics",
-            value=recipe.metrics,
-            remedy=f"Add {metric!r}.",
-        )
-    if recipe.training.checkpoint_selection == "validation":
-        raise InputError(
-            "a study must report on the test split",
-            field="training.checkpoint_selection",
-            value=recipe.training.checkpoint_selection,
-            remedy="Use 'last' or 'best_on_validation'; searches use 'validation'.",
-        )
+        problem = "the study's metric is not among the metrics of the recipe"
+        remedy = f"Add {metric!r}."
+        raise InputError(problem, field="metrics", value=recipe.metrics, remedy=remedy)
+    field, selection = "training.checkpoint_selection", recipe.training.checkpoint_selection
+    if selection == "validation":
+        problem = "a study must report on the test split"
+        remedy = "Use 'last' or 'best_on_validation'; searches use 'validation'."
+        raise InputError(problem, field=field, value=selection, remedy=remedy)
 
 
 def _folds(study: Study, known: Sequence[int], folds: int | None) -> tuple[int, ...] | None:
@@ -318,11 +301,7 @@ def _folds(study: Study, known: Sequence[int], folds: int | None) -> tuple[int, 
 
 
 def missing_cells(
-    cells: Iterable[PlannedCell],
-    store: Store,
-    retry: tuple[str, ...] = (),
-    *,
-    models: bool = False,
+    cells: Iterable[PlannedCell], store: Store, retry: tuple[str, ...] = (), *, models: bool = False
 ) -> list[PlannedCell]:
     """The cells without a final record, and those whose status is to be retried.
 
@@ -350,5 +329,4 @@ def describe_data(data: Fingerprint, absent: Corpus | None = None) -> str:
             f"--data {absent.name}=DIR."
         )
     of = f" of {data.expected}" if data.expected is not None else ""
-    notes = "".join(f"; {note}" for note in data.notes)
-    return f"Data: {data.dataset}, {data.found}{of} clips{notes}."
+    return f"Data: {data.dataset}, {'; '.join([f'{data.found}{of} clips', *data.notes])}."

@@ -9,14 +9,14 @@ Windows are read, predicted and written a few at a time: memory does not grow wi
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from types import SimpleNamespace
+from typing import Any, BinaryIO, Literal, NamedTuple, cast
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
@@ -44,14 +44,12 @@ Probabilities = tuple[tuple[str, float], ...]  # of the classes, the most probab
 Pool = Literal["mean", "max"]
 
 
-@dataclass(frozen=True)
-class Window:
-    """A part of a file that the model heard at once."""
+class Window(NamedTuple):
+    """A part of a file that the model heard at once; start and end in seconds."""
 
-    start: float  # seconds
+    start: float
     end: float
     probabilities: Probabilities
-    embedding: np.ndarray  # (D,) float32, see `AudioModel.embedding`; of an ensemble, one by one
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,9 @@ class Windows:
     """The windows of one file, read one by one from a file of rows; without that only counted."""
 
     number: int
-    rows: BinaryIO | None = None  # float64: start, end, the probabilities, the embedding
+    # float64: start, end, the probabilities, and the embedding (D,), see `AudioModel.embedding`; of
+    # an ensemble, one by one.
+    rows: BinaryIO | None = None
     first: int = 0  # the place of the first in it, in bytes
     width: int = 0  # numbers in a row
     name: Callable[[np.ndarray], Probabilities] = lambda values: ()
@@ -78,10 +78,7 @@ class Windows:
 
     def __iter__(self) -> Iterator[Window]:
         for (row,) in self.blocks():
-            values, embedding = np.split(row[2:], [self.classes])
-            yield Window(
-                float(row[0]), float(row[1]), self.name(values), embedding.astype(np.float32)
-            )
+            yield Window(float(row[0]), float(row[1]), self.name(row[2 : 2 + self.classes]))
 
 
 @dataclass(frozen=True)
@@ -213,18 +210,14 @@ def predict_file(
 def predict_files(
     ensemble: Ensemble,
     paths: Sequence[Path],
-    hop: float | None = None,
-    engine: Engine = CPU,
-    pool: Pool = "mean",
-    *,
-    decide: bool = False,
-    rows: BinaryIO | None = None,
+    *settings: Any,
     progress: Progress = lambda share, text: None,
+    **more: Any,
 ) -> Iterator[Prediction]:
-    """Predicts files one by one; a file that cannot be read does not stop the others."""
+    """Predicts files one by one, see `predict_file`; one that cannot be read stops no others."""
     for number, path in enumerate(paths, start=1):
         try:
-            yield predict_file(ensemble, path, hop, engine, pool, decide=decide, rows=rows)
+            yield predict_file(ensemble, path, *settings, **more)
         except InputError as error:
             yield Prediction(str(path), error=str(error))
         except (MemoryError, RuntimeError) as error:
@@ -262,24 +255,19 @@ def as_csv(
     ``dropped``, there is a column patchout. Where no class was decided, rank and class are empty.
     File and class follow a quote where a spreadsheet would read a formula.
     """
-
-    def row(*values: object, patchout: str) -> str:
-        out, more = io.StringIO(), (patchout,) if dropped else ()
-        csv.writer(out, lineterminator="\n").writerow((*values, *more))
-        return out.getvalue()
-
+    # A writer returns what the ``write`` that it is given returns.
+    row: Any = csv.writer(SimpleNamespace(write=str), lineterminator="\n").writerow
     span = ("start", "end") if by_window else ("seconds", "windows")
-    yield row("file", *span, "rank", "class", "probability", patchout="patchout")
+    yield row(["file", *span, "rank", "class", "probability", *["patchout"] * dropped])
     for result in results:
-        file = csv_text(result.file)
         for part in result.windows if by_window else () if result.error else (result,):
+            head = [csv_text(result.file), f"{result.seconds:.6g}", str(len(result.windows))]
             if isinstance(part, Window):
-                head = (file, f"{part.start:.6g}", f"{part.end:.6g}")
-            else:
-                head = (file, f"{result.seconds:.6g}", str(len(result.windows)))
+                head[1:] = f"{part.start:.6g}", f"{part.end:.6g}"
             found = [(csv_text(name), f"{p:.6g}") for name, p in part.probabilities[:top]]
             ranked = [(str(n), *each) for n, each in enumerate(found, 1)] or [("", "", "")]
-            yield "".join(row(*head, *each, patchout=result.patchout) for each in ranked)
+            more = [result.patchout] * dropped
+            yield "".join(row([*head, *each, *more]) for each in ranked)
 
 
 def as_json(

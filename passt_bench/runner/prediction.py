@@ -44,6 +44,7 @@ KERNEL_SECONDS, ISSUE_SECONDS = 3e-6, 22e-6
 FUSED_BYTES, FUSED_KERNELS = 0.5, 0.4
 _PATCHOUT = Patchout("structured", time=20, frequency=2)
 _CLASSES = 50
+CALIBRATIONS = "calibrations"  # a folder beside the records
 MEMORY_SHARE = 0.95  # of a device's memory, for the largest batch
 ROUGH_FLOPS_PER_SECOND = 40e9  # of a thread, where the CPU is not calibrated
 
@@ -117,13 +118,9 @@ def _identity(engine: EngineSpec) -> tuple[str, dict[str, object], dict[str, str
     return digest([machine, versions, engine.precision, engine.threads]), machine, versions
 
 
-def _file(runs: Path, name: str) -> Path:
-    return runs / "calibrations" / f"{name}.json"
-
-
 def kept_calibration(runs: Path, engine: EngineSpec) -> Calibration | None:
     """The calibration for an engine on this machine with these versions, if there is one."""
-    path = _file(runs, _identity(engine)[0])
+    path = runs / CALIBRATIONS / f"{_identity(engine)[0]}.json"
     return read(Calibration, path) if path.is_file() else None
 
 
@@ -136,12 +133,9 @@ def calibrate(
         InputError: the engine's device is not the CPU, or no step could be measured.
     """
     if engine.device != "cpu":
-        raise InputError(
-            "only the CPU is calibrated",
-            field="engine.device",
-            value=engine.device,
-            remedy="For a GPU, give its name: plan STUDY --gpu H100.",
-        )
+        problem = "only the CPU is calibrated"
+        remedy = "For a GPU, give its name: plan STUDY --gpu H100."
+        raise InputError(problem, field="engine.device", value=engine.device, remedy=remedy)
     name, machine, versions = _identity(engine)
     engine = EngineSpec(precision=engine.precision, threads=engine.threads)
     recipes = _steps(engine)
@@ -165,7 +159,7 @@ def calibrate(
         threads=engine.threads,
         **_fitted(fine, works, engine.threads),
     )
-    write_atomically(_file(runs, name), to_json(calibration).encode())
+    write_atomically(runs / CALIBRATIONS / f"{name}.json", to_json(calibration).encode())
     return calibration
 
 

@@ -88,11 +88,11 @@ class Paths:
         return self.runs / "cache"
 
 
-def check_device_name(device: str, source: str | None = None, field: str = "--device") -> None:
+def check_device_name(device: str, field: str = "--device") -> None:
     """Refuses a device that is neither cpu nor cuda (raises `InputError`)."""
     if device not in ("cpu", "cuda"):
         remedy = "Known: cpu, cuda."  # without the nearest name, which is cpu for gpu
-        raise InputError("unknown device", source=source, field=field, value=device, remedy=remedy)
+        raise InputError("unknown device", field=field, value=device, remedy=remedy)
 
 
 def apply_overrides(study: Study, request: StudyRequest) -> Study:
@@ -141,28 +141,17 @@ def choose(record: StudyRecord, names: Collection[str], baseline: bool) -> Study
 
 
 def name_and_folder(item: str, field: str = "--data") -> tuple[str, Path]:
-    """The data set and the folder in ``NAME=DIR``, the value of an option or argument.
-
-    Raises:
-        InputError: the value does not have this form, or the data set is unknown.
-    """
+    """The data set and the folder in ``NAME=DIR``, a value of ``field`` (raises `InputError`)."""
     name, _, folder = item.partition("=")
     if not name or not folder:
-        raise InputError(
-            "the folder is missing" if name else "the name of the data set is missing",
-            field=field,
-            value=item,
-            remedy="Write NAME=DIR, e.g. esc50=/data/ESC-50.",
-        )
+        problem = "the folder is missing" if name else "the name of the data set is missing"
+        remedy = "Write NAME=DIR, e.g. esc50=/data/ESC-50."
+        raise InputError(problem, field=field, value=item, remedy=remedy)
     return DATASETS.get(name).name, Path(folder)
 
 
 def data_folders(items: Sequence[str]) -> dict[str, Path]:
-    """Folders of data sets by name: those given, and those in ``PASST_BENCH_DATA``.
-
-    Raises:
-        InputError: an item is not ``NAME=DIR``.
-    """
+    """Folders by data set: those given (see `name_and_folder`), those in ``PASST_BENCH_DATA``."""
     from passt_bench.data import find_folders  # slow
 
     root = os.environ.get(DATA_VARIABLE)

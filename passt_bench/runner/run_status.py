@@ -5,14 +5,14 @@ command that runs a cell or an evaluation, ``KEY.work.lock`` by the process that
 a command is killed, its process may run a moment longer, and no other may write to the same folder
 then.
 
-``studies.lock`` and ``merge.lock`` are the innermost: their holder waits for no other lock.
+``studies.lock`` is the innermost: its holder waits for no other lock.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -31,7 +31,6 @@ from passt_bench.spec.study import Study
 
 PROGRESS = "progress.jsonl"  # a line per epoch; exists from the start of a cell to its record
 CURVES = "curves.jsonl"  # the same, beside the record
-SESSION_LOCK = "merge.lock"  # held to choose a session's key; the first edition's name
 COSTS = "costs.lock"  # held to measure costs
 STUDIES = "studies.lock"  # held to write or merge studies and searches
 State = Literal["done", "failed", "running", "interrupted", "missing"]
@@ -39,11 +38,7 @@ STATES: tuple[State, ...] = ("done", "failed", "running", "interrupted", "missin
 
 
 def lock(root: Path, name: str) -> FileLock:
-    """Returns a lock that is not held yet; by default acquiring it does not wait.
-
-    Raises:
-        StorageError: nothing can be written there.
-    """
+    """A lock that is not held yet, and is not waited for (`StorageError` if read-only)."""
     folder = root / "locks"
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,11 +67,7 @@ def running_keys(root: Path) -> list[str]:
 
 @contextmanager
 def hold(root: Path, name: str, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Holds a lock on a folder; calls ``on_wait`` first if another process has it, and waits.
-
-    Raises:
-        StorageError: nothing can be written there.
-    """
+    """Holds a lock on a folder (`StorageError` if read-only); calls ``on_wait`` before waiting."""
     held = lock(root, name)
     with storing(root / "locks" / name):
         try:
@@ -90,20 +81,12 @@ def hold(root: Path, name: str, on_wait: Callable[[], object] = lambda: None) ->
         held.release()
 
 
-def hold_studies_lock(root: Path) -> AbstractContextManager[None]:
-    """Waits for the lock on the studies and searches of a folder, and holds it, see `hold`."""
-    return hold(root, STUDIES)
-
-
 def discard(path: Path) -> None:
-    """Removes the file of a lock, unless the lock is held.
+    """Removes the file of a lock (`StorageError` if read-only), unless the lock is held.
 
     The file is removed while this process holds it. A process that opened it before and acquires it
     afterwards notices that the file was unlinked (`FileLock` checks) and opens the new one, so no
     process holds a lock that others cannot see.
-
-    Raises:
-        StorageError: the file cannot be removed.
     """
     with storing(path):
         try:
@@ -136,7 +119,7 @@ def variant_statuses(study: StudyRecord, store: Store) -> list[VariantStatus]:
             retried += outcome is not None and outcome.attempt > 1
             if outcome is not None and state == "failed":
                 failures.append(_failure(variant.name, cell, outcome, store))
-        cells: dict[State, int] = {state: counts[state] for state in STATES}
+        cells = {state: counts[state] for state in STATES}
         statuses.append(VariantStatus(variant.name, cells, retried, tuple(failures)))
     return statuses
 
@@ -157,15 +140,13 @@ def count_runs(
     if len(keys) in (states["done"], states["missing"]):
         told = ["all done" if states["done"] else "none done yet"]
     chosen = len(study.variants)
-    text = f"{study.name}: {f'{chosen} of ' if chosen < of_variants else ''}"
+    text = f"{study.name}: " + f"{chosen} of " * (chosen < of_variants)
     text += count_of(of_variants, "variant")
     if not study.seeds:
         return f"{text}, only costs."
-    return (
-        f"{text} x {count_of(len(study.seeds), 'seed')}"
-        + (f" x {count_of(len(study.folds), 'fold')}" if study.folds else "")
-        + f" = {count_of(len(keys), 'run')}, {', '.join(told)}."
-    )
+    text += f" x {count_of(len(study.seeds), 'seed')}"
+    text += f" x {count_of(len(study.folds), 'fold')}" if study.folds else ""
+    return f"{text} = {count_of(len(keys), 'run')}, {', '.join(told)}."
 
 
 def cost_statuses(study: StudyRecord, store: Store) -> dict[str, Status | None]:
@@ -198,13 +179,11 @@ def recorded_study(study: Study, request: StudyRequest, store: Store) -> StudyRe
         or len(folds) < (request.folds or 0)
     ):
         return None
-    variants = tuple(
-        replace(
-            v, cells=tuple(c for c in v.cells if c.seed in seeds and c.fold in (folds or (None,)))
-        )
-        for v in record.variants
-    )
-    record = replace(record, variants=variants, seeds=seeds, folds=folds or None)
+    variants = []
+    for variant in record.variants:
+        own = [c for c in variant.cells if c.seed in seeds and c.fold in (folds or (None,))]
+        variants.append(replace(variant, cells=tuple(own)))
+    record = replace(record, variants=tuple(variants), seeds=seeds, folds=folds or None)
     return chosen(record, request)
 
 

@@ -22,29 +22,20 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from passt_bench.console import Stopwatch, stage
-from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import SEARCHES, Store, document_names, read_search, write_document
-from passt_bench.runner.budget import with_budget
+from passt_bench.runner.budget import on_validation, with_budget
 from passt_bench.runner.cells import clear, validated_epochs
 from passt_bench.runner.estimates import batch_size, step_work, summarize_model
 from passt_bench.runner.executor import check_device, parallel_runs, prepare, run_cells
 from passt_bench.runner.plan import StudyPlan, plan_study
 from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig, typed_command
-from passt_bench.runner.run_status import hold_studies_lock
+from passt_bench.runner.run_status import STUDIES, hold
 from passt_bench.runner.search_space import Params, make_space, setting_name
 from passt_bench.runner.studies import free_name, is_other_data, join_record
-from passt_bench.runner.trials import (
-    Failed,
-    Pruned,
-    Report,
-    Trials,
-    importance,
-    open_storage,
-)
-from passt_bench.runner.tuning import on_validation
+from passt_bench.runner.trials import Failed, Pruned, Report, Trials, importance, open_storage
 from passt_bench.spec.key import component_versions, digest, key_fields, recipe_difference
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant, override, pairwise
@@ -78,13 +69,8 @@ def search(
     try:
         held = FileLock(folder / f"{work.name}.lock").acquire(timeout=0)
     except Timeout:
-        raise InputError(
-            "this search is already running here",
-            source=paths.runs,
-            field="search",
-            value=work.name,
-            remedy="Wait until it ends, or search in another folder (--runs).",
-        ) from None
+        remedy = "Wait until it ends, or search in another folder (--runs)."
+        raise plan.study.error("already running here", "search", work.name, remedy) from None
     with held:
         work.run(trials)
         best = work.confirmation()
@@ -161,14 +147,11 @@ class _Search:
             if key not in self._planned:
                 variant = self._variant(params)
                 recipe = self._recipe_of(variant)
-                self._planned[key] = [
-                    plan_cell(
-                        variant.name,
-                        override(recipe, {"training.validation_fold": fold}) if fold else recipe,
-                        *(seed, self._fold, self._plan.datasets),
-                    )
-                    for seed, fold in self._blocks
-                ]
+                given, cells = (self._fold, self._plan.datasets), []
+                for seed, fold in self._blocks:
+                    held = override(recipe, {"training.validation_fold": fold}) if fold else recipe
+                    cells.append(plan_cell(variant.name, held, seed, *given))
+                self._planned[key] = cells
             return self._planned[key]
 
     def _costs(self, recipe: Recipe) -> dict[str, float]:
@@ -184,11 +167,7 @@ class _Search:
         return costs
 
     def run(self, total: int) -> None:
-        """Runs trials until there are enough or the time is up.
-
-        Raises:
-            InputError: a value of the space cannot be used.
-        """
+        """Runs trials until there are enough or the time is up."""
         config, training = self._config, self._recipe.training
         # All are planned before anything is trained.
         cells, *_ = [self._cells(params) for params in self._space.extremes()]
@@ -287,9 +266,8 @@ class _Search:
             params = dict(trial.params)
             cells, value = self._cells(params), trial.values[0] if trial.values else None
             cell, keys = cells[0], tuple(cell.key for cell in cells)
-            status = trial.user_attrs.get(
-                "status", "pruned" if trial.state.name == "PRUNED" else "ok"
-            )
+            ended = "pruned" if trial.state.name == "PRUNED" else "ok"
+            status = trial.user_attrs.get("status", ended)
             known = number if status == "pruned" else first.setdefault(keys, number)
             runs = [run for run in map(self._run, cells) if run] if known == number else []
             dropped = cell.summary.patchout.get("rate", 0.0)
@@ -314,9 +292,9 @@ class _Search:
     def record(self, best: StudyPlan | None = None) -> SearchRecord:
         """The record of the search so far, and of the study that confirms it."""
         study, baseline = self._study, self._baseline.name
-        names = [variant.name for variant in best.study.variants] if best else []
         history = self._history()
         tried = {setting_name(trial.params) for trial in history}
+        names = [v.name for v in best.study.variants if v.name != baseline] if best else []
         record = SearchRecord(
             name=self.name,
             question=f"Which patchout suits {baseline!r} of {study.name}?",
@@ -330,8 +308,8 @@ class _Search:
             seeds=tuple(dict.fromkeys(seed for seed, _ in self._blocks)),
             fingerprint=self._plan.record.fingerprint,
             trials=tuple(history),
-            confirmed=tuple(n for n in names if n in tried and n != baseline),
-            default=next((n for n in names if n not in tried and n != baseline), ""),
+            confirmed=tuple(name for name in names if name in tried),
+            default=next((name for name in names if name not in tried), ""),
             confirmation_seeds=study.seeds if best else (),
             space=self._space.describe(),
             budget=self._spec.budget,
@@ -344,7 +322,7 @@ class _Search:
     def write(self, best: StudyPlan | None = None) -> SearchRecord:
         """Writes the record."""
         record = self.record(best)
-        with hold_studies_lock(self._paths.runs):
+        with hold(self._paths.runs, STUDIES):
             write_document(record, self._paths.runs)
         return record
 

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from passt_bench.errors import InputError, choose_from
-from passt_bench.published_weights import PUBLISHED, locate
+from passt_bench.published_weights import PUBLISHED, weights_folder
 from passt_bench.records.run import Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.spec.key import plain_name, recipe_difference
@@ -87,21 +87,13 @@ def load_study(name: str, store: Store | None = None) -> StudyFile:
     notebook = (module.__doc__ or "").strip()
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
-        raise InputError(
-            "the file defines no Study",
-            source=path,
-            field="STUDY",
-            value=type(study).__name__,
-            remedy=f"Add STUDY = Study(...), see {shipped_folder() / 'quick.py'}.",
-        )
+        problem, value = "the file defines no Study", type(study).__name__
+        remedy = f"Add STUDY = Study(...), see {shipped_folder() / 'quick.py'}."
+        raise InputError(problem, source=path, field="STUDY", value=value, remedy=remedy)
     if study.name != path.stem:
-        raise InputError(
-            "a study must have the name of its file",
-            source=path,
-            field="name",
-            value=study.name,
-            remedy=f"Write name={path.stem!r}, or rename the file.",
-        )
+        problem = "a study must have the name of its file"
+        remedy = f"Write name={path.stem!r}, or rename the file."
+        raise InputError(problem, source=path, field="name", value=study.name, remedy=remedy)
     plain_name(study.name, field="name")
     return StudyFile(study, notebook)
 
@@ -115,20 +107,19 @@ def find_available(data: Collection[str]) -> Available:
         import torch  # slow, so only with a GPU driver
 
         gpu = torch.cuda.is_available()
-    return Available(frozenset(data), frozenset(filter(_is_available, PUBLISHED)), gpu)
+    return Available(frozenset(data), _weights_here(), gpu)
 
 
 def without_weights(study: Study) -> dict[str, str]:
     """Variant → the published weights that it starts from and that are not on this machine."""
     starts = {v.name: study.recipe(v).init.checkpoint for v in study.variants}
-    return {n: w for n, w in starts.items() if w in PUBLISHED and not _is_available(w)}
+    missing = PUBLISHED.keys() - _weights_here()
+    return {n: w for n, w in starts.items() if w in missing}
 
 
-def _is_available(weights: str) -> bool:
-    try:
-        return locate(weights).is_file()
-    except InputError:  # published, and not on this machine
-        return False
+def _weights_here() -> frozenset[str]:
+    folder = weights_folder()
+    return frozenset(name for name, e in PUBLISHED.items() if (folder / e.file).is_file())
 
 
 def shipped_folder() -> Path:
@@ -143,9 +134,8 @@ def _studies_in(folder: Path) -> list[str]:
 
 def _import_path(path: Path) -> ModuleType:
     if not path.is_file():
-        raise InputError(
-            "no such file", field="STUDY", value=str(path), remedy="Give the path of a study file."
-        )
+        remedy = "Give the path of a study file."
+        raise InputError("no such file", field="STUDY", value=str(path), remedy=remedy)
     # In the package of the suite's studies, so that a copy of one may keep its relative imports.
     name = f"{PACKAGE}.file:{path.stem.replace('.', '_')}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -189,12 +179,9 @@ def _place_of(error: BaseException) -> str | None:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno or 1}"
     libraries = (sysconfig.get_path("stdlib"), *site.getsitepackages(), str(_SUITE), "<")
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(libraries)
-    ]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(libraries)]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else None
 
 
 def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, str | None]:
@@ -211,10 +198,8 @@ def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, 
         return name, None
     names = (f"{name}-{number}" for number in count(2))
     chosen = next(other for other in names if difference(other) is None)
-    return chosen, (
-        f"{name} already exists with other settings; the name of this one on record is {chosen} "
-        f"(first difference: {first})."
-    )
+    note = f"{name} already exists with other settings; the name of this one on record is {chosen}"
+    return chosen, f"{note} (first difference: {first})."
 
 
 def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRecord]) -> StudyPlan:
@@ -242,28 +227,17 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
         known = {variant.name: variant for variant in old.variants} | new
         variants = tuple(known[v.name] for v in study.variants if v.name in known)
         baseline = study.baseline if study.baseline in known else whole.baseline
-        looks = planned_looks(whole, old)
+        # With under three seeds nothing could be judged, so more looks may still be planned.
+        looks = old.looks if max(old.looks, default=0) >= 3 else whole.looks
         changed, runs = old.contrasts_changed, (cell.key for v in old.variants for cell in v.cells)
         if old.contrasts != whole.contrasts and any(map(store.has, runs)):
             changed = datetime.now(UTC).date().isoformat()
             notes.append(f"The contrasts declared in {chosen} changed after its first run.")
         whole = replace(whole, variants=variants, baseline=baseline, looks=looks)
         whole = replace(whole, contrasts_changed=changed)
-    return replace(
-        plan,
-        study=replace(study, name=chosen),
-        record=replace(plan.record, name=chosen),
-        stored_record=replace(whole, name=chosen),
-        notes=tuple(notes),
-    )
-
-
-def planned_looks(study: StudyRecord, old: StudyRecord | None) -> tuple[int, ...]:
-    """The looks of a study that is on record: those it was planned with.
-
-    With under three seeds nothing could be judged, so more may still be planned.
-    """
-    return old.looks if old is not None and max(old.looks, default=0) >= 3 else study.looks
+    study, record = replace(study, name=chosen), replace(plan.record, name=chosen)
+    stored = replace(whole, name=chosen)
+    return replace(plan, study=study, record=record, stored_record=stored, notes=tuple(notes))
 
 
 def _cells(variant: VariantRecord) -> dict[tuple[int, int | None], str]:
@@ -273,8 +247,7 @@ def _cells(variant: VariantRecord) -> dict[tuple[int, int | None], str]:
 def study_on_record(name: str, store: Store) -> StudyRecord | None:
     """The study on record under a name; None if there is none or it cannot be read.
 
-    Raises:
-        InputError: a newer version of this package wrote it.
+    That of a newer version of this package is refused (raises `InputError`).
     """
     try:
         return store.study(name) if name in store.studies() else None

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count, takewhile
 from math import isfinite
@@ -130,11 +130,9 @@ def deliver(
     try:
         tracker.build(root, study, runs)
     except Exception as error:
-        raise InputError(
-            f"the tracker failed ({type(error).__name__}: {error}); the records are not affected",
-            source=f"tracker {tracker.name}",
-            remedy=f"Fix it, then: passt-bench sync --runs {root}",
-        ) from error
+        problem = f"it failed ({type(error).__name__}: {error}); the records are not affected"
+        remedy = f"Fix it, then: passt-bench sync --runs {root}"
+        raise InputError(problem, source=f"tracker {tracker.name}", remedy=remedy) from error
 
 
 def trial_results(search: SearchRecord, store: Store) -> Results | None:
@@ -180,18 +178,13 @@ def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedR
         states = {"done" if variant.name in results.arms else "missing"}
     spans = [_span(record) for record in (records if variant.cells else results.sessions)]
     status = next(status for state, status in STATUSES.items() if state in states)
-    identity = {  # another recipe or other data make another summary
-        "study": study.name,
-        "variant": variant.name,
-        "recipe": key_fields(variant.recipe),
-        "arm": variant.arm,
-        "fingerprint": study.fingerprint.digest,
-    }
+    recipe = key_fields(variant.recipe)
+    # Another recipe or other data make another summary.
+    identity = {"study": study.name, "variant": variant.name, "recipe": recipe}
+    identity |= {"arm": variant.arm, "fingerprint": study.fingerprint.digest}
     # Only what decides the key: MLflow refuses a parameter that comes with another value.
-    params = flatten({**key_fields(variant.recipe), "resolved": variant.patchout})
-    params = {"variant": variant.name} | {
-        n: v for n, v in params.items() if v not in (None, "", [])
-    }
+    every = flatten({"variant": variant.name, **recipe, "resolved": variant.patchout})
+    params = {n: v for n, v in every.items() if v not in (None, "", [])}
     return TrackedRun(
         key=digest(identity),
         name=variant.name,
@@ -205,12 +198,9 @@ def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedR
 
 
 def _metrics(results: Results, variant: VariantRecord) -> dict[str, float]:
-    """The values of a summary.
+    """The values of a summary: the study's metric and its difference from the baseline, and costs.
 
-    The study's own metric with its interval and its difference from the baseline, the median
-    training step (``step_time_ms``) and other phases with intervals and ratios, the one memory
-    figure (``memory_mib``, see `ArmRecord.main_memory`), the peak (``peak_memory_mib``) and other
-    entries, tokens, FLOPs and parameters.
+    ``memory_mib`` is the one memory figure, see `ArmRecord.main_memory`.
     """
     metric, cells = results.study.metric, results.cells
     values: dict[str, Any] = {"tokens": variant.tokens, "tokens_full": variant.tokens_full}
@@ -240,10 +230,7 @@ def _metrics(results: Results, variant: VariantRecord) -> dict[str, float]:
 
 
 def _cell_run(summary: TrackedRun, results: Results, cell: CellRecord, store: Store) -> TrackedRun:
-    """The run of a cell: its record, or the losses of the epochs that are done.
-
-    Metrics of a record are its row of `Results.cells`.
-    """
+    """The run of a cell: its record, or the losses of the epochs that are done."""
     folder, record = store.folder(cell.key), results.records.get(cell.key)
     place = {"seed": str(cell.seed)} | ({} if cell.fold is None else {"fold": str(cell.fold)})
     tags = {"role": "cell", "study": results.study.name, "variant": summary.name, **place}
@@ -253,21 +240,17 @@ def _cell_run(summary: TrackedRun, results: Results, cell: CellRecord, store: St
         state = run_state(cell.key, None, store)
         start, curves = _progress(folder / PROGRESS)
         tags["status"] = "running" if state == "running" else "interrupted"
-        return TrackedRun(
-            cell.key, name, STATUSES[state], start, None, tags, params,
-            curves=curves, parent=summary.key,
-        )  # fmt: skip
+        given = cell.key, name, STATUSES[state], start, None, tags, params
+        return TrackedRun(*given, curves=curves, parent=summary.key)
     more = {"message": record.message, "commit": record.commit}
     tags |= {"status": record.status, "attempt": str(record.attempt)}
     tags |= {name: text for name, text in more.items() if text}
     cells = results.cells
     row = cells[(cells["key"] == cell.key) & (cells["variant"] == summary.name)].iloc[0]
     hidden = [c for c in row.index if c in ("seed", "fold") or c.startswith("resolved/")]
-    return TrackedRun(
-        cell.key, name, "FINISHED" if record.status == "ok" else "FAILED", *_span(record), tags,
-        params, _finite(row.drop(hidden).to_dict()), record.curves,
-        folder / "record.json", summary.key,
-    )  # fmt: skip
+    status, metrics = "FINISHED" if record.status == "ok" else "FAILED", row.drop(hidden).to_dict()
+    run = TrackedRun(cell.key, name, status, *_span(record), tags, params, _finite(metrics))
+    return replace(run, curves=record.curves, record=folder / "record.json", parent=summary.key)
 
 
 def _progress(path: Path) -> tuple[int, dict[str, tuple[float, ...]]]:
@@ -297,18 +280,12 @@ def _finite(values: Mapping[Any, Any]) -> dict[str, float]:
 
 
 def store_uri(root: Path, tracking_uri: str | None = None) -> str:
-    """The address of MLflow's runs: as given, ``MLFLOW_TRACKING_URI``, or ``root/mlflow.db``.
-
-    Raises:
-        InputError: the folder's path cannot be written as an SQLite address.
-    """
+    """The address of MLflow's runs: as given, ``MLFLOW_TRACKING_URI``, or ``root/mlflow.db``."""
     given = tracking_uri or os.environ.get(ADDRESS)
     if not given and set("%?") & set(str(root.resolve())):
-        raise InputError(
-            "MLflow cannot keep its runs in a path with % or ?",
-            source=root,
-            remedy=f"Use another folder, or set {ADDRESS} to a server.",
-        )
+        problem = "MLflow cannot keep its runs in a path with % or ?"
+        remedy = f"Use another folder, or set {ADDRESS} to a server."
+        raise InputError(problem, source=root, remedy=remedy)
     return given or local_uri(root)
 
 

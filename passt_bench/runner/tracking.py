@@ -20,7 +20,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from math import nan
 from multiprocessing.connection import Connection
@@ -37,20 +37,9 @@ from passt_bench.processes import PipedChild
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import SEARCHES, Store, document_names, read_search
 from passt_bench.registry import TRACKERS
+from passt_bench.runner import tracked_run as tracked
 from passt_bench.runner.bounded_answers import bounded_answers
-from passt_bench.runner.tracked_run import (
-    ADDRESS,
-    VIEW,
-    TrackedRun,
-    database,
-    deliver,
-    experiment_tags,
-    local_uri,
-    store_uri,
-    tracked_runs,
-    trial_results,
-    without_password,
-)
+from passt_bench.runner.tracked_run import ADDRESS, VIEW, TrackedRun, without_password
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -109,7 +98,7 @@ def sync(
     for name in chosen:
         check_known(name, known, "unknown tracker", field=CHOSEN)
     others = [tracker for name in chosen if (tracker := known[name])]
-    store, uri = Store(root), store_uri(root, tracking_uri) if MLFLOW in chosen else ""
+    store, uri = Store(root), tracked.store_uri(root, tracking_uri) if MLFLOW in chosen else ""
     names = [name for name in store.studies() if study in (None, name)]
     searches = document_names(root / SEARCHES) if study is None else []
     report = SyncReport(without_password(uri) or ", ".join(chosen), len(names) + len(searches))
@@ -118,12 +107,12 @@ def sync(
     exclusive = FileLock(root / "mlflow.lock", timeout=SYNC_SECONDS)
     with _explained(uri, root), exclusive, bounded_answers():
         loaded = [load_results(name, [store]) for name in names]
-        found = (trial_results(read_search(name, root), store) for name in searches)
+        found = (tracked.trial_results(read_search(name, root), store) for name in searches)
         loaded += [results for results in found if results is not None]
-        wanted = [(results.study, list(tracked_runs(results, store))) for results in loaded]
+        wanted = [(results.study, list(tracked.tracked_runs(results, store))) for results in loaded]
         for tracker in others:
             for record, runs in wanted:
-                deliver(tracker, root, record, runs)
+                tracked.deliver(tracker, root, record, runs)
         if MLFLOW not in chosen:
             return report
         total = sum(len(runs) for _, runs in wanted)
@@ -147,7 +136,7 @@ class _Experiment:
         self._client = client
         from mlflow.entities import Dataset
 
-        found, tags = client.get_experiment_by_name(study.name), experiment_tags(study)
+        found, tags = client.get_experiment_by_name(study.name), tracked.experiment_tags(study)
         data = study.fingerprint
         self._data = Dataset(
             data.dataset, data.digest, "local", json.dumps({"uri": data.dataset}),
@@ -158,11 +147,9 @@ class _Experiment:
         else:
             self._id = found.experiment_id
             if artifacts is not None and found.artifact_location != artifacts:
-                raise InputError(
-                    "the folder was moved; MLflow would write to its old place",
-                    source=artifacts,
-                    remedy="Remove mlflow.db and mlartifacts; the next sync rebuilds both.",
-                )
+                problem = "the folder was moved; MLflow would write to its old place"
+                remedy = "Remove mlflow.db and mlartifacts; the next sync rebuilds both."
+                raise InputError(problem, source=artifacts, remedy=remedy)
             if found.lifecycle_stage == "deleted":
                 client.restore_experiment(self._id)  # with all runs that were ever deleted
             for name, text in tags.items():
@@ -203,7 +190,7 @@ class _Experiment:
             return "updated"
         if run is not None:
             self._client.delete_run(run.info.run_id)
-        start = wanted.start or _now()
+        start = wanted.start or time.time_ns() // 10**6
         run = self._client.create_run(self._id, start, place, wanted.name)
         self._runs[wanted.key] = run
         self._write(run, wanted, complete)
@@ -213,7 +200,7 @@ class _Experiment:
         """Logs all that a run lacks, its status, and last the tags that mark it as complete."""
         from mlflow.entities import DatasetInput, Metric, Param, RunTag
 
-        run_id, logged, now = run.info.run_id, run.data.metrics, _now()
+        run_id, logged, now = run.info.run_id, run.data.metrics, time.time_ns() // 10**6
         values = dict(wanted.metrics)
         if wanted.parent is None:  # overwrite values that are no longer true; the latest is shown
             values |= dict.fromkeys(logged.keys() - values.keys(), nan)
@@ -250,10 +237,6 @@ def pages(root: Path, uri: str) -> dict[str, str]:
     }
 
 
-def _now() -> int:
-    return int(1000 * time.time())
-
-
 def _connect(uri: str, root: Path) -> MlflowClient:
     """A client of the store; the database of an output folder is created if missing."""
     for name, value in SETTINGS.items():
@@ -265,15 +248,15 @@ def _connect(uri: str, root: Path) -> MlflowClient:
         from mlflow.tracking import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # `_explained` reports failures
-        if uri == local_uri(root) and not database(root).is_file():
+        if uri == tracked.local_uri(root) and not tracked.database(root).is_file():
             # Created elsewhere and moved, because MLflow cannot open one that a kill interrupted.
             new = root / ".mlflow-mlflow.db"
             for left in root.glob(f"{new.name}*"):  # of a killed process; the caller has the lock
                 left.unlink()
             MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments()
-            new.replace(database(root))
-        elif uri == local_uri(root):
-            with closing(sqlite3.connect(database(root), timeout=LOCK_SECONDS)) as probe:
+            new.replace(tracked.database(root))
+        elif uri == tracked.local_uri(root):
+            with closing(sqlite3.connect(tracked.database(root), timeout=LOCK_SECONDS)) as probe:
                 probe.execute("BEGIN IMMEDIATE")  # fails earlier than MLflow if it is locked
         elif not _is_server(uri):
             sqlalchemy.create_engine(uri).connect().close()  # MLflow would retry for minutes
@@ -303,17 +286,14 @@ def _explained(uri: str, root: Path) -> Iterator[None]:
             cause = cause.__context__
         text = str(cause if isinstance(cause, OSError) else error).strip() or type(error).__name__
         remedy = f"When it answers again: passt-bench sync --runs {root}"
-        if uri == local_uri(root):
+        if uri == tracked.local_uri(root):
             remedy = (
                 f"Let other syncs end, then: passt-bench sync --runs {root}. If it persists, "
                 f"remove mlflow.db and mlartifacts in {root}: the next sync rebuilds both."
             )
         reason = without_password(text.splitlines()[0])[:300]
-        raise InputError(
-            f"MLflow was not updated; the records are not affected: {reason}",
-            source=without_password(uri),
-            remedy=remedy,
-        ) from error
+        problem = f"MLflow was not updated; the records are not affected: {reason}"
+        raise InputError(problem, source=without_password(uri), remedy=remedy) from error
 
 
 @contextmanager
@@ -324,7 +304,7 @@ def regular_sync(
 
     The process has the lowest priority. Failures are reported by the last sync if they last.
     """
-    with closing(PipedChild(_sync_regularly, root, _environment(), study, every, pause)):
+    with closing(PipedChild(_sync_in_child, root, _environment(), study, every, pause)):
         yield
 
 
@@ -334,7 +314,7 @@ def updating_mlflow(runs: Path, clock: Stopwatch, console: Console) -> Iterator[
 
     Waits at most 30 s, or 2 % of the command's run time (``clock``) if that is longer.
     """
-    with closing(PipedChild(_sync_once, runs, _environment())) as child:
+    with closing(PipedChild(_sync_in_child, runs, _environment(), None, 0.0, 0.0)) as child:
         yield
         patience = max(PATIENCE_SECONDS, 0.02 * clock.elapsed)
         with console.status("Updating MLflow"):
@@ -349,39 +329,28 @@ def updating_mlflow(runs: Path, clock: Stopwatch, console: Console) -> Iterator[
         console.print(f"MLflow was not updated: {failure}", style="yellow", markup=False)
 
 
-def _sync_regularly(
-    _: Connection, root: Path, env: dict[str, str], study: str | None, every: float, pause: float
+def _sync_in_child(
+    pipe: Connection, root: Path, env: dict[str, str], study: str | None, every: float, pause: float
 ) -> None:
-    _prepare(env)
-    os.nice(19)
-    time.sleep(every)
-    previous = 0.0  # the import of MLflow and the set-up of its database count
+    """Syncs regularly, or once if ``every`` is 0, and then answers with the reason if it fails."""
+    os.environ |= env  # the fork server may be older than what the parent was told
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)  # what trackers print is discarded
+    os.dup2(nothing, 2)
+    os.nice(19 if every else 0)
+    previous, wait = 0.0, every  # the import of MLflow and the set-up of its database count
     while True:
-        with suppress(InputError):
+        time.sleep(wait)
+        failure = ""
+        try:
             sync(root, study=study)
+        except InputError as error:
+            failure = str(error)
+        if not every:
+            return pipe.send(failure)
         now = time.process_time()
-        time.sleep(max(every, pause * (now - previous)))
-        previous = now
-
-
-def _sync_once(pipe: Connection, root: Path, env: dict[str, str]) -> None:
-    """Syncs and answers with the reason if that fails."""
-    _prepare(env)
-    failure = ""
-    try:
-        sync(root)
-    except InputError as error:
-        failure = str(error)
-    pipe.send(failure)
+        wait, previous = max(every, pause * (now - previous)), now
 
 
 def _environment() -> dict[str, str]:
     return {ADDRESS: os.environ.get(ADDRESS, ""), CHOSEN: os.environ.get(CHOSEN, MLFLOW)}
-
-
-def _prepare(env: dict[str, str]) -> None:
-    """Takes over what the parent was told; discards what trackers print."""
-    os.environ |= env  # the fork server may be older than the parent's
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
-    os.dup2(nothing, 2)

@@ -50,28 +50,18 @@ def train_study(
     )
     recipe = typed_recipe(model or "passt_micro", start, {})
     if checkpoint is not None:
-        recipe = replace(
-            recipe,
-            init=InitSpec("checkpoint", checkpoint),
-            training=replace(recipe.training, learning_rate=FINE_TUNING_RATE),
-        )
+        training = replace(recipe.training, learning_rate=FINE_TUNING_RATE)
+        recipe = replace(recipe, init=InitSpec("checkpoint", checkpoint), training=training)
     if checkpoint is not None and model is None:
         theirs = read_model(locate(checkpoint)).recipe
         recipe = replace(recipe, model=theirs.model, frontend=theirs.frontend)
     recipe = override(replace(recipe, patchout=patchout or Patchout()), overrides or {})
-    recipe = override(
-        _fit(recipe, datasets.get(recipe)), overrides or {}
-    )  # what is given is not guessed
+    # What is given is not guessed.
+    recipe = override(_fit(recipe, datasets.get(recipe)), overrides or {})
     label, how = recipe.model.name, " when fine-tuned" if checkpoint is not None else ""
-    return Study(
-        name,
-        f"What does {label} reach on {data}{how}?",
-        recipe,
-        (Variant(label),),
-        label,
-        metric=recipe.metrics[0],
-        seeds=tuple(range(seeds)),
-    )
+    question, metric = f"What does {label} reach on {data}{how}?", recipe.metrics[0]
+    given = name, question, recipe, (Variant(label),), label
+    return Study(*given, metric=metric, seeds=tuple(range(seeds)))
 
 
 def _fit(recipe: Recipe, dataset: Dataset) -> Recipe:
@@ -87,10 +77,7 @@ def _fit(recipe: Recipe, dataset: Dataset) -> Recipe:
     select = "last" if dataset.validation() is None else "best_on_validation"
     changes = {"training.loss": loss, "training.checkpoint_selection": select, "metrics": metrics}
     if not dataset.folds and not len(dataset.split(None)[1]):
-        raise InputError(
-            "there are no test clips to evaluate the model on",
-            source=data.dataset,
-            field="split",
-            remedy="Give some clips the split test in the manifest.",
-        )
+        problem = "there are no test clips to evaluate the model on"
+        remedy = "Give some clips the split test in the manifest."
+        raise InputError(problem, source=data.dataset, field="split", remedy=remedy)
     return override(recipe, changes)

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from warnings import catch_warnings
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna import distributions, pruners, storages
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, WilcoxonPruner
-from optuna.storages import (
-    BaseStorage,
-    JournalStorage,
-    RDBStorage,
-    RetryHeartbeatStaleTrialCallback,
-)
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import NullPool, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -32,7 +25,7 @@ from passt_bench.records.search import SearchRecord
 from passt_bench.registry import Better
 from passt_bench.runner.search_space import Params, Space, setting_name
 from passt_bench.spec.key import digest
-from passt_bench.spec.search import Pruning, Range, Search
+from passt_bench.spec.search import Range, Search
 
 Pruned = optuna.TrialPruned
 Report = Callable[[float, int], None]  # a value so far and its step; raises to end the trial
@@ -70,7 +63,7 @@ def _suggest(trial: optuna.Trial, space: Space) -> Params:
     return params
 
 
-class _Server(RDBStorage):  # type: ignore[misc]
+class _Server(storages.RDBStorage):  # type: ignore[misc]
     """A database that may be out of reach for a while; a heartbeat that is missed is no error."""
 
     def record_heartbeat(self, trial_id: int) -> None:
@@ -79,15 +72,7 @@ class _Server(RDBStorage):  # type: ignore[misc]
             super().record_heartbeat(trial_id)
 
 
-@contextmanager
-def _experimental() -> Iterator[None]:
-    """Hides that heartbeats and the Wilcoxon pruner may change with Optuna."""
-    with catch_warnings(action="ignore", category=ExperimentalWarning):
-        yield
-
-
-@_experimental()
-def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
+def open_storage(root: Path, name: str, address: str | None) -> storages.BaseStorage:
     """Opens the storage of Optuna's trials: at an SQLAlchemy address, or a journal in the folder.
 
     In a database a trial whose process gives no sign of life is failed, and begun again.
@@ -98,29 +83,29 @@ def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
     if address is None:
         path = root / "search" / f"{name}.journal"
         path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
+        return storages.JournalStorage(JournalFileBackend(str(path)))
     try:
         url = make_url(address)
         if url.password is None and "password" not in url.query:
-            return _Server(
-                address,
-                engine_kwargs={"poolclass": NullPool},
-                heartbeat_interval=_HEARTBEAT,
-                grace_period=_GRACE,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-            )
+            with catch_warnings(action="ignore", category=ExperimentalWarning):  # heartbeats
+                return _Server(
+                    address,
+                    engine_kwargs={"poolclass": NullPool},
+                    heartbeat_interval=_HEARTBEAT,
+                    grace_period=_GRACE,
+                    heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
+                )
     except Exception as error:  # drivers raise kinds of their own
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise InputError(
-            f"the Optuna storage cannot be opened ({type(error).__name__}: {reason})",
-            field="--storage",
-            remedy="Give an SQLAlchemy address such as postgresql://server/base, or omit it.",
-        ) from error
+        problem = f"the Optuna storage cannot be opened ({type(error).__name__}: {reason})"
+        remedy = "Give an SQLAlchemy address such as postgresql://server/base, or omit it."
+        raise InputError(problem, field="--storage", remedy=remedy) from error
     problem = "an address with a password, which other users could read in the list of processes"
     remedy = "Leave it out of the address, and put it into ~/.pgpass or PGPASSWORD."
     raise InputError(problem, field="--storage", value=url.host, remedy=remedy)
 
 
+@dataclass
 class Trials:
     """The trials of one search, in an Optuna study that several commands may share.
 
@@ -128,54 +113,45 @@ class Trials:
     seed, the worker and the number of trials that have ended: with one worker, an interruption
     changes no suggestion. The very first one is to drop nothing. Trials that an earlier command of
     the same ``owner`` (an output folder) left running are failed, and suggested again.
-
-    Args:
-        open_: opens the storage, once in each thread.
-        name: of the Optuna study.
-        space: what is suggested.
-        search: says how.
-        owner: identifies the output folder.
-        better: direction of the first objective; the others are minimized.
-        resource: of Hyperband, the last step that a trial reports.
     """
 
-    def __init__(
-        self,
-        open_: Callable[[], BaseStorage],
-        name: str,
-        space: Space,
-        search: Search,
-        owner: str,
-        better: Better,
-        resource: int = 1,
-    ) -> None:
+    open: Callable[[], storages.BaseStorage]  # once in each thread
+    name: str  # of the Optuna study
+    space: Space
+    search: Search
+    owner: str
+    better: Better  # direction of the first objective; the others are minimized
+    resource: int = 1  # of Hyperband, the last step that a trial reports
+
+    def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._open, self._name, self._owner = open_, name, owner
-        self._space, self._search = space, search
-        first = "maximize" if better == "greater" else "minimize"
-        self._directions = [first, *("minimize" for _ in search.objectives)]
-        self._resource = resource
         self.stopped = Event()
         self._study = self._load(0)
         if not self._study.get_trials(deepcopy=False):
-            self._study.enqueue_trial(space.first)
-        self._fail_orphans(self._study, owner, nobodys=True)
+            self._study.enqueue_trial(self.space.first)
+        self._fail_orphans(self._study, self.owner, nobodys=True)
 
-    @_experimental()
     def _load(self, worker: int) -> optuna.Study:
         """The study, for one thread."""
-        study = optuna.create_study(
-            storage=self._open(),
-            study_name=self._name,
-            directions=self._directions,
-            pruner=_pruner(self._search.pruning, self._resource),
-            load_if_exists=True,
-        )
+        pruner: pruners.BasePruner = pruners.NopPruner()
+        with catch_warnings(action="ignore", category=ExperimentalWarning):  # of Wilcoxon
+            if self.search.pruning == "hyperband":
+                pruner = pruners.HyperbandPruner(max_resource=self.resource)
+            elif self.search.pruning == "wilcoxon":
+                pruner = pruners.WilcoxonPruner()
+            first = "maximize" if self.better == "greater" else "minimize"
+            study = optuna.create_study(
+                storage=self.open(),
+                study_name=self.name,
+                directions=[first, *("minimize" for _ in self.search.objectives)],
+                pruner=pruner,
+                load_if_exists=True,
+            )
         self._reseed(study, worker)
         return study
 
     def _reseed(self, study: optuna.Study, worker: int) -> None:
-        seed = digest([self._search.seed, worker, len(_ended(study))])
+        seed = digest([self.search.seed, worker, len(_ended(study))])
         study.sampler = optuna.samplers.TPESampler(seed=int(seed[:8], 16))
 
     @staticmethod
@@ -223,7 +199,7 @@ class Trials:
 
     def _work(self, objective: Objective, total: int, worker: int, deadline: float) -> None:
         """Runs trials one after the other; waits while the storage is out of reach."""
-        study, owner = self._load(worker), f"{self._owner}/{worker}/"
+        study, owner = self._load(worker), f"{self.owner}/{worker}/"
 
         def run(trial: optuna.Trial) -> tuple[float, ...]:
             """One trial; one too many, begun while another worker began the last, is no trial."""
@@ -231,7 +207,7 @@ class Trials:
             if sum(_counts(other) or other.state == TrialState.RUNNING for other in begun) >= total:
                 raise Failed(None)
             trial.set_user_attr("owner", owner)
-            params = _suggest(trial, self._space)
+            params = _suggest(trial, self.space)
             trial.set_user_attr("setting", setting_name(params))
 
             def report(value: float, step: int) -> None:
@@ -278,12 +254,6 @@ def _ended(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
 
 
-def _pruner(pruning: Pruning, resource: int) -> BasePruner:
-    if pruning == "hyperband":
-        return HyperbandPruner(max_resource=resource)
-    return WilcoxonPruner() if pruning == "wilcoxon" else NopPruner()
-
-
 def importance(record: SearchRecord) -> dict[str, float]:
     """Fractions of the objective's variance that parameters explain (fANOVA).
 
@@ -299,15 +269,18 @@ def importance(record: SearchRecord) -> dict[str, float]:
         {"kind": t.kind, "rate": t.rate, **{name: t.params[name] for name in names}}
         for t in settings
     ]
-    axes: dict[str, BaseDistribution] = {}
+    axes: dict[str, distributions.BaseDistribution] = {}
     for name in rows[0]:
         values = {row[name] for row in rows}
         if all(isinstance(value, int | float) for value in values):
-            axes[name] = FloatDistribution(min(values), max(values))
+            axes[name] = distributions.FloatDistribution(min(values), max(values))
         else:
-            axes[name] = CategoricalDistribution(sorted(values, key=str))
+            axes[name] = distributions.CategoricalDistribution(sorted(values, key=str))
     study = optuna.create_study(direction="maximize")
     for row, trial in zip(rows, settings, strict=True):
-        study.add_trial(create_trial(params=row, distributions=axes, value=trial.value))
-    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+        study.add_trial(
+            optuna.trial.create_trial(params=row, distributions=axes, value=trial.value)
+        )
+    forest = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    found = optuna.importance.get_param_importances(study, evaluator=forest)
     return {name: round(float(share), 4) for name, share in found.items()}

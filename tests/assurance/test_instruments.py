@@ -9,7 +9,7 @@ from known_subjects import Products, Sleeps, burn
 
 from passt_bench.intervals import ratio_intervals
 from passt_bench.measure.session import Arm, SessionResult, _Session, run_session
-from passt_bench.processes import Child
+from passt_bench.processes import PipedChild
 from passt_bench.records.session import Interval
 from passt_bench.runner.doctor import check_ratios
 from passt_bench.spec import MeasurementSpec
@@ -62,7 +62,7 @@ def test_equal_variants_have_a_ratio_of_one(busy: bool, capsys: pytest.CaptureFi
     spec = MeasurementSpec(
         warmup_steps=6, restarts=3, rounds=15, most_rounds=15, steps=4, half_width=0.03, seconds=60
     )
-    load = Child(burn, None, 7200.0, daemon=True) if busy else None
+    load = PipedChild(burn, 7200.0, daemon=True) if busy else None
     found = [_ratio(_session(STEP, STEP, spec, seed)) for seed in range(SESSIONS)]
     if load is not None:
         load.kill()

@@ -154,7 +154,8 @@ def invoke(folder: Path, study: Any, checkpoint_seconds: float) -> int:
     paths = Paths(folder)
     plan = plan_study(study, Datasets(paths))
     options = RunConfig(cost=False, track=False, checkpoint_seconds=checkpoint_seconds)
-    return 1 if execute_plan(plan, options, paths, Console(quiet=True)).unfinished else 0
+    ended = execute_plan(plan, options, paths, Console(quiet=True))
+    return 1 if any("did not finish" in sentence for sentence in ended) else 0
 
 
 def forked(folder: Path, study: Any, checkpoint_seconds: float) -> int:

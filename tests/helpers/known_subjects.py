@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,10 @@ class Sleeps:
         time.sleep(self.build)
         half = {name: lambda: time.sleep(self.seconds / 2) for name in ("forward", "backward")}
         return Subject(step=half, others={"inference_1": lambda: None})
+
+
+def without_pipe(_: object, target: Callable[..., object], *arguments: object) -> None:
+    target(*arguments)
 
 
 def burn(subject: object, seconds: float) -> None:

@@ -95,12 +95,12 @@ def test_what_is_known_here_is_not_measured_again(session: SessionRecord, store:
     assert known.all_known
     assert measure_cost(known, store) == []
     here = Predictor(store.root)
-    assert estimate_cost_time(known, here).most == 0
+    assert estimate_cost_time(known, here) == 0
     new = override(BASE, {"patchout": Patchout(kind="time", rate=0.5)})
     one = planned({**RECIPES, "time": new}, store)
     alone = planned({"all": BASE, "time": new}, store)
     assert estimate_cost_time(one, here) == estimate_cost_time(alone, here)
-    assert estimate_cost_time(one, here).least > 0
+    assert estimate_cost_time(one, here) > 0
     (second,) = measure_cost(one, store)
     assert [arm.recipe for arm in second.arms] == [BASE, new]
     assert second.key != session.key
@@ -108,7 +108,6 @@ def test_what_is_known_here_is_not_measured_again(session: SessionRecord, store:
     for sessions, new in ([session], False), ([elsewhere], True):
         plan = plan_cost({"all": BASE}, "all", CLASSES, sessions=sessions)
         assert (plan.all_known, plan.new) == (not new, ())
-    assert cost._free_key(plan, [session.baseline], store) not in store.record_keys()
 
 
 def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
@@ -121,7 +120,6 @@ def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
         seen.append((share, text))
         assert share < 1 or len(store.sessions()) == 2
 
-    assert estimate_cost_time(planned(recipes, store), Predictor(tmp_path)).sessions == 2
     first, second = measure_cost(planned(recipes, store), store, note)
     shares = [share for share, _ in seen]
     assert shares == sorted(shares)

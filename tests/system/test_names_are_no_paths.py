@@ -20,8 +20,7 @@ from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store, read_record, read_search, write_document
 from passt_bench.report.build import build_study
-from passt_bench.runner.maintenance import find_removable, remove
-from passt_bench.runner.merge import merge
+from passt_bench.runner.maintenance import find_removable, merge, remove
 from passt_bench.spec import Patchout, Recipe
 
 KINDS = {"studies": "quick", "search": "search-quick"}

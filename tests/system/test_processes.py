@@ -13,10 +13,11 @@ import psutil
 import pytest
 from filelock import FileLock
 from hostile_folder import HostileFolder
+from known_subjects import without_pipe
 
 from passt_bench.processes import (
     SAFE_PATH_VARIABLE,
-    Child,
+    PipedChild,
     explain_exit,
     oom_kills,
     remove_sockets,
@@ -86,13 +87,13 @@ def test_whatever_starts_python_takes_care() -> None:
     ],
 )
 def test_how_a_child_ends(target: object, argument: int, status: int, why: tuple[str, str]) -> None:
-    child = Child(target, argument)
+    child = PipedChild(without_pipe, target, argument)
     assert child.ended(60)
     assert (child.status, child.explain_exit()) == (status, why)
 
 
 def test_a_child_that_is_killed() -> None:
-    child = Child(signal.pause)
+    child = PipedChild(without_pipe, signal.pause)
     assert not child.ended(0.01) and child.status is None
     child.kill()
     assert child.ended(60) and child.status == -signal.SIGKILL

@@ -18,7 +18,7 @@ from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import PROGRESS, cost_statuses
 from passt_bench.spec import Variant
 from passt_bench.spec.key import digest
-from passt_bench.study_run import Incomplete, _newer_page, describe, execute_plan, find_incomplete
+from passt_bench.study_run import _newer_page, describe, execute_plan, find_incomplete
 from passt_bench.training import checkpoint
 
 
@@ -36,7 +36,8 @@ def two_variants(study_file: Path, tmp_path: Path) -> StudyPlan:
 
 def test_what_fell_short(two_variants: StudyPlan, tmp_path: Path) -> None:
     plan, store = two_variants, Store(tmp_path)
-    assert find_incomplete(plan, store, store.sessions()) == Incomplete(unfinished=2)
+    (short,) = find_incomplete(plan, store, store.sessions())
+    assert short == "2 runs did not finish; run the same command to resume."
     write(tmp_path, plan)
     assert not find_incomplete(plan, store, store.sessions())
     text = describe(plan, store, RunConfig())
@@ -45,8 +46,7 @@ def test_what_fell_short(two_variants: StudyPlan, tmp_path: Path) -> None:
     store.write(_session(plan, {"none": "ok", "wide": "oom"}, "2026-01-01"))
     assert None not in cost_statuses(plan.record, store).values()
     short = find_incomplete(plan, store, store.sessions())
-    assert short == Incomplete(unmeasured=1)
-    assert short.sentences() == ["The cost of 1 variant could not be measured."]
+    assert short == ["The cost of 1 variant could not be measured."]
     without = choose_variants(plan, ["wide"], baseline=False)
     assert not execute_plan(without, RunConfig(track=False), Paths(tmp_path), Console(quiet=True))
     store.write(_session(plan, {"none": "ok", "wide": "ok"}, "2026-01-02"))

@@ -7,11 +7,12 @@ from unittest.mock import Mock
 
 import pytest
 from fixtures import Cli, Mistake
+from known_subjects import without_pipe
 from on_disk import files, largest_file
 from study_on_disk import SMALL, Arm, write_study
 
 from passt_bench.errors import InputError, StorageError
-from passt_bench.processes import Child
+from passt_bench.processes import PipedChild
 from passt_bench.records.files import write_atomically
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_study, written
@@ -215,7 +216,8 @@ def test_a_report_takes_no_place_of_something_else(runs: Path, tmp_path: Path) -
 
 
 def test_two_processes_render_one_report(runs: Path, tmp_path: Path) -> None:
-    both = [Child(build_study, "quick", runs, tmp_path / "reports") for _ in range(2)]
+    given = without_pipe, build_study, "quick", runs, tmp_path / "reports"
+    both = [PipedChild(*given) for _ in range(2)]
     assert all(child.ended(120) for child in both)
     assert [child.status for child in both] == [0, 0]
     folder = tmp_path / "reports" / "quick"
