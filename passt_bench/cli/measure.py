@@ -10,23 +10,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from passt_bench.cli.options import (
-    RUNS,
-    Device,
-    Json,
-    NewRuns,
-    Reports,
-    Sets,
-    app,
-    argument,
-    check_new_folder,
-    console,
-    error_console,
-    flag,
-    one_of,
-    option,
-    print_json,
-)
+from passt_bench.cli import options
+from passt_bench.cli.options import app, argument, console, error_console, flag, option, print_json
 
 if TYPE_CHECKING:
     from passt_bench.runner.doctor import Check
@@ -46,10 +31,10 @@ def compare(
     ],
     batch: Annotated[int, option("N", "Clips per training step.", min=1)] = 12,
     seconds: Annotated[float, option("SECONDS", "Clip length.", min=0.1)] = 10.0,
-    device: Device = "cpu",
+    device: options.Device = "cpu",
     precision: Annotated[str, option("NAME", "float32, bfloat16 or float16.")] = "float32",
     engine: Annotated[
-        str, option("NAME", "eager or compiled.", callback=one_of(*ENGINES))
+        str, option("NAME", "eager or compiled.", callback=options.one_of(*ENGINES))
     ] = "eager",
     threads: Annotated[int, option("N", "CPU threads of each process.", min=1)] = 1,
     half_width: Annotated[
@@ -71,11 +56,11 @@ def compare(
     profile: Annotated[
         bool, flag("--profile", "Also write operator tables and Chrome traces.")
     ] = False,
-    sets: Sets = None,
+    sets: options.Sets = None,
     name: Annotated[str | None, option("NAME", "Name of the study that is recorded.")] = None,
-    json: Json = False,
-    runs: NewRuns = RUNS,
-    reports: Reports = None,
+    json: options.Json = False,
+    runs: options.NewRuns = options.RUNS,
+    reports: options.Reports = None,
 ) -> None:
     """Measure time, memory and FLOPs side by side."""
     from passt_bench.measure.target import PublishedProtocol
@@ -141,11 +126,11 @@ def doctor(
     instruments: Annotated[
         bool, flag("--instruments", "Also check clock, memory and FLOP counts.")
     ] = False,
-    device: Device = "cpu",
+    device: options.Device = "cpu",
     runs: Annotated[
-        Path, option("DIR", "Folder that runs would write to.", callback=check_new_folder)
-    ] = RUNS,
-    json: Json = False,
+        Path, option("DIR", "Folder that runs would write to.", callback=options.check_new_folder)
+    ] = options.RUNS,
+    json: options.Json = False,
 ) -> None:
     """Examine this machine: what disturbs measurements, what is missing for which command."""
     import torch

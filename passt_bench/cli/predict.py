@@ -10,27 +10,8 @@ from typing import Annotated, cast
 
 import typer
 
-from passt_bench.cli.options import (
-    RUNS,
-    Checkpoints,
-    Device,
-    Dropped,
-    Json,
-    Labels,
-    NewRuns,
-    Reports,
-    app,
-    argument,
-    check_new_file,
-    console,
-    error_console,
-    flag,
-    listed,
-    number,
-    one_of,
-    option,
-    print_json,
-)
+from passt_bench.cli import options
+from passt_bench.cli.options import app, argument, console, error_console, flag, option, print_json
 
 _NAMELESS = (
     "note: the model file contains no class names, so classes are numbered. Give their names with "
@@ -46,10 +27,12 @@ _SHOWN = 10  # classes per file in text
 @app.command()
 def predict(
     audio: Annotated[list[Path], argument("AUDIO…", "Audio files, or folders of them.")],
-    checkpoint: Checkpoints,
+    checkpoint: options.Checkpoints,
     form: Annotated[
         str,
-        option("NAME", "text, csv or json.", "--format", callback=one_of("text", "csv", "json")),
+        option(
+            "NAME", "text, csv or json.", "--format", callback=options.one_of("text", "csv", "json")
+        ),
     ] = "text",
     top: Annotated[
         int | None, option("N", "Classes per file; by default 10 in text, else all.", min=1)
@@ -57,7 +40,9 @@ def predict(
     hop: Annotated[
         float | None,
         option(
-            "SECONDS", "Hop between windows; by default no overlap.", callback=number("seconds")
+            "SECONDS",
+            "Hop between windows; by default no overlap.",
+            callback=options.number("seconds"),
         ),
     ] = None,
     windows: Annotated[
@@ -65,7 +50,9 @@ def predict(
     ] = False,
     pool: Annotated[
         str,
-        option("NAME", "mean or max over a file's windows.", callback=one_of("mean", "max")),
+        option(
+            "NAME", "mean or max over a file's windows.", callback=options.one_of("mean", "max")
+        ),
     ] = "mean",
     decide: Annotated[
         bool,
@@ -76,16 +63,17 @@ def predict(
         option(
             "FILE",
             "Also write what the classifier gets of each window, as NumPy's .npz.",
-            callback=check_new_file,
+            callback=options.check_new_file,
         ),
     ] = None,
-    device: Device = "cpu",
-    labels: Labels = None,
-    patchout: Dropped = None,
+    device: options.Device = "cpu",
+    labels: options.Labels = None,
+    patchout: options.Dropped = None,
     output: Annotated[
-        Path | None, option("FILE", "File to write instead of printing.", callback=check_new_file)
+        Path | None,
+        option("FILE", "File to write instead of printing.", callback=options.check_new_file),
     ] = None,
-    runs: NewRuns = RUNS,
+    runs: options.NewRuns = options.RUNS,
 ) -> None:
     """Predict the classes of audio files, with probabilities or as decisions."""
     from passt_bench.console import stage, visible
@@ -154,17 +142,17 @@ def predict(
 
 @app.command()
 def evaluate(
-    checkpoint: Checkpoints,
+    checkpoint: options.Checkpoints,
     data: Annotated[str, option("NAME=DIR", "A data set; NAME alone if in PASST_BENCH_DATA.")],
     metrics: Annotated[
         list[str] | None, option("NAME,…", "Metrics; by default those of the data set.")
     ] = None,
     split: Annotated[str, option("NAME", "Split: test, validation or train.")] = "test",
     fold: Annotated[int | None, option("N", "Fold to hold out (data sets with folds).")] = None,
-    device: Device = "cpu",
+    device: options.Device = "cpu",
     batch: Annotated[int, option("N", "Clips per batch.", min=1)] = 8,
-    labels: Labels = None,
-    patchout: Dropped = None,
+    labels: options.Labels = None,
+    patchout: options.Dropped = None,
     against: Annotated[
         str | None, option("MODEL", "Another model (or set) to compare with on the same clips.")
     ] = None,
@@ -173,16 +161,16 @@ def evaluate(
         option(
             "SIZE",
             "Margin of mAP and accuracy, by default 0.02; others are never called the same.",
-            callback=number("a size", 0, 1),
+            callback=options.number("a size", 0, 1),
         ),
     ] = None,
     against_patchout: Annotated[
         str | None,
         option("KIND:RATE", "Patchout (or none) of the --against model, or of the same again."),
     ] = None,
-    json: Json = False,
-    runs: NewRuns = RUNS,
-    reports: Reports = None,
+    json: options.Json = False,
+    runs: options.NewRuns = options.RUNS,
+    reports: options.Reports = None,
 ) -> None:
     """Evaluate model files on a data set; each metric gets an interval."""
     from passt_bench.console import stage
@@ -204,7 +192,7 @@ def evaluate(
             runs,
             against=find_model(against, runs) if against else None,
             margin=margin,
-            metrics=listed(metrics),
+            metrics=options.listed(metrics),
             split="valid" if split == "validation" else split,
             fold=fold,
             device=device,

@@ -9,21 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from passt_bench.cli.options import (
-    RUNS,
-    Json,
-    NoBaseline,
-    Reports,
-    Runs,
-    Variants,
-    app,
-    argument,
-    console,
-    flag,
-    listed,
-    option,
-    print_json,
-)
+from passt_bench.cli import options
+from passt_bench.cli.options import app, argument, console, flag, listed, option, print_json
 from passt_bench.errors import InputError, check_known
 from passt_bench.processes import SAFE_PATH_VARIABLE
 
@@ -88,7 +75,7 @@ def _check_adoption(name: str, runs: Path, reports: Path) -> str | None:
 @app.command()
 def show(
     study: Annotated[str, argument("STUDY", "A study or search on record.")],
-    json: Json = False,
+    json: options.Json = False,
     latex: Annotated[
         str | None, option("TABLE", "Print a table of its page as LaTeX, e.g. verdicts.")
     ] = None,
@@ -96,8 +83,8 @@ def show(
         list[str] | None,
         option("NAMES", "Columns of the LaTeX table, as in its CSV file, for one column of a page"),
     ] = None,
-    runs: Runs = RUNS,
-    reports: Reports = None,
+    runs: options.Runs = options.RUNS,
+    reports: options.Reports = None,
 ) -> None:
     """Show what a study or search found: its answer and its verdicts."""
     from passt_bench.report.build import load
@@ -129,14 +116,14 @@ def report(
     studies: Annotated[
         list[str] | None, argument("STUDY…", "Studies or searches; by default all.")
     ] = None,
-    variants: Variants = None,
-    no_baseline: NoBaseline = False,
+    variants: options.Variants = None,
+    no_baseline: options.NoBaseline = False,
     adopt: Annotated[
         bool, flag("--adopt", "Replace no study that has other settings or more runs.")
     ] = False,
     pdf: Annotated[bool, flag("--pdf", "Write the figures as PDF as well.")] = False,
-    runs: Runs = RUNS,
-    reports: Reports = None,
+    runs: options.Runs = options.RUNS,
+    reports: options.Reports = None,
 ) -> None:
     """Render pages, tables and figures from records."""
     from passt_bench.records.store import Store
@@ -175,7 +162,7 @@ def report(
 
 
 @app.command()
-def sync(runs: Runs = RUNS) -> None:
+def sync(runs: options.Runs = options.RUNS) -> None:
     """Update MLflow from the records."""
     from passt_bench.console import stage
     from passt_bench.report.text import counted
@@ -193,7 +180,7 @@ def sync(runs: Runs = RUNS) -> None:
 
 @app.command()
 def ui(
-    runs: Runs = RUNS,
+    runs: options.Runs = options.RUNS,
     port: Annotated[int, option("PORT", "Port on 127.0.0.1.", min=1, max=65535)] = 5000,
 ) -> None:
     """Open MLflow's web interface on this machine."""
