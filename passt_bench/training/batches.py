@@ -169,14 +169,11 @@ def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
     for start in range(0, len(train), _ROWS):
         block = slice(start, start + _ROWS)
         weights[block] = (targets[train[block]] > 0.5) @ label_weights
-    unlabeled = int((weights == 0).sum())
-    if unlabeled:
-        raise InputError(
-            f"{unlabeled} of {len(train)} training clips have no label, and would never be drawn",
-            field="training.sampling",
-            value="weighted",
-            remedy="Leave these clips out, or set training.sampling to 'shuffle'.",
-        )
+    none = int((weights == 0).sum())
+    if none:
+        problem = f"{none} of {len(train)} training clips have no label, and would never be drawn"
+        remedy = "Leave these clips out, or set training.sampling to 'shuffle'."
+        raise InputError(problem, field="training.sampling", value="weighted", remedy=remedy)
     return weights
 
 

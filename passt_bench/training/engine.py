@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from passt_bench.errors import InputError
 from passt_bench.models.passt import Attention, Blocks, Mlp
 from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.recipe import Recipe
@@ -87,40 +85,33 @@ def with_known(targets: np.ndarray) -> np.ndarray:
 
 def check_engine(spec: EngineSpec) -> None:
     """Raises InputError for settings that cannot be combined."""
-    refusal = partial(InputError, field="engine.graph", value=True)
+    compiled = spec.compile != "off"
     if spec.graph and spec.device != "cuda":
         remedy = "Set engine.device=cuda or engine.graph=false."
-        raise refusal("CUDA graphs need a CUDA device", remedy=remedy)
+        raise spec.error("graph", "CUDA graphs need a CUDA device", remedy)
     if spec.graph and spec.precision == "float16":
-        remedy = "Use engine.precision=bfloat16."
-        raise refusal("CUDA graphs do not work with float16 loss scaling", remedy=remedy)
-    if spec.attention == "by_heads" and spec.compile != "off":
-        raise InputError(
-            "the compiler would unroll its many products",
-            field="engine.attention",
-            value="by_heads",
-            remedy="Set engine.attention=fused or engine.compile=off.",
-        )
-    if spec.recompute == "norms" and spec.compile != "off":
-        raise InputError(
-            "the compiler itself chooses which of these to recompute",
-            field="engine.recompute",
-            value="norms",
-            remedy="Set engine.recompute=none or engine.compile=off.",
-        )
+        problem = "CUDA graphs do not work with float16 loss scaling"
+        raise spec.error("graph", problem, "Use engine.precision=bfloat16.")
+    if spec.attention == "by_heads" and compiled:
+        remedy = "Set engine.attention=fused or engine.compile=off."
+        raise spec.error("attention", "the compiler would unroll its many products", remedy)
+    if spec.recompute == "norms" and compiled:
+        problem = "the compiler itself chooses which of these to recompute"
+        raise spec.error("recompute", problem, "Set engine.recompute=none or engine.compile=off.")
 
 
 def check_chunks(spec: EngineSpec, clips: int, net: nn.Module | None = None) -> None:
     """Raises InputError if a batch of that many clips, or a model's, cannot be taken in chunks."""
     chunks = spec.accumulate
-    refusal = partial(InputError, field="engine.accumulate", value=chunks)
     if clips % chunks:
         problem = f"a batch of {clips} clips has no {chunks} equal chunks"
-        raise refusal(problem, remedy=f"Give a divisor of {clips}, or another batch size.")
+        raise spec.error(
+            "accumulate", problem, f"Give a divisor of {clips}, or another batch size."
+        )
     norms = net is not None and any(isinstance(module, _BatchNorm) for module in net.modules())
     if norms and chunks > 1:
         problem = "the model has batch norm, whose statistics would be those of chunks"
-        raise refusal(problem, remedy="Use 1 with this model.")
+        raise spec.error("accumulate", problem, "Use 1 with this model.")
 
 
 class Engine:

@@ -20,12 +20,8 @@ def check_fine_tuning(recipe: Recipe) -> None:
     """Refuses layer-wise decay for a model without blocks (raises `InputError`)."""
     options = MODELS.get(recipe.model.name).build.Options
     if recipe.training.layer_decay != 1 and "depth" not in {item.name for item in fields(options)}:
-        raise InputError(
-            f"{recipe.model.name} has no transformer blocks",
-            field="training.layer_decay",
-            value=recipe.training.layer_decay,
-            remedy="Leave it out.",
-        )
+        problem = f"{recipe.model.name} has no transformer blocks"
+        raise recipe.error("training.layer_decay", problem, "Leave it out.")
 
 
 def rate_groups(net: nn.Module, training: TrainingSpec) -> list[tuple[float, list[nn.Parameter]]]:
@@ -41,12 +37,9 @@ def rate_groups(net: nn.Module, training: TrainingSpec) -> list[tuple[float, lis
     heads = net.classifiers if isinstance(net, AudioModel) else ()
     named = list(net.named_parameters())
     if training.trained == "head" and not any(name.startswith(heads) for name, _ in named):
-        raise InputError(
-            "the model does not say which parameters are its classifier's",
-            field="training.trained",
-            value="head",
-            remedy="Set classifiers in its class, or train all.",
-        )
+        problem = "the model does not say which parameters are its classifier's"
+        remedy = "Set classifiers in its class, or train all."
+        raise InputError(problem, field="training.trained", value="head", remedy=remedy)
     blocks = {name: int(found[1]) for name, _ in named if (found := _BLOCK.search(name))}
     last = max(blocks.values(), default=-1)
     embedded = {name for name, _ in takewhile(lambda item: item[0] not in blocks, named)}
