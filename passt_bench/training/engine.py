@@ -115,7 +115,7 @@ def check_chunks(spec: EngineSpec, clips: int, net: nn.Module | None = None) -> 
 
 
 class Engine:
-    """Computes a model's steps with a recipe's settings; `testing.EngineContract` tests it."""
+    """Computes a model's steps with a recipe's settings."""
 
     def __init__(self, spec: EngineSpec) -> None:
         check_engine(spec)
