@@ -53,9 +53,6 @@ def compare(
     published_steps: Annotated[
         int, option("N", "Timed steps, reference code's speed test.", min=1)
     ] = 100,
-    profile: Annotated[
-        bool, flag("--profile", "Also write operator tables and Chrome traces.")
-    ] = False,
     sets: options.Sets = None,
     name: Annotated[str | None, option("NAME", "Name of the study that is recorded.")] = None,
     json: options.Json = False,
@@ -104,7 +101,6 @@ def compare(
     config = RunConfig(
         remeasure=True,
         published=PublishedProtocol(published_batch, steps=published_steps) if published else None,
-        profiles=runs / "profiles" / chosen if profile else None,
         track=False,
     )
     done = run_plan(plan, config, paths, error_console() if json else console)
@@ -112,8 +108,6 @@ def compare(
         results, _ = load(chosen, runs, paths.reports)
         assert results is not None
         print_json(result_json(study_view(results), None, paths.reports / chosen / "index.html"))
-    elif config.profiles is not None:
-        console.print(f"Profiles: {config.profiles}")
     if not done:
         raise typer.Exit(1)
 

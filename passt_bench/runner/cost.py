@@ -63,7 +63,6 @@ class CostPlan:
     machine: dict[str, object]
     versions: dict[str, str]
     published: PublishedProtocol | None
-    profiles: Path | None
 
 
 def plan_cost(
@@ -74,7 +73,6 @@ def plan_cost(
     sessions: Iterable[SessionRecord] = (),
     retry: Collection[Status] = (),
     published: PublishedProtocol | None = None,
-    profiles: Path | None = None,
 ) -> CostPlan:
     """Finds out which arms are to be measured.
 
@@ -84,7 +82,7 @@ def plan_cost(
 
     ``recipes`` are those of the variants, for models of so many classes; the ``measurement`` of the
     baseline's rules the session. ``published`` has the sizes of the reference code's speed test,
-    which then follows the rounds; ``profiles`` is a folder for a profile of each arm.
+    which then follows the rounds.
     """
     keys = {name: arm_key(recipe, component_versions(recipe)) for name, recipe in recipes.items()}
     first, machine = keys[baseline], describe_machine()
@@ -109,7 +107,6 @@ def plan_cost(
         machine=machine,
         versions=versions,
         published=published,
-        profiles=profiles,
     )
 
 
@@ -242,7 +239,6 @@ def _measure(
         recipe.measurement,
         sizes=_sizes(recipe, plan.classes),
         published=plan.published,
-        profiles=plan.profiles,
         progress=progress,
     )
     sheet = Predictor(store.root).sheet(recipe.engine)
