@@ -16,8 +16,6 @@ from passt_bench.cli.options import app, argument, console, error_console, flag,
 if TYPE_CHECKING:
     from passt_bench.runner.doctor import Check
 
-ENGINES = ("eager", "compiled")
-
 
 @app.command()
 def compare(
@@ -32,18 +30,6 @@ def compare(
     batch: Annotated[int, option("N", "Clips per training step.", min=1)] = 12,
     seconds: Annotated[float, option("SECONDS", "Clip length.", min=0.1)] = 10.0,
     device: options.Device = "cpu",
-    precision: Annotated[str, option("NAME", "float32, bfloat16 or float16.")] = "float32",
-    engine: Annotated[
-        str, option("NAME", "eager or compiled.", callback=options.one_of(*ENGINES))
-    ] = "eager",
-    threads: Annotated[int, option("N", "CPU threads of each process.", min=1)] = 1,
-    half_width: Annotated[
-        float, option("FRACTION", "Desired half width of the time ratio's interval.", min=0.001)
-    ] = 0.03,
-    session_limit: Annotated[
-        float, option("SECONDS", "Time limit; at least six rounds always run.", min=1)
-    ] = 300.0,
-    steps: Annotated[int, option("N", "Training steps of each model per round.", min=1)] = 3,
     published: Annotated[
         bool, flag("--published", "Also run the reference code's speed test.")
     ] = False,
@@ -60,6 +46,7 @@ def compare(
     reports: options.Reports = None,
 ) -> None:
     """Measure time, memory and FLOPs side by side."""
+    from passt_bench import spec
     from passt_bench.measure.target import PublishedProtocol
     from passt_bench.report.build import load
     from passt_bench.report.terminal import result_json
@@ -68,30 +55,17 @@ def compare(
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import Paths, RunConfig, StudyRequest
     from passt_bench.runner.studies import StudyFile
-    from passt_bench.spec import (
-        DataSpec,
-        EngineSpec,
-        MeasurementSpec,
-        ModelSpec,
-        Recipe,
-        TrainingSpec,
-        parse_assignments,
-        validate,
-    )
     from passt_bench.spec.key import plain_name
     from passt_bench.study_run import run_plan
 
-    fields = {"device": device, "precision": precision, "threads": threads}
-    shared = Recipe(
-        ModelSpec(PAPER[0]),
-        data=DataSpec("audioset", seconds=seconds),
-        training=TrainingSpec(batch_size=batch),
-        engine=validate(EngineSpec, fields | {"compile": engine == "compiled"}, source="compare"),
-        measurement=MeasurementSpec(
-            half_width=half_width, seconds=session_limit, steps=steps, turn_seconds=600.0
-        ),
+    shared = spec.Recipe(
+        spec.ModelSpec(PAPER[0]),
+        data=spec.DataSpec("audioset", seconds=seconds),
+        training=spec.TrainingSpec(batch_size=batch),
+        engine=spec.validate(spec.EngineSpec, {"device": device}, source="compare"),
+        measurement=spec.MeasurementSpec(seconds=300.0, turn_seconds=600.0),
     )
-    recipes = subjects(items, shared, parse_assignments(sets or []))
+    recipes = subjects(items, shared, spec.parse_assignments(sets or []))
     for warning in foreign_patchout(recipes):
         error_console().print(f"note: {warning}", style="yellow")
     study = as_study(plain_name(name or default_name(items), field="--name"), recipes)

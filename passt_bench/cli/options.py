@@ -108,17 +108,6 @@ def part_of(text: str | None) -> tuple[int, int]:
     return int(number), int(of)
 
 
-def one_of(*names: str) -> Callable[..., Any]:
-    """A check that an option's value is one of some names."""
-
-    def check(given: typer.CallbackParam, value: str) -> str:
-        """Returns the value; InputError if it is another name."""
-        check_known(value, names, "unknown value", field=given.opts[0])
-        return value
-
-    return check
-
-
 def _device(device: str) -> str:
     from passt_bench.runner.executor import check_available
 
@@ -219,7 +208,6 @@ Variants = Annotated[
     list[str] | None,
     option("NAME", "Only this variant (as in `plan`) and the baseline; repeatable.", "--variant"),
 ]
-NoBaseline = Annotated[bool, flag("--no-baseline", "Leave the baseline out.")]
 Device = Annotated[str, option("cpu|cuda", "Device to use.", "--device", callback=_device)]
 Sets = Annotated[
     list[str] | None,
@@ -267,7 +255,7 @@ def _study_options(
     ] = None,
     runs: NewRuns = RUNS,
     variants: Variants = None,
-    no_baseline: NoBaseline = False,
+    no_baseline: Annotated[bool, flag("--no-baseline", "Leave the baseline out.")] = False,
 ) -> tuple["StudyRequest", "Paths"]:
     """The request and the folders, from the options of every command about a study."""
     from passt_bench.runner.request import Paths, StudyRequest, data_folders

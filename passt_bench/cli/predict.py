@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, cast
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,10 +29,7 @@ def predict(
     audio: Annotated[list[Path], argument("AUDIO…", "Audio files, or folders of them.")],
     checkpoint: options.Checkpoints,
     form: Annotated[
-        str,
-        option(
-            "NAME", "text, csv or json.", "--format", callback=options.one_of("text", "csv", "json")
-        ),
+        Literal["text", "csv", "json"], option("NAME", "text, csv or json.", "--format")
     ] = "text",
     top: Annotated[
         int | None, option("N", "Classes per file; by default 10 in text, else all.", min=1)
@@ -49,10 +46,7 @@ def predict(
         bool, flag("--windows", "Predict each window of a file, with its start and end.")
     ] = False,
     pool: Annotated[
-        str,
-        option(
-            "NAME", "mean or max over a file's windows.", callback=options.one_of("mean", "max")
-        ),
+        Literal["mean", "max"], option("NAME", "mean or max over a file's windows.")
     ] = "mean",
     decide: Annotated[
         bool,
@@ -119,7 +113,7 @@ def predict(
     # Printed at the end, because progress is shown meanwhile.
     with TemporaryFile() as rows, TemporaryFile() if output is None else writing(output) as out:
         with stage(errors, f"Predicting {count_of(len(paths), 'file')}") as update:
-            given = ensemble.to(device), paths, hop, engine, cast(runner.Pool, pool)
+            given = ensemble.to(device), paths, hop, engine, pool
             kept = rows if windows or embeddings else None
             found = runner.predict_files(*given, decide=decide, rows=kept, progress=update)
             for text in write(noted(found), most, windows):

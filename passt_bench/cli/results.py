@@ -117,7 +117,6 @@ def report(
         list[str] | None, argument("STUDY…", "Studies or searches; by default all.")
     ] = None,
     variants: options.Variants = None,
-    no_baseline: options.NoBaseline = False,
     adopt: Annotated[
         bool, flag("--adopt", "Replace no study that has other settings or more runs.")
     ] = False,
@@ -131,12 +130,6 @@ def report(
     from passt_bench.runner.request import Paths, data_folders
 
     reports = Paths(runs, pages=reports).reports
-    if no_baseline:
-        raise InputError(
-            "a page compares with the baseline",
-            field="--no-baseline",
-            remedy="Omit it; choose variants with --variant.",
-        )
     names = studies or Store(runs).studies()
     replaced = [_check_adoption(name, runs, reports) for name in names if adopt]
     if variants:

@@ -110,7 +110,7 @@ def test_search(hostile: HostileFolder) -> None:
 
 
 def test_compare_and_doctor(hostile: HostileFolder) -> None:
-    few = ("--batch", "1", "--seconds", "1", "--session-limit", "1", "--steps", "1")
+    few = ("--batch", "1", "--seconds", "1", "--set", "measurement.seconds=1")
     assert "passt_micro" in command(hostile, "compare", "passt_micro", "panns_micro", *few)
     assert "exactly" in command(hostile, "doctor", "--instruments")
 

@@ -33,7 +33,7 @@ COMPARE = "compare lily lily:patchout.kind=checkerboard --batch 2 --seconds 0.5"
 COMMANDS = {
     "study": f"run still_water.py --seeds 1 --no-cost {FEW}",
     "bags": f"run bags.py --seeds 1 --no-cost {FEW}",
-    "compare": f"{COMPARE} --session-limit 1 --steps 1 --name ponds",
+    "compare": f"{COMPARE} --set measurement.seconds=1 --set measurement.steps=1 --name ponds",
     "set": "plan still_water.py --set model.petals=8",
     "missing": "compare passt_s hear21passt",
     "doctor": "doctor",

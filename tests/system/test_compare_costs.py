@@ -93,8 +93,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real comparison through the command line, with the published protocol."""
     folder = tmp_path_factory.mktemp("compared")
     words = "compare passt_micro passt_micro:patchout.kind=time,patchout.rate=0.5 panns_micro"
-    words += " --batch 2 --seconds 0.5 --set data.name=esc50 --session-limit 1 --steps 1"
-    words += " --set measurement.restarts=2"
+    words += " --batch 2 --seconds 0.5 --set data.name=esc50 --set measurement.seconds=1"
+    words += " --set measurement.restarts=2 --set measurement.steps=1"
     words += " --published --published-batch 3 --published-steps 2 --name mine"
     words += f" --runs {folder / 'runs'} --reports {folder / 'rep'}"
     result = give(words.split())
