@@ -88,12 +88,9 @@ def number(unit: str, low: float = 0, high: float = math.inf) -> Callable[..., A
     def check(given: typer.CallbackParam, value: float | None) -> float | None:
         """Returns the value; InputError if it lies outside."""
         if value is not None and not low < value <= high:
-            raise InputError(
-                f"must be at most {high:g}" if value > high else f"must be above {low:g}",
-                field=given.opts[0],
-                value=value,
-                remedy=f"Give {unit}, or leave the option out.",
-            )
+            problem = f"must be at most {high:g}" if value > high else f"must be above {low:g}"
+            remedy = f"Give {unit}, or leave the option out."
+            raise InputError(problem, field=given.opts[0], value=value, remedy=remedy)
         return value
 
     return check
@@ -134,12 +131,10 @@ def check_new_folder(
     """Refuses a folder that cannot be created or written to, before anything is computed."""
     for path in (folder, *folder.parents) if folder is not None else ():
         if path.exists() and not path.is_dir():
+            problem = "this is a file, not a folder"
+            remedy = "Give a folder; it is created if it does not exist."
             raise InputError(
-                "this is a file, not a folder",
-                source=path,
-                field=given.opts[0],
-                value=str(folder),
-                remedy="Give a folder; it is created if it does not exist.",
+                problem, source=path, field=given.opts[0], value=str(folder), remedy=remedy
             )
     if folder is not None and context.info_name in _WRITING:
         there = next(path for path in (folder, *folder.parents) if path.exists())
@@ -159,12 +154,9 @@ def check_new_file(
         return None
     check_new_folder(context, given, path.parent)
     if path.is_dir():
-        raise InputError(
-            "this is a folder, not a file",
-            field=given.opts[0],
-            value=str(path),
-            remedy="Give the name of a file in it.",
-        )
+        problem = "this is a folder, not a file"
+        remedy = "Give the name of a file in it."
+        raise InputError(problem, field=given.opts[0], value=str(path), remedy=remedy)
     return path
 
 

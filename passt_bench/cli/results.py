@@ -134,11 +134,9 @@ def report(
     replaced = [_check_adoption(name, runs, reports) for name in names if adopt]
     if variants:
         if studies is None or len(studies) != 1:
-            raise InputError(
-                "needs exactly one study to choose variants from",
-                field="--variant",
-                remedy="Name that study: passt-bench report STUDY --variant NAME.",
-            )
+            problem = "needs exactly one study to choose variants from"
+            remedy = "Name that study: passt-bench report STUDY --variant NAME."
+            raise InputError(problem, field="--variant", remedy=remedy)
         pages = [build_variants(studies[0], variants, runs, reports)]
     elif studies:
         pages = [build_study(name, runs, reports) for name in studies]
@@ -182,17 +180,13 @@ def ui(
 
     uri = store_uri(runs)
     if uri.startswith("http"):
-        raise InputError(
-            "the runs are on a server that has its own web interface",
-            source="MLFLOW_TRACKING_URI",
-            remedy=f"Open {without_password(uri)}",
-        )
+        problem = "the runs are on a server that has its own web interface"
+        remedy = f"Open {without_password(uri)}"
+        raise InputError(problem, source="MLFLOW_TRACKING_URI", remedy=remedy)
     if uri == local_uri(runs) and not database(runs).is_file():
-        raise InputError(
-            "no MLflow store in this folder",
-            source=runs,
-            remedy=f"Run a study first, or: passt-bench sync --runs {runs}",
-        )
+        problem = "no MLflow store in this folder"
+        remedy = f"Run a study first, or: passt-bench sync --runs {runs}"
+        raise InputError(problem, source=runs, remedy=remedy)
     settings = {
         **SETTINGS,
         **os.environ,

@@ -121,11 +121,9 @@ def read_bytes(path: Path, most: int = JSON_BYTES) -> bytes:
         with path.open("rb") as file:
             data = file.read(most + 1)
     except OSError as error:
-        raise InputError(
-            f"cannot be read ({error.strerror or error})",
-            source=path,
-            remedy="Give the right to read it, or another folder.",
-        ) from None
+        problem = f"cannot be read ({error.strerror or error})"
+        remedy = "Give the right to read it, or another folder."
+        raise InputError(problem, source=path, remedy=remedy) from None
     if len(data) > most:
         problem, remedy = f"larger than {most >> 20} MiB", "Remove it; no such file is that large."
         raise InputError(problem, source=path, remedy=remedy)
@@ -136,11 +134,9 @@ def refuse_link(*paths: Path) -> None:
     """Refuses links, which may lead out of the folder."""
     for path in paths:
         if path.is_symlink():
-            raise InputError(
-                "a symbolic link, which is not followed",
-                source=path,
-                remedy="Replace it by its target, or remove it.",
-            )
+            problem = "a symbolic link, which is not followed"
+            remedy = "Replace it by its target, or remove it."
+            raise InputError(problem, source=path, remedy=remedy)
 
 
 def pack_json(value: object) -> bytes:
@@ -207,15 +203,11 @@ def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
         field = "key" if has_key else "name"
         name, place = getattr(record, field), path.parent.name if has_key else path.stem
         if name != place:
-            raise InputError(
-                "differs from the name of the folder"
-                if has_key
-                else "differs from the file's name",
-                source=path,
-                field=field,
-                value=name,
-                remedy=f"It is in {place}: rename that, or remove it.",
+            problem = (
+                "differs from the name of the folder" if has_key else "differs from the file's name"
             )
+            remedy = f"It is in {place}: rename that, or remove it."
+            raise InputError(problem, source=path, field=field, value=name, remedy=remedy)
     if isinstance(record, RunRecord) and record.status == "ok":
         for metric in record.recipe.metrics:
             if metric not in record.metrics:

@@ -185,11 +185,7 @@ def _read_named(kind: type[Named], name: str, folder: Path, field: str, command:
     """Reads ``folder/NAME.json``, which a command makes."""
     path = folder / f"{name}.json"
     if not path.is_file():
-        raise InputError(
-            f"no {field} of this name is on record",
-            source=folder.parent,
-            field=field,
-            value=name,
-            remedy=f"Run it first: {command}",
-        )
+        problem = f"no {field} of this name is on record"
+        remedy = f"Run it first: {command}"
+        raise InputError(problem, source=folder.parent, field=field, value=name, remedy=remedy)
     return read(kind, path)

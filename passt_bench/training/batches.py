@@ -125,16 +125,14 @@ class LogMels:
     def __call__(self, batch: Tensors) -> Tensors:
         """Makes ``x`` (B, 1, F, T) and mixed ``targets`` of a batch that was only read."""
         with one_thread():  # each operation is too short to be divided
-            x = self._choose(batch)
+            if "log_mels" in batch:
+                x = batch["log_mels"]
+            elif self._stored is not None:
+                x = self._stored.index_select(0, batch["clips"])
+            else:
+                x = logmels(self._net, batch["waves"], batch["filters"]).squeeze(1)
             x, targets = augment(x, batch["targets"], batch, self._mask_value)
         return {"x": x, "targets": targets}
-
-    def _choose(self, batch: Tensors) -> torch.Tensor:
-        if "log_mels" in batch:
-            return batch["log_mels"]
-        if self._stored is not None:
-            return self._stored.index_select(0, batch["clips"])
-        return logmels(self._net, batch["waves"], batch["filters"]).squeeze(1)
 
 
 def epoch_steps(training: TrainingSpec, clips: int) -> int:
@@ -247,7 +245,7 @@ class Batches:
             return {**x, "targets": torch.from_numpy(self._labels(clips))}
         if changes_waves(recipe):
             dataset, epoch = features.dataset, step // self.steps
-            drawn = draw_waves(dataset, self._labels_of, clips, self._train, recipe, seed, epoch)
+            drawn = draw_waves(dataset, self._labels, clips, self._train, recipe, seed, epoch)
             waves, targets = map(torch.from_numpy, drawn)
         else:
             waves, targets = features.read(clips), torch.from_numpy(self._labels(clips))
@@ -258,10 +256,6 @@ class Batches:
         """Targets as the loss takes them, float32."""
         rows = np.asarray(self._targets[clips], dtype=np.float32)
         return with_known(rows) if self._recipe.training.loss == "masked_bce" else rows
-
-    def _labels_of(self, clip: int) -> np.ndarray:
-        rows: np.ndarray = self._labels(np.array([clip]))
-        return rows[0]
 
 
 def load(

@@ -49,7 +49,7 @@ def changes_waves(recipe: Recipe) -> bool:
 
 def draw_waves(
     dataset: Dataset,
-    labels: Callable[[int], np.ndarray],
+    labels: Callable[[np.ndarray], np.ndarray],
     clips: np.ndarray,
     train: np.ndarray,
     recipe: Recipe,
@@ -58,20 +58,20 @@ def draw_waves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The waveforms (B, S) of a training step's clips, and their labels (B, …), float32.
 
-    ``labels`` returns those of a clip, as an array that can be mixed; a mixture's partner is drawn
-    from ``train``. Augmentations that are off draw no random numbers.
+    ``labels`` returns those of clips, as rows that can be mixed; a mixture's partner is drawn from
+    ``train``. Augmentations that are off draw no random numbers.
     """
     training = recipe.training
     sounds, targets = [], []
-    for clip in clips.tolist():
+    for clip, target in zip(clips.tolist(), labels(clips), strict=True):
         random = random_stream(_WAVE_STREAM, seed, recipe.salt, epoch, clip)
-        sound, target = _augment_wave(dataset, clip, recipe, random), labels(clip)
+        sound = _augment_wave(dataset, clip, recipe, random)
         if training.wavmix and random.random() < training.wavmix:
             other = int(train[random.integers(len(train))])
             beta = random.beta(training.wavmix_alpha, training.wavmix_alpha)
             weight = np.float32(max(beta, 1 - beta))
             sound = mix(sound, _augment_wave(dataset, other, recipe, random), weight)
-            target = weight * target + (1 - weight) * labels(other)
+            target = weight * target + (1 - weight) * labels(np.array([other]))[0]
         sounds.append(sound)
         targets.append(target)
     return np.stack(sounds), np.stack(targets).astype(np.float32)
