@@ -1,8 +1,7 @@
-"""Makes the batches of a training run: which clips, their log-mels and their targets.
+"""Makes the batches of a training run, a pure function of seed, salt and step.
 
-Batches are a pure function of seed, salt and step, so that a resumed training continues
-exactly. The order is that of the reference code: waveforms (see `features`), log-mel with its
-jitter, SpecAugment, mixup of spectrograms.
+The order is that of the reference code: waveforms (see `features`), log-mel with its jitter,
+SpecAugment, mixup of spectrograms.
 
 Shapes: B batch, F mels, T frames, C classes.
 """
@@ -138,8 +137,7 @@ class LogMels:
 def epoch_steps(training: TrainingSpec, clips: int) -> int:
     """Steps per epoch over this many training clips: whole batches, at least one.
 
-    An incomplete last batch is dropped. A recipe may ask for more clips than a validation split has
-    left.
+    A recipe may ask for more clips than a validation split has left.
     """
     wanted = training.epoch_clips or training.clips or clips
     return max(1, min(wanted, clips) // training.batch_size)

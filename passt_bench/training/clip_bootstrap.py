@@ -1,12 +1,9 @@
 """Intervals of a model's metrics, and of the differences of two, from resampling clips.
 
-Each resample draws N of the N clips with replacement, the same for all classes and metrics. Clips
-are sorted once per class (`RankSums`); a resample is a vector of draw counts.
-
-The interval is the percentiles of the resamples' deviations from their own mean, around the value
-itself. Average precision of resamples is biased upwards, because a clip that is drawn twice is a
-second positive at the same rank; plain percentiles would be above the value. `docs/statistics.md`
-reports the coverage. Only the share of right clips has another interval, Wilson's.
+Each resample draws N of the N clips with replacement, the same for all classes and metrics. The
+interval is the percentiles of the resamples' deviations from their own mean, around the value
+itself: average precision of resamples is biased upwards, because a clip that is drawn twice is a
+second positive at the same rank. `docs/statistics.md` reports the coverage.
 """
 
 from __future__ import annotations
@@ -23,8 +20,7 @@ from passt_bench.records.evaluation import Difference
 from passt_bench.registry import METRICS
 
 RESAMPLES = 2000
-LEVEL = 0.95
-SEED = 0
+LEVEL, SEED = 0.95, 0
 FEW_CLIPS, FEW_POSITIVES = 200, 10
 _TOGETHER = 64  # resamples at a time: their draw counts fit into the processor's cache
 

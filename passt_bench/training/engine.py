@@ -237,11 +237,10 @@ class ModelStep:
 
     def set_learning_rate(self, rate: float) -> None:
         """Sets the learning rate of the next step."""
-        for n, (group, scale) in enumerate(
-            zip(self.optimizer.param_groups, self._scales, strict=True)
-        ):
+        for n, scale in enumerate(self._scales):
             # A checkpoint puts a tensor of the CPU there, which graphs freeze.
-            group["lr"] = self._rates[n].fill_(rate * scale) if self._rates else rate * scale
+            own = self._rates[n].fill_(rate * scale) if self._rates else rate * scale
+            self.optimizer.param_groups[n]["lr"] = own
 
     @property
     def learning_rate(self) -> float:
@@ -267,12 +266,20 @@ class ModelStep:
 
     def run(self, inputs: Inputs) -> torch.Tensor:
         """The whole step; returns the loss without waiting for the device."""
-        if self.engine.spec.accumulate > 1:
-            return self._run_chunks(inputs)
-        loss = self.forward(inputs)
-        self.backward(loss)
+        if self.engine.spec.accumulate == 1:
+            loss = self.forward(inputs)
+            self.backward(loss)
+            self.update()
+            return loss.detach()
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.engine.device)
+        shares = chunk_shares(self._loss, inputs["targets"], self.engine.spec.accumulate)
+        for share, chunk in zip(shares, self.chunks(inputs), strict=True):
+            loss = share * self.forward(chunk)
+            self.scaler.scale(loss).backward()
+            total = total + loss.detach()
         self.update()
-        return loss.detach()
+        return total
 
     def chunks(self, inputs: Inputs) -> Iterator[dict[str, Any]]:
         """The equal chunks of a batch: rows of inputs of two or more dimensions, all of others."""
@@ -283,17 +290,6 @@ class ModelStep:
                 name: value[at : at + size] if getattr(value, "ndim", 0) > 1 else value
                 for name, value in inputs.items()
             }
-
-    def _run_chunks(self, inputs: Inputs) -> torch.Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.engine.device)
-        shares = chunk_shares(self._loss, inputs["targets"], self.engine.spec.accumulate)
-        for share, chunk in zip(shares, self.chunks(inputs), strict=True):
-            loss = share * self.forward(chunk)
-            self.scaler.scale(loss).backward()
-            total = total + loss.detach()
-        self.update()
-        return total
 
 
 class StepGraph:
@@ -348,9 +344,14 @@ class _Captured:
         for name, buffer in self._buffers.items():
             if isinstance(buffer, torch.Tensor):
                 buffer.copy_(inputs[name], non_blocking=True)
-        if self._calls < _EAGER_STEPS:
+        if self._calls < _EAGER_STEPS:  # on another stream, which a capture requires first
             self._calls += 1
-            return self._warm_up()
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                loss = self._step(self._buffers)
+            torch.cuda.current_stream().wait_stream(stream)
+            return loss
         if self._graph is None:
             graph = torch.cuda.CUDAGraph()
             # Records the step without running it; a thread may allocate pinned memory meanwhile.
@@ -359,12 +360,3 @@ class _Captured:
             self._graph = graph
         self._graph.replay()
         return self._loss.clone()  # the next replay, of any graph, writes over it
-
-    def _warm_up(self) -> torch.Tensor:
-        """An eager step on another stream, which a capture requires first."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            loss = self._step(self._buffers)
-        torch.cuda.current_stream().wait_stream(stream)
-        return loss

@@ -29,6 +29,7 @@ from passt_bench.training.metrics import score
 from passt_bench.training.state import Progress, Task, Training, snapshot_epochs
 
 LEAST_STEPS = 100  # of a training whose number of steps is given
+_ROWS = 1 << 16  # clips whose labels are checked at a time
 _TORCH = 0x70C4  # keeps this random stream apart from others with the same seed
 
 
@@ -164,9 +165,6 @@ def _validate(state: Training, clips: np.ndarray) -> None:
     progress.validation.append(value)
     elapsed = time.perf_counter() - since
     task.clocks["select"] = task.clocks.get("select", 0.0) + elapsed
-
-
-_ROWS = 1 << 16  # clips whose labels are checked at a time
 
 
 def check_settings(recipe: Recipe, clips: int) -> None:

@@ -307,18 +307,18 @@ class _Accuracy(Metric):
         return accuracies
 
 
-_SUMMARIES: dict[str, tuple[Metric, str]] = {
-    "mAP": (
+for _name, _metric, _summary in (
+    (
+        "mAP",
         _AveragePrecision(),
         "macro average precision over classes with positives and negatives",
     ),
-    "mAP_official": (_Official(), "macro average precision, a class without positives is 0"),
-    "mAP_masked": (_Masked(), "macro average precision over the labels that are known"),
-    "AUC": (_RocAuc(), "macro area under the ROC curve"),
-    "dprime": (_DPrime(), "d-prime computed from the macro AUC"),
-    "accuracy": (_Accuracy(), "top-1 accuracy"),
-}
-for _name, (_metric, _summary) in _SUMMARIES.items():
+    ("mAP_official", _Official(), "macro average precision, a class without positives is 0"),
+    ("mAP_masked", _Masked(), "macro average precision over the labels that are known"),
+    ("AUC", _RocAuc(), "macro area under the ROC curve"),
+    ("dprime", _DPrime(), "d-prime computed from the macro AUC"),
+    ("accuracy", _Accuracy(), "top-1 accuracy"),
+):
     METRICS.register(_name, version=1, summary=_summary)(_metric)
 
 

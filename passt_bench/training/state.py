@@ -1,15 +1,9 @@
 """The state of a training run: the task, its progress, and the mean of its weights.
 
-A checkpoint holds the whole state, so that a resumed run continues exactly.
-
-Stochastic weight averaging takes the mean of the weights at the beginning of some epochs. As in
-``helpers/swa_callback.py`` of the reference code it only averages: it does not change the learning
-rate or the training. The published start of 50 is counted from 1, here it is 49: 17 snapshots of
-equal weight at the beginning of the epochs 49, 54, …, 129 of 130, counted from 0.
-
-The running means and variances of BatchNorm are averaged like weights (the reference code averages
-only parameters, and its models have no BatchNorm). Estimating them again for the averaged weights
-would be more exact, at the cost of another pass over the training clips.
+Stochastic weight averaging only takes the mean of the weights at the beginning of some epochs, as
+in ``helpers/swa_callback.py`` of the reference code. The published start of 50 is counted from 1,
+here it is 49: 17 snapshots of equal weight, in the epochs 49, 54, …, 129 of 130. The running means
+and variances of BatchNorm, which the models of the reference code do not have, are averaged alike.
 """
 
 from __future__ import annotations
@@ -209,9 +203,9 @@ class Training:
         checkpoint.save(task.folder, state)
         self._unsaved, self._saved = 0, time.monotonic()
         # Slow checkpoints are written less often, so that they cost at most a few percent.
-        longest = _CHECKPOINT_COST_FACTOR * task.checkpoint_seconds
+        least, took = task.checkpoint_seconds, self._saved - began
         self._wait = min(
-            max(task.checkpoint_seconds, _CHECKPOINT_COST_FACTOR * (self._saved - began)), longest
+            max(least, _CHECKPOINT_COST_FACTOR * took), _CHECKPOINT_COST_FACTOR * least
         )
 
     def save_best(self) -> None:
@@ -271,12 +265,8 @@ class Training:
             {name: value.shape for name, value in weights.items()}
             for weights in (self.net.state_dict(), state["net"])
         )
-        averaged = state["average"] is not None
-        return (
-            current == saved
-            and set(state["parts"]) == set(self._stateful)
-            and averaged == (self.average is not None)
-        )
+        same = current == saved and set(state["parts"]) == set(self._stateful)
+        return same and (state["average"] is not None) == (self.average is not None)
 
     def _has_best(self, progress: dict[str, Any]) -> bool:
         """Whether the best weights are of this state, or of a later epoch, to be repeated."""
