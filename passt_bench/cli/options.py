@@ -129,20 +129,16 @@ def check_new_folder(
     context: typer.Context, given: typer.CallbackParam, folder: Path | None
 ) -> Path | None:
     """Refuses a folder that cannot be created or written to, before anything is computed."""
-    for path in (folder, *folder.parents) if folder is not None else ():
-        if path.exists() and not path.is_dir():
-            problem = "this is a file, not a folder"
-            remedy = "Give a folder; it is created if it does not exist."
-            raise InputError(
-                problem, source=path, field=given.opts[0], value=str(folder), remedy=remedy
-            )
-    if folder is not None and context.info_name in _WRITING:
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        if not os.access(there, os.W_OK):
-            remedy = "Give a folder that can be written to, or the right to write there."
-            raise StorageError(
-                "cannot be written", source=there, field=given.opts[0], remedy=remedy
-            )
+    if folder is None:
+        return None
+    field, there = given.opts[0], next(p for p in (folder, *folder.parents) if p.exists())
+    if not there.is_dir():
+        problem = "this is a file, not a folder"
+        remedy = "Give a folder; it is created if it does not exist."
+        raise InputError(problem, source=there, field=field, value=str(folder), remedy=remedy)
+    if context.info_name in _WRITING and not os.access(there, os.W_OK):
+        remedy = "Give a folder that can be written to, or the right to write there."
+        raise StorageError("cannot be written", source=there, field=field, remedy=remedy)
     return folder
 
 
@@ -160,21 +156,14 @@ def check_new_file(
     return path
 
 
-Runs = Annotated[Path, option("DIR", "Folder of the records.", "--runs", callback=check_runs)]
+Runs = Annotated[Path, option("DIR", "Folder of the records.", callback=check_runs)]
 NewRuns = Annotated[
-    Path,
-    option(
-        "DIR", "Folder of the records; need not exist yet.", "--runs", callback=check_new_folder
-    ),
+    Path, option("DIR", "Folder of the records; need not exist yet.", callback=check_new_folder)
 ]
 Reports = Annotated[
     Path | None,
     option(
-        "DIR",
-        "Folder of the pages.",
-        "--reports",
-        callback=check_new_folder,
-        show_default="reports in --runs",
+        "DIR", "Folder of the pages.", callback=check_new_folder, show_default="reports in --runs"
     ),
 ]
 Workers = Annotated[
@@ -182,25 +171,22 @@ Workers = Annotated[
     option(
         "N",
         "Number of parallel runs.",
-        "--workers",
         callback=number("a number of processes"),
         show_default="one per core",
     ),
 ]
-PerGpu = Annotated[int, option("N", "Number of parallel runs on one GPU.", "--per-gpu", min=1)]
+PerGpu = Annotated[int, option("N", "Number of parallel runs on one GPU.", min=1)]
 RunTimeout = Annotated[
-    float | None,
-    option("SECONDS", "Time limit per run.", "--run-timeout", callback=number("seconds")),
+    float | None, option("SECONDS", "Time limit per run.", callback=number("seconds"))
 ]
 Memory = Annotated[
-    float | None,
-    option("GIB", "Memory limit per run.", "--memory", callback=number("GiB", high=2.0**33)),
+    float | None, option("GIB", "Memory limit per run.", callback=number("GiB", high=2.0**33))
 ]
 Variants = Annotated[
     list[str] | None,
     option("NAME", "Only this variant (as in `plan`) and the baseline; repeatable.", "--variant"),
 ]
-Device = Annotated[str, option("cpu|cuda", "Device to use.", "--device", callback=_device)]
+Device = Annotated[str, option("cpu|cuda", "Device to use.", callback=_device)]
 Sets = Annotated[
     list[str] | None,
     option(
@@ -218,16 +204,13 @@ Checkpoints = Annotated[
         "MODEL",
         "A model file, a kept model (STUDY:VARIANT:SEED[:FOLD]), or published weights or a set of "
         "them; repeat to average several.",
-        "--checkpoint",
     ),
 ]
 Dropped = Annotated[
-    str | None,
-    option("KIND:RATE", "Share of the patches to drop, e.g. structured:.5.", "--patchout"),
+    str | None, option("KIND:RATE", "Share of the patches to drop, e.g. structured:.5.")
 ]
 Labels = Annotated[
-    Path | None,
-    option("FILE", "Class names, one per line, for model files that contain none.", "--labels"),
+    Path | None, option("FILE", "Class names, one per line, for model files that contain none.")
 ]
 
 
@@ -235,12 +218,12 @@ def _study_options(
     study: Annotated[str, argument("STUDY", "Name of a study, or path of its file.")],
     sets: Sets = None,
     data: Annotated[
-        list[str] | None, option("NAME=DIR", "Folder of a data set; repeatable.", "--data")
+        list[str] | None, option("NAME=DIR", "Folder of a data set; repeatable.")
     ] = None,
     seeds: Annotated[
         int | None, option("N", "Number of seeds.", show_default="the study's")
     ] = None,
-    folds: Annotated[int | None, option("N", "Number of folds (the first N).", "--folds")] = None,
+    folds: Annotated[int | None, option("N", "Number of folds (the first N).")] = None,
     device: Annotated[str | None, option("cpu|cuda", "Device.", show_default="the study's")] = None,
     name: Annotated[
         str | None, option("NAME", "Name in records and reports.", show_default="the study file's")
