@@ -48,9 +48,7 @@ def compare(
     """Measure time, memory and FLOPs side by side."""
     from passt_bench import spec
     from passt_bench.measure.target import PublishedProtocol
-    from passt_bench.report.build import load
-    from passt_bench.report.terminal import result_json
-    from passt_bench.report.view import study_view
+    from passt_bench.report import build, terminal, view
     from passt_bench.runner.compare import PAPER, as_study, default_name, foreign_patchout, subjects
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import Paths, RunConfig, StudyRequest
@@ -79,9 +77,10 @@ def compare(
     )
     done = run_plan(plan, config, paths, error_console() if json else console)
     if json:
-        results, _ = load(chosen, runs, paths.reports)
+        results, _ = build.load(chosen, runs, paths.reports)
         assert results is not None
-        print_json(result_json(study_view(results), None, paths.reports / chosen / "index.html"))
+        page = paths.reports / chosen / "index.html"
+        print_json(terminal.result_json(view.study_view(results), None, page))
     if not done:
         raise typer.Exit(1)
 

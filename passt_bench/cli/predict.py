@@ -12,6 +12,7 @@ import typer
 
 from passt_bench.cli import options
 from passt_bench.cli.options import app, argument, console, error_console, flag, option, print_json
+from passt_bench.console import stage, visible
 
 _NAMELESS = (
     "note: the model file contains no class names, so classes are numbered. Give their names with "
@@ -70,16 +71,13 @@ def predict(
     runs: options.NewRuns = options.RUNS,
 ) -> None:
     """Predict the classes of audio files, with probabilities or as decisions."""
-    from passt_bench.console import stage, visible
+    from passt_bench import spec
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.models.ensemble import build_ensemble
     from passt_bench.records.files import writing
     from passt_bench.records.run import count_of
     from passt_bench.runner import predict as runner
     from passt_bench.runner.kept_models import find_model
-    from passt_bench.spec.codec import validate
-    from passt_bench.spec.engine import EngineSpec
-    from passt_bench.spec.recipe import Patchout
     from passt_bench.spec.study import parse_patchout
     from passt_bench.training.engine import Engine
     from passt_bench.vocabulary import are_numbers
@@ -89,8 +87,8 @@ def predict(
     ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
     if labels is not None:
         ensemble.rename(read_vocabulary(labels))
-    ensemble.drop(parse_patchout(patchout) or Patchout())
-    engine, errors = Engine(validate(EngineSpec, {"device": device})), error_console()
+    ensemble.drop(parse_patchout(patchout) or spec.Patchout())
+    engine, errors = Engine(spec.validate(spec.EngineSpec, {"device": device})), error_console()
     if skipped:
         errors.print(f"note: files without an ending of audio were skipped: {skipped}.")
     if labels is None and are_numbers(ensemble.classes):
@@ -167,13 +165,10 @@ def evaluate(
     reports: options.Reports = None,
 ) -> None:
     """Evaluate model files on a data set; each metric gets an interval."""
-    from passt_bench.console import stage
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.records.run import count_of
+    from passt_bench.report import build, tables, terminal
     from passt_bench.report import evaluations as report
-    from passt_bench.report.build import build_evaluations, render_index
-    from passt_bench.report.tables import to_rows
-    from passt_bench.report.terminal import print_decisions, print_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
     from passt_bench.runner.kept_models import find_model
     from passt_bench.runner.request import Paths
@@ -197,15 +192,15 @@ def evaluate(
             progress=update,
         )
     reports = Paths(runs, pages=reports).reports
-    pages = build_evaluations(runs, reports)
-    render_index(reports)
+    pages = build.build_evaluations(runs, reports)
+    build.render_index(reports)
     place = runs / "records" / record.key / "record.json"
     if json:
         made = {"evaluations": report.evaluations_table, "comparisons": report.comparisons_table}
         made["decisions"] = report.decisions_table
-        tables = {name: to_rows(build([record])) for name, build in made.items()}
+        rows = {name: tables.to_rows(table([record])) for name, table in made.items()}
         found = {"record": str(place), "page": str(pages[0]), "notes": record.notes}
-        return print_json({**found, "clocks": record.clocks, "tables": tables})
+        return print_json({**found, "clocks": record.clocks, "tables": rows})
     if not fresh:
         console.print(f"Already evaluated on {record.finished}; shown from the record.")
     title = report.title_of(record)
@@ -213,12 +208,13 @@ def evaluate(
     if patchout is not None and record.patchout is None:
         console.print(f"--patchout {patchout} drops no patch of this model.")
     hidden = ("checkpoints", "data", "clips", "source")
-    print_table(console, report.evaluations_table([record]), caption="", without=hidden)
+    terminal.print_table(console, report.evaluations_table([record]), caption="", without=hidden)
     console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
     if record.decisions is not None:
-        print_decisions(console, record)
+        terminal.print_decisions(console, record)
     if record.against is not None:
-        print_table(console, report.comparisons_table([record]), without=("first", "data", "clips"))
+        compared = report.comparisons_table([record])
+        terminal.print_table(console, compared, without=("first", "data", "clips"))
     if time := report.clip_time(record):
         console.print(f"Time: {time}, for front end and model.")
     for source in dict.fromkeys(result.source for result in record.published):

@@ -87,26 +87,23 @@ def show(
     reports: options.Reports = None,
 ) -> None:
     """Show what a study or search found: its answer and its verdicts."""
-    from passt_bench.report.build import load
-    from passt_bench.report.tables import to_latex
-    from passt_bench.report.terminal import print_result, result_json, result_tables
-    from passt_bench.report.view import study_view
+    from passt_bench.report import build, tables, terminal, view
     from passt_bench.runner.request import Paths
 
     reports = Paths(runs, pages=reports).reports
-    results, search = load(study, runs, reports)
-    view = study_view(results) if results else None
+    results, search = build.load(study, runs, reports)
+    shown = view.study_view(results) if results else None
     page = reports / study / "index.html"
     if latex is not None:
-        tables, chosen = result_tables(view, search), listed(columns)
-        check_known(latex, tables, "no such table", field="--latex", source=study)
-        found = tables[latex].only(chosen) if chosen else tables[latex]
-        print(to_latex(found, f"{study}-{latex}", narrow=bool(chosen)), end="")
+        known, chosen = terminal.result_tables(shown, search), listed(columns)
+        check_known(latex, known, "no such table", field="--latex", source=study)
+        found = known[latex].only(chosen) if chosen else known[latex]
+        print(tables.to_latex(found, f"{study}-{latex}", narrow=bool(chosen)), end="")
         return
     if json:
-        print_json(result_json(view, search, page if page.is_file() else None))
+        print_json(terminal.result_json(shown, search, page if page.is_file() else None))
         return
-    print_result(console, view, search)
+    terminal.print_result(console, shown, search)
     make = f"passt-bench report {study} --runs {runs} --reports {reports}"
     console.print(f"Page: {page}" if page.is_file() else f"For its page: {make}")
 

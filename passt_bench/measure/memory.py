@@ -8,7 +8,7 @@ import gc
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -91,11 +91,10 @@ def reset_peak(device: str) -> bool:
 
 def reset_resident_peak() -> bool:
     """Resets the kernel's resident peak of this process; returns whether that worked."""
-    try:
+    with suppress(OSError):
         _CLEAR.write_text("5")
-    except OSError:
-        return False
-    return True
+        return True
+    return False
 
 
 def resident(field: Literal["VmRSS", "VmHWM"]) -> int:
@@ -103,13 +102,10 @@ def resident(field: Literal["VmRSS", "VmHWM"]) -> int:
 
     Without ``/proc`` both are the peak since the process started, ``ru_maxrss``.
     """
-    try:
-        lines = _STATUS.read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * KIB
+    with suppress(OSError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * KIB
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * KIB
 

@@ -38,8 +38,7 @@ _MESSAGE_LENGTH = 500
 _CORES_TO_COMPILE = 4  # cores per arm that compiles for a GPU at the same time as others
 _INTO_TURN = 0.5  # seconds after which a GPU's clock and power are those of the work
 _BUILD, _WARM = 0.05, 0.25  # shares of a restart
-# Positions of the progress bar after the rounds, if something follows them, and at the end.
-_ROUNDS, _DONE = 0.6, 0.99
+_DONE = 0.99  # share of the progress bar after the last round
 
 
 @dataclass(frozen=True)
@@ -155,20 +154,16 @@ def run_session(
     """Measures arms together; an arm that fails becomes a row and does not stop the others.
 
     Args:
-        arms: arms with distinct names.
+        arms: arms with distinct names, of which the baseline is one.
         baseline: name of the arm in the denominator of ratios.
         spec: restarts, warm-up, steps, rounds, desired half width and limits.
         seed: seed of the order of the arms in each round.
-        sizes: (m, k, n) of products for the matmul peak, in addition to `flops.SQUARES`.
+        sizes: (m, k, n) of products for the matmul peak, in addition to `peaks.SQUARES`.
         published: sizes of the published speed test, which then follows the rounds.
         progress: called with the share done, always below 1, and a short text.
     """
-    names = [arm.name for arm in arms]
-    if len(set(names)) < len(names) or baseline not in names:
-        raise ValueError(f"arms need distinct names with {baseline!r} among them, but got {names}")
     start, before, order = time.monotonic(), machine.background_load(), random.Random(seed)
     session, peaks = _Session(arms, baseline, spec, progress), dict[EngineSpec, float]()
-    session.bar_end = _ROUNDS if published else _DONE
     try:
         for number in range(session.restarts):
             session.prepare()
@@ -195,7 +190,6 @@ class _Session:
         self._engines = {arm.name: arm.engine for arm in arms}
         self.restarts = spec.processes(gpu=self._engines[baseline].device == "cuda")
         self.rounds: list[int] = []  # of each restart so far
-        self.bar_end = _DONE  # position of the progress bar after the last round
         self._progress = progress
         self._running: dict[str, ArmProcess] = {}
         self._first_round = time.monotonic()  # replaced by `run_rounds`
@@ -205,7 +199,7 @@ class _Session:
         """Shows a share of the current restart."""
         done, of = len(self.rounds) - 1, self.restarts
         which = f", restart {done + 1} of {of}" if of > 1 else ""
-        self._progress(self.bar_end * (done + share) / of, text + which)
+        self._progress(_DONE * (done + share) / of, text + which)
 
     def prepare(self) -> None:
         """Builds all arms that have not failed, in new processes, compiles them, warms them up.
@@ -280,10 +274,11 @@ class _Session:
             names, number = list(self._running), sum(self.rounds)
             order.shuffle(names)
             for turn, name in enumerate(names):
-                share = self._share_of_rounds(self.rounds[-1] + turn / len(names))
+                done = self.rounds[-1] + turn / len(names)
+                of_time = min(self._time_used(), done / self._part(MIN_ROUNDS))
+                share = min(1.0, max(done / self._part(self.spec.most_rounds), of_time))
                 self._show(_WARM + (1 - _WARM) * share, f"round {number + 1}")
-                engine = self._engines[name]
-                cpu = engine.device == "cpu"
+                engine, cpu = self._engines[name], self._engines[name].device == "cpu"
                 cores = machine.cores_of_round(number, engine.threads) if cpu else None
                 self._running[name].send(target.run_turn, self.spec.steps, cores)
                 if not (cpu or number):
@@ -294,11 +289,6 @@ class _Session:
             self.rounds[-1] += 1
         for name in list(self._running):
             self._ask(name, target.bind_to, machine.all_cores())
-
-    def _share_of_rounds(self, done: float) -> float:
-        """Share of a restart after ``done`` rounds, if there are not enough earlier."""
-        of_time = min(self._time_used(), done / self._part(MIN_ROUNDS))
-        return min(1.0, max(done / self._part(self.spec.most_rounds), of_time))
 
     def _time_used(self) -> float:
         """Share of the time that a restart has for its rounds."""
@@ -326,9 +316,9 @@ class _Session:
         """Runs the published speed test, after the rounds, whose results are kept if it fails."""
         for name in list(self._running):
             self._ask(name, target.release, after_rounds="releasing memory")
-        for done, name in enumerate(list(self._running)):
+        for name in list(self._running):
             what = "the published speed test"
-            self._progress(_ROUNDS + (_DONE - _ROUNDS) * done / len(self.arms), what)
+            self._progress(_DONE, what)
             speed = self._ask(name, target.run_published, protocol, after_rounds=what)
             self.results[name].published = speed
 

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import ValidationError
 
@@ -21,7 +21,7 @@ from passt_bench.errors import InputError, StorageError
 from passt_bench.records.run import SCHEMA, RunRecord
 from passt_bench.spec.codec import JSON_BYTES, from_json, parse_json, to_plain, wrong_field
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+T = TypeVar("T", bound=Any)
 _SEAL, _BLOCK = hashlib.sha256().digest_size, 1 << 22  # bytes of a checksum, and read at a time
 
 
@@ -38,7 +38,7 @@ def storing(path: Path) -> Iterator[None]:
         if isinstance(error, StorageError):
             raise
         remedy = "Give a folder that can be written to, or the right to write there."
-        if error.errno in _FULL:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             remedy = (
                 "Free space there (`passt-bench records clean` lists what can be removed) and run "
                 "the same command again; it resumes, and earlier files are not affected."
@@ -160,22 +160,10 @@ def unpack_json(path: Path) -> Any:
         raise InputError(f"not readable ({error})", source=path, remedy=remedy) from None
 
 
-class Versioned(Protocol):
-    """A dataclass with the version of its schema."""
-
-    @property
-    def schema(self) -> int:
-        """The version of the schema."""
-
-
-T = TypeVar("T", bound=Versioned)
-
-
-def to_json(record: Versioned) -> str:
+def to_json(record: object) -> str:
     """Canonical text of a record: sorted keys, no NaN, a line feed at the end."""
-    return (
-        json.dumps(to_plain(record), sort_keys=True, allow_nan=False, separators=(",", ":")) + "\n"
-    )
+    plain = to_plain(record)
+    return json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":")) + "\n"
 
 
 def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
