@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import pooch
 
-from passt_bench.console import late_stage
+from passt_bench.console import plain_console, stage
 from passt_bench.data.clip_table import stem
 from passt_bench.data.fingerprint import hash_of, piece_of
 from passt_bench.data.opening import SUFFIXES, read_header
@@ -109,7 +109,7 @@ def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:
     starts = range(0, len(files), _CHUNK)
     with (
         ThreadPoolExecutor(_THREADS) as pool,
-        late_stage(f"Reading {len(files):,} files") as update,
+        stage(plain_console(stderr=True), f"Reading {len(files):,} files", 3.0) as update,
     ):
         chunks = pool.map(
             lambda at: _scan_chunk(root, files[at : at + _CHUNK], keys, cached), starts
@@ -117,7 +117,7 @@ def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:
         for at, (part, wrong, read) in zip(starts, chunks, strict=True):
             rows[at : at + _CHUNK], problems[at : at + _CHUNK] = part, wrong
             opened += read
-            update((at + len(part)) / len(files))
+            update((at + len(part)) / len(files), "")
     if opened >= _MIN_FILES_TO_CACHE:
         # Unusable files are read again each time, since they may be replaced.
         content = io.BytesIO()

@@ -85,7 +85,7 @@ def writing(path: Path, *, sync: bool = True, sealed: bool = False) -> Iterator[
             raise
 
 
-def is_sealed(path: Path, progress: Callable[[float], None] = lambda share: None) -> bool:
+def is_sealed(path: Path, progress: Callable[..., object] = lambda *done: None) -> bool:
     """Whether a file is as `writing` sealed it, under the same name in a folder of the same name.
 
     The checksum covers both names: a file of another result, put in its place, is found as well.
@@ -101,7 +101,7 @@ def is_sealed(path: Path, progress: Callable[[float], None] = lambda share: None
 
 
 def _seal_of(
-    path: Path, content: Path, size: int, progress: Callable[[float], None] = lambda share: None
+    path: Path, content: Path, size: int, progress: Callable[..., object] = lambda *done: None
 ) -> bytes:
     """SHA-256 of the name of a path and its folder, and of the first bytes of a file."""
     hasher, done = hashlib.sha256(f"{path.parent.name}/{path.name}\n".encode()), 0
@@ -109,7 +109,7 @@ def _seal_of(
         while done < size and (data := file.read(min(_BLOCK, size - done))):
             hasher.update(data)
             done += len(data)
-            progress(done / size)
+            progress(done / size, "")
     return hasher.digest()
 
 
