@@ -91,17 +91,14 @@ class Clock:
 
         The total is timed under its name, if it has one, and its CPU seconds as ``<total>_cpu``.
         """
-        cpu = time.process_time()
-        marks = [self._mark()]
+        cpu, mark = time.process_time(), _event if self._cuda else time.perf_counter
+        marks: list[Any] = [mark()]
         for call in work.values():
             call()
-            marks.append(self._mark())
+            marks.append(mark())
         self._steps.append((total, list(work), marks))
         if total is not None:
             self._cpu.setdefault(f"{total}_cpu", []).append(time.process_time() - cpu)
-
-    def _mark(self) -> Any:
-        return _event() if self._cuda else time.perf_counter()
 
     def read(self) -> dict[str, list[float]]:
         """Waits for the device; returns phase → seconds of each step since the last reading."""
@@ -309,14 +306,9 @@ def attention_kernel(forward: Callable[[], object]) -> str:
     """
     with WorkCounter() as operators:
         forward()
-    fused = sorted(
-        name.removeprefix("_").removeprefix("scaled_dot_product_")
-        for name in operators.seen
-        if "attention" in name
-    )
-    if fused:
-        return "+".join(fused)
-    return "unfused" if operators.seen & {"_softmax", "softmax"} else ""
+    fused = [name.removeprefix("_") for name in operators.seen if "attention" in name]
+    unfused = "unfused" if operators.seen & {"_softmax", "softmax"} else ""
+    return "+".join(sorted(n.removeprefix("scaled_dot_product_") for n in fused)) or unfused
 
 
 def run_published(subject: Subject, protocol: PublishedProtocol) -> float | None:
