@@ -192,7 +192,7 @@ def test_a_broken_plug_in_is_always_named(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "torn.py").write_text("import nothing_of_that_name\n")
     write_entry_points(tmp_path, "torn", {"passt_bench.test": {"my_kind": "torn"}})
     monkeypatch.syspath_prepend(tmp_path)
-    registry: Registry[Any] = Registry("kind", "passt_bench.errors", "passt_bench.test", "kind")
+    registry: Registry[Any] = Registry("kind", "errors", "test", "kind")
     for ask in (registry.all, lambda: registry.get("my_kind")):
         with pytest.raises(InputError, match="ModuleNotFoundError") as caught:
             ask()
