@@ -61,14 +61,11 @@ def _check_adoption(name: str, runs: Path, reports: Path) -> str | None:
         if differs is None and (run not in after or status == "ok" != after[run]):
             differs = f"no such run of variant {run[0]!r}, {cell_name(*run[1:])}"
     if differs is not None:
-        raise InputError(
-            f"the study in {runs} has other settings or fewer runs (first difference: {differs})",
-            source=kept.root,
-            field="--adopt",
-            value=name,
-            remedy="Run yours again with another --name (what is on record counts), or remove "
-            "this folder first.",
-        )
+        problem = f"the study in {runs} has other settings or fewer runs"
+        problem += f" (first difference: {differs})"
+        remedy = "Run yours again with another --name (what is on record counts), or remove "
+        remedy += "this folder first."
+        raise InputError(problem, source=kept.root, field="--adopt", value=name, remedy=remedy)
     return f"{kept.root} was replaced: it had {len(before)} runs, and now has {len(after)}."
 
 
