@@ -44,6 +44,7 @@ def compare(
     json: options.Json = False,
     runs: options.NewRuns = options.RUNS,
     reports: options.Reports = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Measure time, memory and FLOPs side by side."""
     from passt_bench import spec

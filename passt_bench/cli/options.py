@@ -5,7 +5,7 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +58,16 @@ def error_console() -> "Console":
     return plain_console(stderr=True)
 
 
+def _set_quiet(quiet: bool) -> bool:
+    passt_bench.console.quiet = quiet
+    return quiet
+
+
 Json = Annotated[bool, flag("--json", "Print JSON instead of text.")]
+# Commands that show progress have this option, which acts by itself.
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Print only results and errors.", callback=_set_quiet)
+]
 
 
 def print_json(value: object) -> None:
@@ -258,33 +267,11 @@ def asks_for_study(
         study = _study_options(**{name: given[name] for name in shared})
         command(*study, **{name: given[name] for name in own})
 
-    # A command's own option replaces a shared one of the same name.
-    return _with_parameters(typed, {**shared, **own})
-
-
-def _with_parameters(
-    command: Callable[..., None], parameters: Mapping[str, inspect.Parameter]
-) -> Callable[..., None]:
-    """The command with a signature and annotations, because Typer reads both."""
-    command.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
-    command.__annotations__ = {name: each.annotation for name, each in parameters.items()}
-    return command
-
-
-def with_quiet(command: Callable[..., Any]) -> Callable[..., None]:
-    """Adds the option --quiet to a command."""
-    option = Annotated[bool, flag("--quiet", "Print only results and errors.")]
-    more = inspect.Parameter(
-        "quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option
-    )
-
-    @functools.wraps(command)
-    def typed(*, quiet: bool, **given: Any) -> None:
-        passt_bench.console.quiet = quiet
-        command(**given)
-
-    own = inspect.signature(command, eval_str=True).parameters
-    return _with_parameters(typed, {**own, "quiet": more})
+    # A command's own option replaces a shared one of the same name. Typer reads both of these.
+    parameters = {**shared, **own}
+    typed.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
+    typed.__annotations__ = {name: each.annotation for name, each in parameters.items()}
+    return typed
 
 
 def load_file(request: "StudyRequest", paths: "Paths") -> "StudyFile":

@@ -69,6 +69,7 @@ def predict(
         option("FILE", "File to write instead of printing.", callback=options.check_new_file),
     ] = None,
     runs: options.NewRuns = options.RUNS,
+    quiet: options.Quiet = False,
 ) -> None:
     """Predict the classes of audio files, with probabilities or as decisions."""
     from passt_bench import spec
@@ -163,6 +164,7 @@ def evaluate(
     json: options.Json = False,
     runs: options.NewRuns = options.RUNS,
     reports: options.Reports = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Evaluate model files on a data set; each metric gets an interval."""
     from passt_bench.data.tables import read_vocabulary

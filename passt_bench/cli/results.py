@@ -147,7 +147,7 @@ def report(
 
 
 @app.command()
-def sync(runs: options.Runs = options.RUNS) -> None:
+def sync(runs: options.Runs = options.RUNS, quiet: options.Quiet = False) -> None:
     """Update MLflow from the records."""
     from passt_bench.console import stage
     from passt_bench.report.text import counted

@@ -65,6 +65,7 @@ def run(
     ] = False,
     track: options.Track = True,
     reports: options.Reports = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train and evaluate what a study still lacks, measure its costs, and write its page."""
     from passt_bench.runner.request import RunConfig
@@ -123,6 +124,7 @@ def train(
     track: options.Track = True,
     runs: options.NewRuns = options.RUNS,
     reports: options.Reports = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train one model on your recordings, or fine-tune it, and keep it."""
     from passt_bench.runner.datasets import Datasets
@@ -173,6 +175,7 @@ def search(
     ] = None,
     track: options.Track = True,
     reports: options.Reports = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Search for the best settings on a validation split, then confirm them on the test split."""
     file = options.load_file(request, paths)
