@@ -82,14 +82,6 @@ class SessionResult:
     seconds: float
 
 
-class ArmError(Exception):
-    """An arm's process raised, died or took too long."""
-
-    def __init__(self, status: Status, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, without_folders(message)[:_MESSAGE_LENGTH]
-
-
 class ArmProcess(PipedChild):
     """The process of an arm, which calls the functions that it is sent.
 
@@ -100,23 +92,17 @@ class ArmProcess(PipedChild):
         # The first optimizer of a process imports torch._dynamo, which takes two seconds.
         super().__init__(_serve, modules=(__name__, "torch._dynamo", *modules), daemon=True)
 
-    def receive(self, seconds: float) -> Any:
-        """Waits for the result of the last function.
-
-        Raises:
-            ArmError: it raised, the process died, or there was no answer within ``seconds``.
-        """
+    def receive(self, seconds: float) -> tuple[Status, Any]:
+        """``ok`` and the result of the last function, or how it failed and a message."""
         try:
             if not self.pipe.poll(seconds):
-                raise ArmError("timeout", f"no answer within {seconds:g} s")
+                return "timeout", f"no answer within {seconds:g} s"
             status, value = self.pipe.recv()
+            return status, value
         except (EOFError, OSError):
             self.ended(10)
             reason, message = self.explain_exit()
-            raise ArmError("oom" if reason == "oom" else "error", message) from None
-        if status != "ok":
-            raise ArmError(status, value)
-        return value
+            return "oom" if reason == "oom" else "error", message
 
 
 def _serve(pipe: Connection) -> None:
@@ -314,11 +300,11 @@ class _Session:
 
     def run_published(self, protocol: PublishedProtocol) -> None:
         """Runs the published speed test, after the rounds, whose results are kept if it fails."""
+        what = "the published speed test"
+        self._progress(_DONE, what)
         for name in list(self._running):
-            self._ask(name, target.release, after_rounds="releasing memory")
+            self._ask(name, target.release, after_rounds=what)
         for name in list(self._running):
-            what = "the published speed test"
-            self._progress(_DONE, what)
             speed = self._ask(name, target.run_published, protocol, after_rounds=what)
             self.results[name].published = speed
 
@@ -333,16 +319,15 @@ class _Session:
 
         What fails ``after_rounds`` (its name) sets only the message, not the status.
         """
-        try:
-            return self._running[name].receive(self.spec.turn_seconds)
-        except ArmError as failure:
-            result = self.results[name]
-            if after_rounds:
-                result.message = f"{after_rounds}: {failure.status}, {failure.message}"
-            else:
-                result.status, result.message = failure.status, failure.message
-            self._running.pop(name).close()
-            return None
+        status, value = self._running[name].receive(self.spec.turn_seconds)
+        if status == "ok":
+            return value
+        result, message = self.results[name], without_folders(value)[:_MESSAGE_LENGTH]
+        if after_rounds:
+            result.message = f"{after_rounds}: {status}, {message}"
+        else:
+            result.status, result.message = status, message
+        return self._running.pop(name).close()
 
     def close(self) -> None:
         """Ends every process that still runs."""

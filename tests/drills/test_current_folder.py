@@ -44,7 +44,7 @@ if __name__ == "__main__":
     with updating_mlflow(Path("runs"), Stopwatch(), Console()):
         arm = ArmProcess()
         arm.send(make, 1)
-        assert arm.receive(120) is None
+        assert arm.receive(120) == ("ok", None)
         arm.close()
     with closing(load(make, [1, 2], 1)) as batches:
         assert [int(batch[0][0]) for batch in batches] == [1, 2]
