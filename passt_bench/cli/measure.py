@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -12,9 +12,6 @@ from rich.text import Text
 
 from passt_bench.cli import options
 from passt_bench.cli.options import app, argument, console, error_console, flag, option, print_json
-
-if TYPE_CHECKING:
-    from passt_bench.runner.doctor import Check
 
 
 @app.command()
@@ -116,18 +113,13 @@ def doctor(
             state = Text(finding.state, style=_COLORS[finding.state])
             table.add_row(finding.what, state, finding.detail, finding.remedy)
         console.print(table)
-        _print_readings(readings)
+    if readings and not json:
+        table = Table("instrument", "known value", "reading", "tolerance")
+        for item in readings:
+            allowed = f"{100 * item.tolerance:g} %" if item.tolerance else "exactly"
+            color = "green" if item.passed else "red"
+            reading = Text(f"{item.measured:,.6g} {item.unit}", style=color)
+            table.add_row(item.what, f"{item.known:,.6g} {item.unit}", reading, allowed)
+        console.print(table)
     if not all(item.passed for item in readings):
         raise typer.Exit(1)
-
-
-def _print_readings(readings: list[Check]) -> None:
-    """Prints readings of the instruments next to known values."""
-    table = Table("instrument", "known value", "reading", "tolerance")
-    for item in readings:
-        allowed = f"{100 * item.tolerance:g} %" if item.tolerance else "exactly"
-        color = "green" if item.passed else "red"
-        reading = Text(f"{item.measured:,.6g} {item.unit}", style=color)
-        table.add_row(item.what, f"{item.known:,.6g} {item.unit}", reading, allowed)
-    if readings:
-        console.print(table)

@@ -124,12 +124,17 @@ def clip_intervals(
         scores: (N, C), finite.
         resamples: number of resamples.
     """
+    from scipy.stats import binomtest  # slow
+
     resampled, intervals = _resample(values, targets, scores, resamples), {}
     for name, value in values.items():
         metric = METRICS.get(name).build
         correct = metric.correct(targets, scores)
-        by_clips = _around(value, resampled[name], *metric.bounds)
-        intervals[name] = by_clips if correct is None else _wilson(correct)
+        intervals[name] = _around(value, resampled[name], *metric.bounds)
+        if correct is not None:
+            test = binomtest(int(correct.sum()), len(correct))
+            found = test.proportion_ci(LEVEL, method="wilson")
+            intervals[name] = float(found.low), float(found.high)
     return intervals
 
 
@@ -164,13 +169,6 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
 
     one, other = int((first & ~second).sum()), int((second & ~first).sum())
     return one, other, float(binomtest(one, one + other).pvalue) if one + other else 1.0
-
-
-def _wilson(correct: np.ndarray) -> tuple[float, float]:
-    from scipy.stats import binomtest  # slow
-
-    found = binomtest(int(correct.sum()), len(correct)).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
 
 
 def _resample(
