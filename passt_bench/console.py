@@ -106,6 +106,8 @@ def stage(console: Console, title: str, patience: float = 0.0) -> Iterator[Progr
             )
             bar = progress.Progress(*columns, console=console, transient=True)
             task = bar.add_task(title, total=1.0, note="")
+            if not patience:
+                stack.enter_context(bar)
 
             def show(share: float, text: str) -> None:
                 if not bar.live.is_started and clock.elapsed >= patience:

@@ -176,13 +176,7 @@ Reports = Annotated[
     ),
 ]
 Workers = Annotated[
-    int,
-    option(
-        "N",
-        "Number of parallel runs.",
-        callback=number("a number of processes"),
-        show_default="one per core",
-    ),
+    int, option("N", "Number of parallel runs.", min=1, show_default="one per core")
 ]
 PerGpu = Annotated[int, option("N", "Number of parallel runs on one GPU.", min=1)]
 RunTimeout = Annotated[

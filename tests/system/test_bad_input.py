@@ -68,7 +68,6 @@ COMMANDS = [
     ("run STUDY --variant time.75", "--variant", "time.75", "Did you mean 'time'?"),
     ("status STUDY --variant none --no-baseline", "--variant", "none", "the baseline"),
     ("report --variant none", "--variant", None, "one study"),
-    ("run STUDY --workers 0", "--workers", 0, "above 0"),
     ("run STUDY --run-timeout 0", "--run-timeout", 0, "above 0"),
     ("run STUDY --memory inf", "--memory", float("inf"), "Give GiB"),
     ("run STUDY --retry oom,bogus", "--retry", "bogus", "Known: diverged"),
