@@ -27,8 +27,10 @@ _LIBRARIES = ("passt-bench", "torch", "torchaudio", "numpy")
 _CPU = Path("/sys/devices/system/cpu/cpu0")
 _BUSY_CORES = 0.1  # cores used by other processes that cause a warning
 _STOLEN_CORES = 0.02
-_GPU_FIELDS = "name,utilization.gpu,memory.used,clocks_throttle_reasons.active,"
-_GPU_FIELDS += "clocks.sm,power.draw,driver_version"
+_GPU_FIELDS = (
+    "name,utilization.gpu,memory.used,clocks_throttle_reasons.active,clocks.sm,power.draw,"
+    "driver_version"
+)
 _GPU_USE_WINDOW = 1.5  # the driver's GPU use is a mean over up to a second
 # Bits of NVML's nvmlClocksEventReasons that slow a GPU: power cap, slowdowns, power brake.
 GPU_SLOWED = 0x04 | 0x08 | 0x20 | 0x40 | 0x80

@@ -278,7 +278,7 @@ def measure_memory(subject: Subject) -> tuple[dict[str, float], str]:
         memory[f"{name}_peak"], memory[f"{name}_rise"] = peak.peak, peak.rise
         if name == "train" and peak.reserved is not None:
             memory["reserved"] = peak.reserved
-        if peak.method == "ru_maxrss":
+        if not peak.was_reset:
             memory["peak_not_reset"] = 1
     first, *rest = (subject.parts or subject.step).values()
     kernel = ""
