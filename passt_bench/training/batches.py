@@ -26,7 +26,6 @@ from passt_bench.models.frontend import make_frontend, mask_fill
 from passt_bench.models.patchout import random_stream
 from passt_bench.processes import follow_parent, fork_server
 from passt_bench.spec.recipe import Recipe, TrainingSpec
-from passt_bench.training.engine import with_known
 from passt_bench.training.features import Features, changes_waves, draw_waves, logmels, one_thread
 
 _ORDER, _AUGMENT, _WEIGHTED = 0x0D3E, 0xA063, 0x5EED  # keep the streams of one seed apart
@@ -80,7 +79,7 @@ def augment(
 
     Args:
         x: normalized log-mel (B, F, T); overwritten.
-        targets: labels (B, C), or (B, 2, C) as `engine.with_known` makes them; overwritten.
+        targets: labels (B, C), or (B, 2, C) as `with_known` makes them; overwritten.
         drawn: as `draw_augmentation` returns it, on the same device.
         mask_value: value of masked entries, see `models.frontend.mask_fill`.
 
@@ -171,6 +170,21 @@ def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
         remedy = "Leave these clips out, or set training.sampling to 'shuffle'."
         raise InputError(problem, field="training.sampling", value="weighted", remedy=remedy)
     return weights
+
+
+def with_known(targets: np.ndarray) -> np.ndarray:
+    """Converts targets with NaN for unknown labels to sums and weights, which can be mixed.
+
+    Mixing is then the same weighted sum for both: a mixture of two clips has, for each label, the
+    weighted sum of the known targets and the sum of their weights. Its loss is the weighted mean of
+    the two clips' losses, whichever of their labels are known.
+
+    Returns:
+        (B, 2, C) float32: positive (0 where unknown), and known (1 or 0).
+    """
+    known = ~np.isnan(targets)
+    stacked: np.ndarray = np.stack([np.where(known, targets, 0), known], axis=1).astype(np.float32)
+    return stacked
 
 
 class Batches:

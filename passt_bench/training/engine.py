@@ -5,26 +5,29 @@ Shapes: B batch, C classes.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from itertools import takewhile
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from passt_bench.errors import InputError
+from passt_bench.models.base import AudioModel
 from passt_bench.models.passt import Attention, Blocks, Mlp
 from passt_bench.spec.engine import EngineSpec
-from passt_bench.spec.recipe import Recipe
-from passt_bench.training.fine_tuning import rate_groups
+from passt_bench.spec.recipe import Recipe, TrainingSpec
 
 Inputs = Mapping[str, Any]  # tensors, None, and what foreign models take
 Step = Callable[[dict[str, Any]], torch.Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Steps before a graph is captured: libraries choose their kernels, the optimizer makes its state.
 _EAGER_STEPS = 3
+_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")  # in the names of parameters
 _COMPILE_THREADS = 4  # processes of one compiler, on a GPU
 
 
@@ -36,12 +39,11 @@ def loss_of(kind: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     """The loss of a batch.
 
     ``bce`` is binary cross-entropy over all labels, ``ce`` cross-entropy with (mixed) one-hot
-    targets. ``masked_bce`` is binary cross-entropy over the known labels, see `with_known`: their
-    weighted mean. The reference code
-    (``ex_openmic.py:157-187``) takes the mean over all entries, so that its loss falls with the
-    share of known labels, and weights a mixed clip only by the mask of its first clip: the second
-    clip's labels are ignored where the first's are unknown, and count as absent where only the
-    first's are known.
+    targets. ``masked_bce`` is binary cross-entropy over the known labels, their weighted mean, see
+    `batches.with_known`. The reference code (``ex_openmic.py:157-187``) takes the mean over all
+    entries, so that its loss falls with the share of known labels, and weights a mixed clip only by
+    the mask of its first clip: the second clip's labels are ignored where the first's are unknown,
+    and count as absent where only the first's are known.
 
     Args:
         kind: name in a recipe.
@@ -66,21 +68,6 @@ def chunk_shares(kind: str, targets: torch.Tensor, chunks: int) -> torch.Tensor:
     if kind == "masked_bce":
         known = targets[:, 1] if targets.ndim == 3 else (~targets.isnan()).to(targets)
     return known.reshape(chunks, -1).sum(dim=1).clamp(min=1e-6) / known.sum().clamp(min=1e-6)
-
-
-def with_known(targets: np.ndarray) -> np.ndarray:
-    """Converts targets with NaN for unknown labels to sums and weights, which can be mixed.
-
-    Mixing is then the same weighted sum for both: a mixture of two clips has, for each label, the
-    weighted sum of the known targets and the sum of their weights. Its loss is the weighted mean of
-    the two clips' losses, whichever of their labels are known.
-
-    Returns:
-        (B, 2, C) float32: positive (0 where unknown), and known (1 or 0).
-    """
-    known = ~np.isnan(targets)
-    stacked: np.ndarray = np.stack([np.where(known, targets, 0), known], axis=1).astype(np.float32)
-    return stacked
 
 
 def check_engine(spec: EngineSpec) -> None:
@@ -206,6 +193,40 @@ class Engine:
 
 
 CPU = Engine(EngineSpec())  # that of the defaults
+
+
+def rate_groups(net: nn.Module, training: TrainingSpec) -> list[tuple[float, list[nn.Parameter]]]:
+    """Multiples of the learning rate, each with its parameters; others take no gradients any more.
+
+    With ``layer_decay`` d, the last of n blocks, and what is behind it, has 1, block i (from 0)
+    d^(n - 1 - i), and the embeddings d^n, as in fine-tuning BEiT (arXiv:2106.08254, appendix).
+    The classifier has ``head_rate``.
+
+    Raises:
+        InputError: the classifier alone is to be trained, and the model does not name it.
+    """
+    heads = net.classifiers if isinstance(net, AudioModel) else ()
+    named = list(net.named_parameters())
+    if training.trained == "head" and not any(name.startswith(heads) for name, _ in named):
+        problem = "the model does not say which parameters are its classifier's"
+        remedy = "Set classifiers in its class, or train all."
+        raise InputError(problem, field="training.trained", value="head", remedy=remedy)
+    blocks = {name: int(found[1]) for name, _ in named if (found := _BLOCK.search(name))}
+    last = max(blocks.values(), default=-1)
+    embedded = {name for name, _ in takewhile(lambda item: item[0] not in blocks, named)}
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named:
+        if name.startswith(heads):
+            scale = training.head_rate
+        elif training.trained == "head":
+            parameter.requires_grad_(False)
+            continue
+        elif name in blocks:
+            scale = training.layer_decay ** (last - blocks[name])
+        else:
+            scale = training.layer_decay ** (last + 1) if name in embedded else 1.0
+        groups.setdefault(scale, []).append(parameter)
+    return list(groups.items())
 
 
 class ModelStep:

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -17,14 +17,13 @@ import torch
 from passt_bench.data.targets import Targets
 from passt_bench.models.base import AudioModel
 from passt_bench.models.patchout import random_stream, scaled
-from passt_bench.registry import METRICS
+from passt_bench.registry import METRICS, MODELS
 from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.recipe import Pair, Patchout, Recipe, TrainingSpec
 from passt_bench.training import batches
 from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_chunks, check_engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import keep_on_device
-from passt_bench.training.fine_tuning import check_fine_tuning
 from passt_bench.training.metrics import score
 from passt_bench.training.state import Progress, Task, Training, snapshot_epochs
 
@@ -171,7 +170,10 @@ def check_settings(recipe: Recipe, clips: int) -> None:
     """Raises InputError if the settings of a run do not fit each other or the training clips."""
     training, patchout = recipe.training, recipe.patchout
     check_engine(recipe.engine)
-    check_fine_tuning(recipe)
+    options = MODELS.get(recipe.model.name).build.Options
+    if training.layer_decay != 1 and "depth" not in {item.name for item in fields(options)}:
+        problem = f"{recipe.model.name} has no transformer blocks"
+        raise recipe.error("training.layer_decay", problem, "Leave it out.")
     if training.swa_start is not None and not snapshot_epochs(training):
         problem = f"must be at most {training.epochs - 1}, because epochs count from 0"
         remedy = "Start averaging earlier, or train for longer."

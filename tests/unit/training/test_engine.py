@@ -20,7 +20,8 @@ from passt_bench.measure.memory import saved_for_backward
 from passt_bench.models import AudioModel, create_model
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.spec import EngineSpec, Patchout, Recipe, override
-from passt_bench.training.engine import Engine, ModelStep, loss_of, with_known
+from passt_bench.training.batches import with_known
+from passt_bench.training.engine import Engine, ModelStep, loss_of
 from passt_bench.training.evaluate import predict
 from passt_bench.training.state import Training, copy_of
 
