@@ -9,7 +9,7 @@ and variances of BatchNorm, which the models of the reference code do not have, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +80,6 @@ class Task:
     checkpoint_seconds: float = CHECKPOINT_SECONDS  # * between two checkpoints
     # * Wall seconds that this process has spent before training, by part.
     clocks: dict[str, float] = field(default_factory=dict)
-    warn: Callable[[str], None] = checkpoint.warn  # * of checkpoints that cannot be used
 
     @property
     def total_steps(self) -> int:
@@ -244,21 +243,23 @@ class Training:
 
     def _states(self, *names: str) -> Iterator[dict[str, Any]]:
         task = self.task
-        return checkpoint.states(task.folder, (task.key, task.attempt), names, task.warn)
+        return checkpoint.states(task.folder, (task.key, task.attempt), names)
 
     def _resume(self) -> None:
         """Resumes from the newest usable checkpoint."""
         task = self.task
         for state in self._states(checkpoint.LATEST, checkpoint.PREVIOUS):
             if not self._fits(state):
-                task.warn(f"{task.key}: a checkpoint does not fit the model; it is not used")
+                checkpoint.warn(f"{task.key}: a checkpoint does not fit the model; it is not used")
             elif state["progress"]["best_epoch"] and not self._has_best(state["progress"]):
-                task.warn(f"{task.key}: the weights of the best epoch are missing")
+                checkpoint.warn(f"{task.key}: the weights of the best epoch are missing")
             else:
                 self._load(state)
                 return
         if checkpoint.exists(task.folder):
-            task.warn(f"{task.key}: no checkpoint can be used; the run starts from the beginning")
+            checkpoint.warn(
+                f"{task.key}: no checkpoint can be used; the run starts from the beginning"
+            )
 
     def _fits(self, state: dict[str, Any]) -> bool:
         current, saved = (
