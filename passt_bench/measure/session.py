@@ -222,9 +222,12 @@ class _Session:
         self._compile(new)
         for number, name in enumerate(new, start=len(self.arms) - len(new)):
             self._show(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warm-up")
-            chunks: list[list[float]] = []
-            while name in self._running and not _agree(chunks):
-                chunks.append(self._ask(name, target.warm_up, (self.spec.warmup_steps + 1) // 2))
+            last = 0.0
+            for _ in range(WARM_CHUNKS):
+                times = self._ask(name, target.warm_up, (self.spec.warmup_steps + 1) // 2)
+                if times is None or abs(median(times) - last) <= WARM_AGREEMENT * last:
+                    break
+                last = median(times)
             if name in self._running and self.results[name].memory:
                 self._ask(name, target.release)  # as after `measure_memory`
             elif name in self._running and (answer := self._ask(name, target.measure_memory)):
@@ -333,10 +336,3 @@ class _Session:
         """Ends every process that still runs."""
         while self._running:
             self._running.popitem()[1].close()
-
-
-def _agree(chunks: list[list[float]]) -> bool:
-    if len(chunks) < 2:
-        return False
-    last, previous = median(chunks[-1]), median(chunks[-2])
-    return len(chunks) >= WARM_CHUNKS or abs(last - previous) <= WARM_AGREEMENT * previous

@@ -164,20 +164,17 @@ def warm_up(subject: Subject, steps: int) -> list[float]:
 
 def compile_seconds(subject: Subject) -> float:
     """Seconds that compiling takes: those of the first call of all phases minus the second."""
-
-    def once() -> float:
-        """Seconds of one call of every phase, until the device has finished."""
+    seconds = []
+    for _ in range(2):
         start = time.perf_counter()
         subject.train(1)
         for call in subject.others.values():
             call()
         if subject.device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - start
-
-    seconds = once() - once()
+        seconds.append(time.perf_counter() - start)
     release(subject)
-    return max(0.0, seconds)
+    return max(0.0, seconds[0] - seconds[1])
 
 
 def run_turn(

@@ -177,41 +177,35 @@ def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
             or a name or key in it is not valid, or not that of its place; or a successful run
             lacks a metric of its recipe.
     """
-    has_key = "key" in kind.__annotations__
+    field, place = ("key", path.parent) if "key" in kind.__annotations__ else ("name", path)
     if in_store:  # folders above may be links
-        refuse_link(*([path.parent] if has_key else []), path)
+        refuse_link(place, path)
     data = read_bytes(path)
     try:
         record = from_json(kind, data)
     except ValueError as error:
-        raise _unreadable(kind, path, data, error) from None
+        raise _unreadable(kind, path, place, data, error) from None
     if record.schema > SCHEMA:
         raise _other_schema(path, record.schema)
-    if in_store:
-        field = "key" if has_key else "name"
-        name, place = getattr(record, field), path.parent.name if has_key else path.stem
-        if name != place:
-            problem = (
-                "differs from the name of the folder" if has_key else "differs from the file's name"
-            )
-            remedy = f"It is in {place}: rename that, or remove it."
-            raise InputError(problem, source=path, field=field, value=name, remedy=remedy)
+    by_key = place.name, "the name of the folder"
+    own, what = by_key if field == "key" else (place.stem, "the file's name")
+    if in_store and (name := getattr(record, field)) != own:
+        problem, remedy = f"differs from {what}", f"It is in {own}: rename that, or remove it."
+        raise InputError(problem, source=path, field=field, value=name, remedy=remedy)
     if isinstance(record, RunRecord) and record.status == "ok":
+        found = sorted(record.metrics)
         for metric in record.recipe.metrics:
-            if metric not in record.metrics:
-                raise InputError(
-                    f"a successful run without its metric {metric}",
-                    source=path,
-                    field="metrics",
-                    value=sorted(record.metrics),
-                    remedy=f"Remove {path.parent} and run it again.",
-                )
+            if metric not in found:
+                problem = f"a successful run without its metric {metric}"
+                remedy = f"Remove {path.parent} and run it again."
+                raise InputError(problem, source=path, field="metrics", value=found, remedy=remedy)
     return record
 
 
-def _unreadable(kind: type[T], path: Path, data: bytes, error: ValueError) -> InputError:
+def _unreadable(
+    kind: type[T], path: Path, place: Path, data: bytes, error: ValueError
+) -> InputError:
     """The error for a file that is not a valid record of this version."""
-    place = path.parent if "key" in kind.__annotations__ else path
     remedy = f"Remove {place} and run what made it again; nothing else is affected."
     try:
         plain = parse_json(data)
