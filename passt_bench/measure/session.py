@@ -223,7 +223,7 @@ class _Session:
         for number, name in enumerate(new, start=len(self.arms) - len(new)):
             self._show(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warm-up")
             last = 0.0
-            for _ in range(WARM_CHUNKS):
+            for _ in range(WARM_CHUNKS if name in self._running else 0):  # or compiling failed
                 times = self._ask(name, target.warm_up, (self.spec.warmup_steps + 1) // 2)
                 if times is None or abs(median(times) - last) <= WARM_AGREEMENT * last:
                     break
