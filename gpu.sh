@@ -76,7 +76,7 @@ study() { # NAME: its name on record ends in that of the GPU; a session that is 
 today=precision=bfloat16,residual=compute,compile=default,graph=true
 official() { # TOKENS BATCH OURS THEIRS: the authors' code as it ships, in float16, beside ours
     stage "official, $1 tokens" "${bench[@]}" compare "hear21passt:precision=float16$4" "$3:$today" \
-        --batch "$2" --device cuda --session-limit 30 --name "official_$1_$gpu" --runs "$runs"
+        --batch "$2" --device cuda --set measurement.seconds=30 --name "official_$1_$gpu" --runs "$runs"
 }
 
 minutes() { # NAME OPTION…: a line of how long a study would take

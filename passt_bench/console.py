@@ -88,56 +88,45 @@ class Stopwatch:
 
 
 @contextmanager
-def late_stage(title: str, patience: float = 3.0) -> Iterator[Callable[[float], None]]:
-    """Shows the progress of work on stderr once it takes longer than ``patience`` seconds.
+def stage(console: Console, title: str, patience: float = 0.0) -> Iterator[Progress]:
+    """Shows the progress of work, if it takes longer than ``patience`` seconds.
 
-    For work inside functions, which is usually quick. Yields ``update(fraction done)``.
+    Yields ``update(fraction done, text)``.
     """
-    began = time.monotonic()
-    with ExitStack() as stack:
-        shown: list[Progress] = []
-
-        def update(share: float) -> None:
-            if not shown and time.monotonic() - began > patience:
-                shown.append(stack.enter_context(stage(plain_console(stderr=True), title)))
-            for show in shown:
-                show(share, "")
-
-        yield update
-
-
-@contextmanager
-def stage(console: Console, title: str) -> Iterator[Progress]:
-    """Shows the progress of work; yields ``update(fraction done, text)``."""
     clock, console = Stopwatch(), aside(console)
-    if console.is_terminal:
-        from rich import progress
+    with ExitStack() as stack:
+        if console.is_terminal:
+            from rich import progress
 
-        columns = (
-            progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(),
-            progress.TaskProgressColumn(),
-            progress.TextColumn("{task.fields[note]}", markup=False),
-        )
-        with progress.Progress(*columns, console=console, transient=True) as bar:
+            columns = (
+                progress.TextColumn("{task.description}", markup=False),
+                progress.BarColumn(),
+                progress.TaskProgressColumn(),
+                progress.TextColumn("{task.fields[note]}", markup=False),
+            )
+            bar = progress.Progress(*columns, console=console, transient=True)
             task = bar.add_task(title, total=1.0, note="")
+            if not patience:
+                stack.enter_context(bar)
 
             def show(share: float, text: str) -> None:
+                if not bar.live.is_started and clock.elapsed >= patience:
+                    stack.enter_context(bar)
                 note = ", ".join(part for part in (text, clock.left(share)) if part)
                 bar.update(task, completed=min(share, MAX_SHOWN), note=note)
 
-            yield show
-    else:
-        last = [-LINE_SECONDS / 2]
+        else:
+            last = max(patience, LINE_SECONDS / 2) - LINE_SECONDS
 
-        def line(share: float, text: str) -> None:
-            """Prints the share that is done and what is being done, at most every few seconds."""
-            if clock.elapsed - last[0] >= LINE_SECONDS:
-                last[0] = clock.elapsed
-                parts = [f"{100 * min(share, MAX_SHOWN):3.0f} %", text, clock.left(share)]
-                console.print(
-                    f"{title}: {', '.join(part for part in parts if part)}", highlight=False
-                )
+            def show(share: float, text: str) -> None:
+                """Prints the share that is done and what is done, at most every few seconds."""
+                nonlocal last
+                if clock.elapsed - last >= LINE_SECONDS:
+                    last = clock.elapsed
+                    parts = [f"{100 * min(share, MAX_SHOWN):3.0f} %", text, clock.left(share)]
+                    line = f"{title}: {', '.join(part for part in parts if part)}"
+                    console.print(line, highlight=False)
 
-        yield line
-    console.print(f"{title}: done in {duration(clock.elapsed)}", highlight=False)
+        yield show
+    if clock.elapsed >= patience:
+        console.print(f"{title}: done in {duration(clock.elapsed)}", highlight=False)

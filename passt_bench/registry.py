@@ -52,12 +52,13 @@ class Registry(Generic[T]):
     """A table of components of one kind, filled by decorators, home packages and entry points.
 
     ``home`` is the module whose import registers this package's components, ``group`` the entry
-    points of other packages', ``field`` the recipe field in messages about unknown names.
+    points of other packages' (both without ``passt_bench.``), ``field`` what messages about unknown
+    names call it.
     """
 
     def __init__(self, kind: str, home: str, group: str, field: str) -> None:
-        self.kind, self.group = kind, group
-        self._home, self._field = home, field
+        self.kind, self.group = kind, f"passt_bench.{group}"
+        self._home, self._field = f"passt_bench.{home}", field
         self._table: dict[str, Component[T]] = {}
         self._loaded = False
         self._broken: InputError | None = None
@@ -87,12 +88,10 @@ class Registry(Generic[T]):
                 try:
                     entry.load()
                 except (Exception, SystemExit) as error:  # a plug-in may raise anything
+                    problem = f"the plug-in cannot be loaded ({type(error).__name__}: {error})"
+                    where, remedy = f"entry point {entry.group}", "Fix or uninstall its package."
                     self._broken = InputError(
-                        f"the plug-in cannot be loaded ({type(error).__name__}: {error})",
-                        source=f"entry point {entry.group}",
-                        field=entry.name,
-                        value=entry.value,
-                        remedy="Fix or uninstall its package.",
+                        problem, source=where, field=entry.name, value=entry.value, remedy=remedy
                     )
         if self._broken is not None:
             raise self._broken
@@ -114,23 +113,13 @@ class Registry(Generic[T]):
 
 
 # The types of the components are in their home packages; naming them here would import torch.
-MODELS: Registry[Any] = Registry("model", "passt_bench.models", "passt_bench.model", "model")
-FRONTENDS: Registry[Any] = Registry(
-    "front end", "passt_bench.models.frontend", "passt_bench.frontend", "frontend.name"
-)
-DATASETS: Registry[Any] = Registry(
-    "data set", "passt_bench.data", "passt_bench.dataset", "data set"
-)
-PATCHOUTS: Registry[Any] = Registry(
-    "patchout kind", "passt_bench.models.patchout", "passt_bench.patchout", "patchout kind"
-)
-METRICS: Registry[Any] = Registry(
-    "metric", "passt_bench.training.metrics", "passt_bench.metric", "metric"
-)
-FIGURES: Registry[Any] = Registry(
-    "figure", "passt_bench.report.figures", "passt_bench.figure", "figure"
-)
+MODELS: Registry[Any] = Registry("model", "models", "model", "model")
+FRONTENDS: Registry[Any] = Registry("front end", "models.frontend", "frontend", "frontend.name")
+DATASETS: Registry[Any] = Registry("data set", "data", "dataset", "data set")
+PATCHOUTS: Registry[Any] = Registry("patchout kind", "models.patchout", "patchout", "patchout kind")
+METRICS: Registry[Any] = Registry("metric", "training.metrics", "metric", "metric")
+FIGURES: Registry[Any] = Registry("figure", "report.figures", "figure", "figure")
 TRACKERS: Registry[Any] = Registry(
-    "tracker", "passt_bench.runner.tracked_run", "passt_bench.tracker", "PASST_BENCH_TRACKERS"
+    "tracker", "runner.tracked_run", "tracker", "PASST_BENCH_TRACKERS"
 )
 ALL: tuple[Registry[Any], ...] = (MODELS, FRONTENDS, DATASETS, PATCHOUTS, METRICS, FIGURES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -259,10 +258,6 @@ def measure(
         if not costs.all_known:
             with stage(console, f"Measuring the cost of {variants}, interleaved") as update:
                 sessions += measure_cost(costs, store, update)
-    if config.profiles is not None:
-        for arm, name in ((v.arm, re.sub(r"[^\w.=-]+", "-", v.name)) for v in plan.record.variants):
-            for path in config.profiles.glob(f"{arm}.*"):
-                path.replace(path.with_name(path.name.replace(arm, name)))
     return sessions
 
 
@@ -276,7 +271,6 @@ def _cost_plan(
         sessions=sessions,
         retry=STATUSES if config.remeasure else config.retry,
         published=config.published,
-        profiles=config.profiles,
     )
     arms = (costs.baseline, *costs.new)
     return costs, count_of(sum(v.arm in arms for v in record.variants), "variant")

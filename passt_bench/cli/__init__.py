@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from types import FrameType
 
-from passt_bench.cli.options import app, console, with_quiet
+from passt_bench.cli.options import app, console
 from passt_bench.errors import InputError
 from passt_bench.processes import without_current_folder
 
@@ -37,14 +37,6 @@ _MORE = {
     "ui": "passt-bench ui --port 5001",
     "doctor": "passt-bench doctor --instruments",
 }
-# Commands that show progress.
-_QUIET = {"run", "train", "search", "compare", "predict", "evaluate", "sync"}
-_QUIET |= {"prepare", "check", "get"}
-_parts = [app, *(group.typer_instance for group in app.registered_groups)]
-for _part in filter(None, _parts):
-    for _command in _part.registered_commands:
-        if _command.callback and getattr(_command.callback, "__name__", "") in _QUIET:
-            _command.callback = with_quiet(_command.callback)
 for _command in app.registered_commands:
     _name = str(_command.name or getattr(_command.callback, "__name__", ""))
     _command.epilog = f"Example: {(_MAIN | _MORE)[_name]}"

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from passt_bench.cli.options import (
     CORES,
+    Quiet,
     app,
     argument,
     check_exists,
@@ -98,6 +99,7 @@ def check(
     output: Annotated[
         Path | None, option("FILE", "Also write the JSON to this file.", callback=check_new_file)
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Report missing, broken and duplicate clips, and leaks between splits."""
     from passt_bench.console import stage
@@ -177,6 +179,7 @@ def prepare(
     seconds: Annotated[
         float | None, option("SECONDS", "Cut clips to this length.", callback=_LENGTH)
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Decode and resample a data set once, for all later runs."""
     from passt_bench.console import stage

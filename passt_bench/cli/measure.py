@@ -4,34 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from passt_bench.cli.options import (
-    RUNS,
-    Device,
-    Json,
-    NewRuns,
-    Reports,
-    Sets,
-    app,
-    argument,
-    check_new_folder,
-    console,
-    error_console,
-    flag,
-    one_of,
-    option,
-    print_json,
-)
-
-if TYPE_CHECKING:
-    from passt_bench.runner.doctor import Check
-
-ENGINES = ("eager", "compiled")
+from passt_bench.cli import options
+from passt_bench.cli.options import app, argument, console, error_console, flag, option, print_json
 
 
 @app.command()
@@ -46,19 +26,7 @@ def compare(
     ],
     batch: Annotated[int, option("N", "Clips per training step.", min=1)] = 12,
     seconds: Annotated[float, option("SECONDS", "Clip length.", min=0.1)] = 10.0,
-    device: Device = "cpu",
-    precision: Annotated[str, option("NAME", "float32, bfloat16 or float16.")] = "float32",
-    engine: Annotated[
-        str, option("NAME", "eager or compiled.", callback=one_of(*ENGINES))
-    ] = "eager",
-    threads: Annotated[int, option("N", "CPU threads of each process.", min=1)] = 1,
-    half_width: Annotated[
-        float, option("FRACTION", "Desired half width of the time ratio's interval.", min=0.001)
-    ] = 0.03,
-    session_limit: Annotated[
-        float, option("SECONDS", "Time limit; at least six rounds always run.", min=1)
-    ] = 300.0,
-    steps: Annotated[int, option("N", "Training steps of each model per round.", min=1)] = 3,
+    device: options.Device = "cpu",
     published: Annotated[
         bool, flag("--published", "Also run the reference code's speed test.")
     ] = False,
@@ -68,48 +36,32 @@ def compare(
     published_steps: Annotated[
         int, option("N", "Timed steps, reference code's speed test.", min=1)
     ] = 100,
-    profile: Annotated[
-        bool, flag("--profile", "Also write operator tables and Chrome traces.")
-    ] = False,
-    sets: Sets = None,
+    sets: options.Sets = None,
     name: Annotated[str | None, option("NAME", "Name of the study that is recorded.")] = None,
-    json: Json = False,
-    runs: NewRuns = RUNS,
-    reports: Reports = None,
+    json: options.Json = False,
+    runs: options.NewRuns = options.RUNS,
+    reports: options.Reports = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Measure time, memory and FLOPs side by side."""
+    from passt_bench import spec
     from passt_bench.measure.target import PublishedProtocol
-    from passt_bench.report.build import load
-    from passt_bench.report.terminal import result_json
-    from passt_bench.report.view import study_view
+    from passt_bench.report import build, terminal, view
     from passt_bench.runner.compare import PAPER, as_study, default_name, foreign_patchout, subjects
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import Paths, RunConfig, StudyRequest
     from passt_bench.runner.studies import StudyFile
-    from passt_bench.spec import (
-        DataSpec,
-        EngineSpec,
-        MeasurementSpec,
-        ModelSpec,
-        Recipe,
-        TrainingSpec,
-        parse_assignments,
-        validate,
-    )
     from passt_bench.spec.key import plain_name
     from passt_bench.study_run import run_plan
 
-    fields = {"device": device, "precision": precision, "threads": threads}
-    shared = Recipe(
-        ModelSpec(PAPER[0]),
-        data=DataSpec("audioset", seconds=seconds),
-        training=TrainingSpec(batch_size=batch),
-        engine=validate(EngineSpec, fields | {"compile": engine == "compiled"}, source="compare"),
-        measurement=MeasurementSpec(
-            half_width=half_width, seconds=session_limit, steps=steps, turn_seconds=600.0
-        ),
+    shared = spec.Recipe(
+        spec.ModelSpec(PAPER[0]),
+        data=spec.DataSpec("audioset", seconds=seconds),
+        training=spec.TrainingSpec(batch_size=batch),
+        engine=spec.validate(spec.EngineSpec, {"device": device}, source="compare"),
+        measurement=spec.MeasurementSpec(seconds=300.0, turn_seconds=600.0),
     )
-    recipes = subjects(items, shared, parse_assignments(sets or []))
+    recipes = subjects(items, shared, spec.parse_assignments(sets or []))
     for warning in foreign_patchout(recipes):
         error_console().print(f"note: {warning}", style="yellow")
     study = as_study(plain_name(name or default_name(items), field="--name"), recipes)
@@ -119,16 +71,14 @@ def compare(
     config = RunConfig(
         remeasure=True,
         published=PublishedProtocol(published_batch, steps=published_steps) if published else None,
-        profiles=runs / "profiles" / chosen if profile else None,
         track=False,
     )
     done = run_plan(plan, config, paths, error_console() if json else console)
     if json:
-        results, _ = load(chosen, runs, paths.reports)
+        results, _ = build.load(chosen, runs, paths.reports)
         assert results is not None
-        print_json(result_json(study_view(results), None, paths.reports / chosen / "index.html"))
-    elif config.profiles is not None:
-        console.print(f"Profiles: {config.profiles}")
+        page = paths.reports / chosen / "index.html"
+        print_json(terminal.result_json(view.study_view(results), None, page))
     if not done:
         raise typer.Exit(1)
 
@@ -141,11 +91,11 @@ def doctor(
     instruments: Annotated[
         bool, flag("--instruments", "Also check clock, memory and FLOP counts.")
     ] = False,
-    device: Device = "cpu",
+    device: options.Device = "cpu",
     runs: Annotated[
-        Path, option("DIR", "Folder that runs would write to.", callback=check_new_folder)
-    ] = RUNS,
-    json: Json = False,
+        Path, option("DIR", "Folder that runs would write to.", callback=options.check_new_folder)
+    ] = options.RUNS,
+    json: options.Json = False,
 ) -> None:
     """Examine this machine: what disturbs measurements, what is missing for which command."""
     import torch
@@ -163,18 +113,13 @@ def doctor(
             state = Text(finding.state, style=_COLORS[finding.state])
             table.add_row(finding.what, state, finding.detail, finding.remedy)
         console.print(table)
-        _print_readings(readings)
+    if readings and not json:
+        table = Table("instrument", "known value", "reading", "tolerance")
+        for item in readings:
+            allowed = f"{100 * item.tolerance:g} %" if item.tolerance else "exactly"
+            color = "green" if item.passed else "red"
+            reading = Text(f"{item.measured:,.6g} {item.unit}", style=color)
+            table.add_row(item.what, f"{item.known:,.6g} {item.unit}", reading, allowed)
+        console.print(table)
     if not all(item.passed for item in readings):
         raise typer.Exit(1)
-
-
-def _print_readings(readings: list[Check]) -> None:
-    """Prints readings of the instruments next to known values."""
-    table = Table("instrument", "known value", "reading", "tolerance")
-    for item in readings:
-        allowed = f"{100 * item.tolerance:g} %" if item.tolerance else "exactly"
-        color = "green" if item.passed else "red"
-        reading = Text(f"{item.measured:,.6g} {item.unit}", style=color)
-        table.add_row(item.what, f"{item.known:,.6g} {item.unit}", reading, allowed)
-    if readings:
-        console.print(table)

@@ -5,7 +5,7 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +58,16 @@ def error_console() -> "Console":
     return plain_console(stderr=True)
 
 
+def _set_quiet(quiet: bool) -> bool:
+    passt_bench.console.quiet = quiet
+    return quiet
+
+
 Json = Annotated[bool, flag("--json", "Print JSON instead of text.")]
+# Commands that show progress have this option, which acts by itself.
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Print only results and errors.", callback=_set_quiet)
+]
 
 
 def print_json(value: object) -> None:
@@ -88,12 +97,9 @@ def number(unit: str, low: float = 0, high: float = math.inf) -> Callable[..., A
     def check(given: typer.CallbackParam, value: float | None) -> float | None:
         """Returns the value; InputError if it lies outside."""
         if value is not None and not low < value <= high:
-            raise InputError(
-                f"must be at most {high:g}" if value > high else f"must be above {low:g}",
-                field=given.opts[0],
-                value=value,
-                remedy=f"Give {unit}, or leave the option out.",
-            )
+            problem = f"must be at most {high:g}" if value > high else f"must be above {low:g}"
+            remedy = f"Give {unit}, or leave the option out."
+            raise InputError(problem, field=given.opts[0], value=value, remedy=remedy)
         return value
 
     return check
@@ -106,17 +112,6 @@ def part_of(text: str | None) -> tuple[int, int]:
         remedy = "Write K/N with K from 1 to N, e.g. --part 2/3."
         raise InputError("not a part", field="--part", value=text, remedy=remedy)
     return int(number), int(of)
-
-
-def one_of(*names: str) -> Callable[..., Any]:
-    """A check that an option's value is one of some names."""
-
-    def check(given: typer.CallbackParam, value: str) -> str:
-        """Returns the value; InputError if it is another name."""
-        check_known(value, names, "unknown value", field=given.opts[0])
-        return value
-
-    return check
 
 
 def _device(device: str) -> str:
@@ -143,22 +138,16 @@ def check_new_folder(
     context: typer.Context, given: typer.CallbackParam, folder: Path | None
 ) -> Path | None:
     """Refuses a folder that cannot be created or written to, before anything is computed."""
-    for path in (folder, *folder.parents) if folder is not None else ():
-        if path.exists() and not path.is_dir():
-            raise InputError(
-                "this is a file, not a folder",
-                source=path,
-                field=given.opts[0],
-                value=str(folder),
-                remedy="Give a folder; it is created if it does not exist.",
-            )
-    if folder is not None and context.info_name in _WRITING:
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        if not os.access(there, os.W_OK):
-            remedy = "Give a folder that can be written to, or the right to write there."
-            raise StorageError(
-                "cannot be written", source=there, field=given.opts[0], remedy=remedy
-            )
+    if folder is None:
+        return None
+    field, there = given.opts[0], next(p for p in (folder, *folder.parents) if p.exists())
+    if not there.is_dir():
+        problem = "this is a file, not a folder"
+        remedy = "Give a folder; it is created if it does not exist."
+        raise InputError(problem, source=there, field=field, value=str(folder), remedy=remedy)
+    if context.info_name in _WRITING and not os.access(there, os.W_OK):
+        remedy = "Give a folder that can be written to, or the right to write there."
+        raise StorageError("cannot be written", source=there, field=field, remedy=remedy)
     return folder
 
 
@@ -170,57 +159,37 @@ def check_new_file(
         return None
     check_new_folder(context, given, path.parent)
     if path.is_dir():
-        raise InputError(
-            "this is a folder, not a file",
-            field=given.opts[0],
-            value=str(path),
-            remedy="Give the name of a file in it.",
-        )
+        problem = "this is a folder, not a file"
+        remedy = "Give the name of a file in it."
+        raise InputError(problem, field=given.opts[0], value=str(path), remedy=remedy)
     return path
 
 
-Runs = Annotated[Path, option("DIR", "Folder of the records.", "--runs", callback=check_runs)]
+Runs = Annotated[Path, option("DIR", "Folder of the records.", callback=check_runs)]
 NewRuns = Annotated[
-    Path,
-    option(
-        "DIR", "Folder of the records; need not exist yet.", "--runs", callback=check_new_folder
-    ),
+    Path, option("DIR", "Folder of the records; need not exist yet.", callback=check_new_folder)
 ]
 Reports = Annotated[
     Path | None,
     option(
-        "DIR",
-        "Folder of the pages.",
-        "--reports",
-        callback=check_new_folder,
-        show_default="reports in --runs",
+        "DIR", "Folder of the pages.", callback=check_new_folder, show_default="reports in --runs"
     ),
 ]
 Workers = Annotated[
-    int,
-    option(
-        "N",
-        "Number of parallel runs.",
-        "--workers",
-        callback=number("a number of processes"),
-        show_default="one per core",
-    ),
+    int, option("N", "Number of parallel runs.", min=1, show_default="one per core")
 ]
-PerGpu = Annotated[int, option("N", "Number of parallel runs on one GPU.", "--per-gpu", min=1)]
+PerGpu = Annotated[int, option("N", "Number of parallel runs on one GPU.", min=1)]
 RunTimeout = Annotated[
-    float | None,
-    option("SECONDS", "Time limit per run.", "--run-timeout", callback=number("seconds")),
+    float | None, option("SECONDS", "Time limit per run.", callback=number("seconds"))
 ]
 Memory = Annotated[
-    float | None,
-    option("GIB", "Memory limit per run.", "--memory", callback=number("GiB", high=2.0**33)),
+    float | None, option("GIB", "Memory limit per run.", callback=number("GiB", high=2.0**33))
 ]
 Variants = Annotated[
     list[str] | None,
     option("NAME", "Only this variant (as in `plan`) and the baseline; repeatable.", "--variant"),
 ]
-NoBaseline = Annotated[bool, flag("--no-baseline", "Leave the baseline out.")]
-Device = Annotated[str, option("cpu|cuda", "Device to use.", "--device", callback=_device)]
+Device = Annotated[str, option("cpu|cuda", "Device to use.", callback=_device)]
 Sets = Annotated[
     list[str] | None,
     option(
@@ -238,16 +207,13 @@ Checkpoints = Annotated[
         "MODEL",
         "A model file, a kept model (STUDY:VARIANT:SEED[:FOLD]), or published weights or a set of "
         "them; repeat to average several.",
-        "--checkpoint",
     ),
 ]
 Dropped = Annotated[
-    str | None,
-    option("KIND:RATE", "Share of the patches to drop, e.g. structured:.5.", "--patchout"),
+    str | None, option("KIND:RATE", "Share of the patches to drop, e.g. structured:.5.")
 ]
 Labels = Annotated[
-    Path | None,
-    option("FILE", "Class names, one per line, for model files that contain none.", "--labels"),
+    Path | None, option("FILE", "Class names, one per line, for model files that contain none.")
 ]
 
 
@@ -255,19 +221,19 @@ def _study_options(
     study: Annotated[str, argument("STUDY", "Name of a study, or path of its file.")],
     sets: Sets = None,
     data: Annotated[
-        list[str] | None, option("NAME=DIR", "Folder of a data set; repeatable.", "--data")
+        list[str] | None, option("NAME=DIR", "Folder of a data set; repeatable.")
     ] = None,
     seeds: Annotated[
         int | None, option("N", "Number of seeds.", show_default="the study's")
     ] = None,
-    folds: Annotated[int | None, option("N", "Number of folds (the first N).", "--folds")] = None,
+    folds: Annotated[int | None, option("N", "Number of folds (the first N).")] = None,
     device: Annotated[str | None, option("cpu|cuda", "Device.", show_default="the study's")] = None,
     name: Annotated[
         str | None, option("NAME", "Name in records and reports.", show_default="the study file's")
     ] = None,
     runs: NewRuns = RUNS,
     variants: Variants = None,
-    no_baseline: NoBaseline = False,
+    no_baseline: Annotated[bool, flag("--no-baseline", "Leave the baseline out.")] = False,
 ) -> tuple["StudyRequest", "Paths"]:
     """The request and the folders, from the options of every command about a study."""
     from passt_bench.runner.request import Paths, StudyRequest, data_folders
@@ -295,33 +261,11 @@ def asks_for_study(
         study = _study_options(**{name: given[name] for name in shared})
         command(*study, **{name: given[name] for name in own})
 
-    # A command's own option replaces a shared one of the same name.
-    return _with_parameters(typed, {**shared, **own})
-
-
-def _with_parameters(
-    command: Callable[..., None], parameters: Mapping[str, inspect.Parameter]
-) -> Callable[..., None]:
-    """The command with a signature and annotations, because Typer reads both."""
-    command.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
-    command.__annotations__ = {name: each.annotation for name, each in parameters.items()}
-    return command
-
-
-def with_quiet(command: Callable[..., Any]) -> Callable[..., None]:
-    """Adds the option --quiet to a command."""
-    option = Annotated[bool, flag("--quiet", "Print only results and errors.")]
-    more = inspect.Parameter(
-        "quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option
-    )
-
-    @functools.wraps(command)
-    def typed(*, quiet: bool, **given: Any) -> None:
-        passt_bench.console.quiet = quiet
-        command(**given)
-
-    own = inspect.signature(command, eval_str=True).parameters
-    return _with_parameters(typed, {**own, "quiet": more})
+    # A command's own option replaces a shared one of the same name. Typer reads both of these.
+    parameters = {**shared, **own}
+    typed.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
+    typed.__annotations__ = {name: each.annotation for name, each in parameters.items()}
+    return typed
 
 
 def load_file(request: "StudyRequest", paths: "Paths") -> "StudyFile":

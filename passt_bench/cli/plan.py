@@ -7,21 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.table import Column, Table
 
-from passt_bench.cli.options import (
-    CORES,
-    RUNS,
-    Json,
-    PerGpu,
-    Workers,
-    app,
-    argument,
-    asks_for_study,
-    console,
-    flag,
-    load_file,
-    option,
-    print_json,
-)
+from passt_bench.cli import options
+from passt_bench.cli.options import app, argument, asks_for_study, console, flag, option, print_json
 from passt_bench.errors import InputError, check_known
 
 if TYPE_CHECKING:
@@ -36,7 +23,7 @@ def list_(
     what: Annotated[
         str, argument("WHAT", "studies, models, frontends, datasets, patchout, metrics or figures.")
     ] = "studies",
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """List the available studies, models, data sets and other components."""
     from passt_bench import registry
@@ -69,8 +56,8 @@ def list_(
 def plan(
     request: "StudyRequest",
     paths: "Paths",
-    workers: Workers = CORES,
-    per_gpu: PerGpu = 1,
+    workers: options.Workers = options.CORES,
+    per_gpu: options.PerGpu = 1,
     gpu: Annotated[
         str | None, option("NAME", "Predict costs on this GPU from its data sheet, e.g. H100.")
     ] = None,
@@ -80,10 +67,10 @@ def plan(
     calibrate: Annotated[
         bool, flag("--calibrate", "Measure this machine for predictions, which --runs keeps.")
     ] = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Show what a study would run and how long it would take, without running it."""
-    file = load_file(request, paths)
+    file = options.load_file(request, paths)
     from passt_bench.analysis import noise
     from passt_bench.paper import published_numbers
     from passt_bench.records.store import Store
@@ -116,7 +103,7 @@ def plan(
     if design:
         console.print(design)
     console.print(summary)
-    if paths.runs != RUNS and not paths.runs.exists():
+    if paths.runs != options.RUNS and not paths.runs.exists():
         console.print(f"{paths.runs} does not exist yet; a run creates it.")
     return warn_of_unused_cuda(study, request, console)
 

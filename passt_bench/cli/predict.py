@@ -6,31 +6,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, cast
+from typing import Annotated, Literal
 
 import typer
 
-from passt_bench.cli.options import (
-    RUNS,
-    Checkpoints,
-    Device,
-    Dropped,
-    Json,
-    Labels,
-    NewRuns,
-    Reports,
-    app,
-    argument,
-    check_new_file,
-    console,
-    error_console,
-    flag,
-    listed,
-    number,
-    one_of,
-    option,
-    print_json,
-)
+from passt_bench.cli import options
+from passt_bench.cli.options import app, argument, console, error_console, flag, option, print_json
+from passt_bench.console import stage, visible
 
 _NAMELESS = (
     "note: the model file contains no class names, so classes are numbered. Give their names with "
@@ -46,10 +28,9 @@ _SHOWN = 10  # classes per file in text
 @app.command()
 def predict(
     audio: Annotated[list[Path], argument("AUDIO…", "Audio files, or folders of them.")],
-    checkpoint: Checkpoints,
+    checkpoint: options.Checkpoints,
     form: Annotated[
-        str,
-        option("NAME", "text, csv or json.", "--format", callback=one_of("text", "csv", "json")),
+        Literal["text", "csv", "json"], option("NAME", "text, csv or json.", "--format")
     ] = "text",
     top: Annotated[
         int | None, option("N", "Classes per file; by default 10 in text, else all.", min=1)
@@ -57,15 +38,16 @@ def predict(
     hop: Annotated[
         float | None,
         option(
-            "SECONDS", "Hop between windows; by default no overlap.", callback=number("seconds")
+            "SECONDS",
+            "Hop between windows; by default no overlap.",
+            callback=options.number("seconds"),
         ),
     ] = None,
     windows: Annotated[
         bool, flag("--windows", "Predict each window of a file, with its start and end.")
     ] = False,
     pool: Annotated[
-        str,
-        option("NAME", "mean or max over a file's windows.", callback=one_of("mean", "max")),
+        Literal["mean", "max"], option("NAME", "mean or max over a file's windows.")
     ] = "mean",
     decide: Annotated[
         bool,
@@ -76,28 +58,27 @@ def predict(
         option(
             "FILE",
             "Also write what the classifier gets of each window, as NumPy's .npz.",
-            callback=check_new_file,
+            callback=options.check_new_file,
         ),
     ] = None,
-    device: Device = "cpu",
-    labels: Labels = None,
-    patchout: Dropped = None,
+    device: options.Device = "cpu",
+    labels: options.Labels = None,
+    patchout: options.Dropped = None,
     output: Annotated[
-        Path | None, option("FILE", "File to write instead of printing.", callback=check_new_file)
+        Path | None,
+        option("FILE", "File to write instead of printing.", callback=options.check_new_file),
     ] = None,
-    runs: NewRuns = RUNS,
+    runs: options.NewRuns = options.RUNS,
+    quiet: options.Quiet = False,
 ) -> None:
     """Predict the classes of audio files, with probabilities or as decisions."""
-    from passt_bench.console import stage, visible
+    from passt_bench import spec
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.models.ensemble import build_ensemble
     from passt_bench.records.files import writing
     from passt_bench.records.run import count_of
     from passt_bench.runner import predict as runner
     from passt_bench.runner.kept_models import find_model
-    from passt_bench.spec.codec import validate
-    from passt_bench.spec.engine import EngineSpec
-    from passt_bench.spec.recipe import Patchout
     from passt_bench.spec.study import parse_patchout
     from passt_bench.training.engine import Engine
     from passt_bench.vocabulary import are_numbers
@@ -107,8 +88,8 @@ def predict(
     ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
     if labels is not None:
         ensemble.rename(read_vocabulary(labels))
-    ensemble.drop(parse_patchout(patchout) or Patchout())
-    engine, errors = Engine(validate(EngineSpec, {"device": device})), error_console()
+    ensemble.drop(parse_patchout(patchout) or spec.Patchout())
+    engine, errors = Engine(spec.validate(spec.EngineSpec, {"device": device})), error_console()
     if skipped:
         errors.print(f"note: files without an ending of audio were skipped: {skipped}.")
     if labels is None and are_numbers(ensemble.classes):
@@ -131,7 +112,7 @@ def predict(
     # Printed at the end, because progress is shown meanwhile.
     with TemporaryFile() as rows, TemporaryFile() if output is None else writing(output) as out:
         with stage(errors, f"Predicting {count_of(len(paths), 'file')}") as update:
-            given = ensemble.to(device), paths, hop, engine, cast(runner.Pool, pool)
+            given = ensemble.to(device), paths, hop, engine, pool
             kept = rows if windows or embeddings else None
             found = runner.predict_files(*given, decide=decide, rows=kept, progress=update)
             for text in write(noted(found), most, windows):
@@ -154,17 +135,17 @@ def predict(
 
 @app.command()
 def evaluate(
-    checkpoint: Checkpoints,
+    checkpoint: options.Checkpoints,
     data: Annotated[str, option("NAME=DIR", "A data set; NAME alone if in PASST_BENCH_DATA.")],
     metrics: Annotated[
         list[str] | None, option("NAME,…", "Metrics; by default those of the data set.")
     ] = None,
     split: Annotated[str, option("NAME", "Split: test, validation or train.")] = "test",
     fold: Annotated[int | None, option("N", "Fold to hold out (data sets with folds).")] = None,
-    device: Device = "cpu",
+    device: options.Device = "cpu",
     batch: Annotated[int, option("N", "Clips per batch.", min=1)] = 8,
-    labels: Labels = None,
-    patchout: Dropped = None,
+    labels: options.Labels = None,
+    patchout: options.Dropped = None,
     against: Annotated[
         str | None, option("MODEL", "Another model (or set) to compare with on the same clips.")
     ] = None,
@@ -173,25 +154,23 @@ def evaluate(
         option(
             "SIZE",
             "Margin of mAP and accuracy, by default 0.02; others are never called the same.",
-            callback=number("a size", 0, 1),
+            callback=options.number("a size", 0, 1),
         ),
     ] = None,
     against_patchout: Annotated[
         str | None,
         option("KIND:RATE", "Patchout (or none) of the --against model, or of the same again."),
     ] = None,
-    json: Json = False,
-    runs: NewRuns = RUNS,
-    reports: Reports = None,
+    json: options.Json = False,
+    runs: options.NewRuns = options.RUNS,
+    reports: options.Reports = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Evaluate model files on a data set; each metric gets an interval."""
-    from passt_bench.console import stage
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.records.run import count_of
+    from passt_bench.report import build, tables, terminal
     from passt_bench.report import evaluations as report
-    from passt_bench.report.build import build_evaluations, render_index
-    from passt_bench.report.tables import to_rows
-    from passt_bench.report.terminal import print_decisions, print_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
     from passt_bench.runner.kept_models import find_model
     from passt_bench.runner.request import Paths
@@ -204,7 +183,7 @@ def evaluate(
             runs,
             against=find_model(against, runs) if against else None,
             margin=margin,
-            metrics=listed(metrics),
+            metrics=options.listed(metrics),
             split="valid" if split == "validation" else split,
             fold=fold,
             device=device,
@@ -215,15 +194,15 @@ def evaluate(
             progress=update,
         )
     reports = Paths(runs, pages=reports).reports
-    pages = build_evaluations(runs, reports)
-    render_index(reports)
+    pages = build.build_evaluations(runs, reports)
+    build.render_index(reports)
     place = runs / "records" / record.key / "record.json"
     if json:
         made = {"evaluations": report.evaluations_table, "comparisons": report.comparisons_table}
         made["decisions"] = report.decisions_table
-        tables = {name: to_rows(build([record])) for name, build in made.items()}
+        rows = {name: tables.to_rows(table([record])) for name, table in made.items()}
         found = {"record": str(place), "page": str(pages[0]), "notes": record.notes}
-        return print_json({**found, "clocks": record.clocks, "tables": tables})
+        return print_json({**found, "clocks": record.clocks, "tables": rows})
     if not fresh:
         console.print(f"Already evaluated on {record.finished}; shown from the record.")
     title = report.title_of(record)
@@ -231,12 +210,13 @@ def evaluate(
     if patchout is not None and record.patchout is None:
         console.print(f"--patchout {patchout} drops no patch of this model.")
     hidden = ("checkpoints", "data", "clips", "source")
-    print_table(console, report.evaluations_table([record]), caption="", without=hidden)
+    terminal.print_table(console, report.evaluations_table([record]), caption="", without=hidden)
     console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
     if record.decisions is not None:
-        print_decisions(console, record)
+        terminal.print_decisions(console, record)
     if record.against is not None:
-        print_table(console, report.comparisons_table([record]), without=("first", "data", "clips"))
+        compared = report.comparisons_table([record])
+        terminal.print_table(console, compared, without=("first", "data", "clips"))
     if time := report.clip_time(record):
         console.print(f"Time: {time}, for front end and model.")
     for source in dict.fromkeys(result.source for result in record.published):

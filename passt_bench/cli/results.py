@@ -9,19 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from passt_bench.cli.options import (
-    RUNS,
-    Json,
-    Reports,
-    Runs,
-    app,
-    argument,
-    console,
-    flag,
-    listed,
-    option,
-    print_json,
-)
+from passt_bench.cli import options
+from passt_bench.cli.options import app, argument, console, flag, listed, option, print_json
 from passt_bench.errors import InputError, check_known
 from passt_bench.processes import SAFE_PATH_VARIABLE
 
@@ -72,21 +61,18 @@ def _check_adoption(name: str, runs: Path, reports: Path) -> str | None:
         if differs is None and (run not in after or status == "ok" != after[run]):
             differs = f"no such run of variant {run[0]!r}, {cell_name(*run[1:])}"
     if differs is not None:
-        raise InputError(
-            f"the study in {runs} has other settings or fewer runs (first difference: {differs})",
-            source=kept.root,
-            field="--adopt",
-            value=name,
-            remedy="Run yours again with another --name (what is on record counts), or remove "
-            "this folder first.",
-        )
+        problem = f"the study in {runs} has other settings or fewer runs"
+        problem += f" (first difference: {differs})"
+        remedy = "Run yours again with another --name (what is on record counts), or remove "
+        remedy += "this folder first."
+        raise InputError(problem, source=kept.root, field="--adopt", value=name, remedy=remedy)
     return f"{kept.root} was replaced: it had {len(before)} runs, and now has {len(after)}."
 
 
 @app.command()
 def show(
     study: Annotated[str, argument("STUDY", "A study or search on record.")],
-    json: Json = False,
+    json: options.Json = False,
     latex: Annotated[
         str | None, option("TABLE", "Print a table of its page as LaTeX, e.g. verdicts.")
     ] = None,
@@ -94,30 +80,27 @@ def show(
         list[str] | None,
         option("NAMES", "Columns of the LaTeX table, as in its CSV file, for one column of a page"),
     ] = None,
-    runs: Runs = RUNS,
-    reports: Reports = None,
+    runs: options.Runs = options.RUNS,
+    reports: options.Reports = None,
 ) -> None:
     """Show what a study or search found: its answer and its verdicts."""
-    from passt_bench.report.build import load
-    from passt_bench.report.tables import to_latex
-    from passt_bench.report.terminal import print_result, result_json, result_tables
-    from passt_bench.report.view import study_view
+    from passt_bench.report import build, tables, terminal, view
     from passt_bench.runner.request import Paths
 
     reports = Paths(runs, pages=reports).reports
-    results, search = load(study, runs, reports)
-    view = study_view(results) if results else None
+    results, search = build.load(study, runs, reports)
+    shown = view.study_view(results) if results else None
     page = reports / study / "index.html"
     if latex is not None:
-        tables, chosen = result_tables(view, search), listed(columns)
-        check_known(latex, tables, "no such table", field="--latex", source=study)
-        found = tables[latex].only(chosen) if chosen else tables[latex]
-        print(to_latex(found, f"{study}-{latex}", narrow=bool(chosen)), end="")
+        known, chosen = terminal.result_tables(shown, search), listed(columns)
+        check_known(latex, known, "no such table", field="--latex", source=study)
+        found = known[latex].only(chosen) if chosen else known[latex]
+        print(tables.to_latex(found, f"{study}-{latex}", narrow=bool(chosen)), end="")
         return
     if json:
-        print_json(result_json(view, search, page if page.is_file() else None))
+        print_json(terminal.result_json(shown, search, page if page.is_file() else None))
         return
-    print_result(console, view, search)
+    terminal.print_result(console, shown, search)
     make = f"passt-bench report {study} --runs {runs} --reports {reports}"
     console.print(f"Page: {page}" if page.is_file() else f"For its page: {make}")
 
@@ -131,8 +114,8 @@ def report(
         bool, flag("--adopt", "Replace no study that has other settings or more runs.")
     ] = False,
     pdf: Annotated[bool, flag("--pdf", "Write the figures as PDF as well.")] = False,
-    runs: Runs = RUNS,
-    reports: Reports = None,
+    runs: options.Runs = options.RUNS,
+    reports: options.Reports = None,
 ) -> None:
     """Render pages, tables and figures from records."""
     from passt_bench.records.store import Store
@@ -157,7 +140,7 @@ def report(
 
 
 @app.command()
-def sync(runs: Runs = RUNS) -> None:
+def sync(runs: options.Runs = options.RUNS, quiet: options.Quiet = False) -> None:
     """Update MLflow from the records."""
     from passt_bench.console import stage
     from passt_bench.report.text import counted
@@ -175,7 +158,7 @@ def sync(runs: Runs = RUNS) -> None:
 
 @app.command()
 def ui(
-    runs: Runs = RUNS,
+    runs: options.Runs = options.RUNS,
     port: Annotated[int, option("PORT", "Port on 127.0.0.1.", min=1, max=65535)] = 5000,
 ) -> None:
     """Open MLflow's web interface on this machine."""
@@ -184,17 +167,13 @@ def ui(
 
     uri = store_uri(runs)
     if uri.startswith("http"):
-        raise InputError(
-            "the runs are on a server that has its own web interface",
-            source="MLFLOW_TRACKING_URI",
-            remedy=f"Open {without_password(uri)}",
-        )
+        problem = "the runs are on a server that has its own web interface"
+        remedy = f"Open {without_password(uri)}"
+        raise InputError(problem, source="MLFLOW_TRACKING_URI", remedy=remedy)
     if uri == local_uri(runs) and not database(runs).is_file():
-        raise InputError(
-            "no MLflow store in this folder",
-            source=runs,
-            remedy=f"Run a study first, or: passt-bench sync --runs {runs}",
-        )
+        problem = "no MLflow store in this folder"
+        remedy = f"Run a study first, or: passt-bench sync --runs {runs}"
+        raise InputError(problem, source=runs, remedy=remedy)
     settings = {
         **SETTINGS,
         **os.environ,

@@ -11,33 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from passt_bench.cli.options import (
-    CORES,
-    RUNS,
-    Curves,
-    Device,
-    Dropped,
-    Json,
-    Memory,
-    NewRuns,
-    PerGpu,
-    Reports,
-    Runs,
-    RunTimeout,
-    Sets,
-    Track,
-    Workers,
-    app,
-    argument,
-    asks_for_study,
-    console,
-    flag,
-    load_file,
-    option,
-    part_of,
-    print_json,
-    statuses,
-)
+from passt_bench.cli import options
+from passt_bench.cli.options import app, argument, asks_for_study, console, flag, option, print_json
 
 if TYPE_CHECKING:
     from passt_bench.records.run import StudyRecord
@@ -50,13 +25,13 @@ if TYPE_CHECKING:
 def run(
     request: "StudyRequest",
     paths: "Paths",
-    workers: Workers = CORES,
-    per_gpu: PerGpu = 1,
+    workers: options.Workers = options.CORES,
+    per_gpu: options.PerGpu = 1,
     retry: Annotated[
         list[str] | None, option("STATUS", "Statuses to retry, e.g. oom,error.")
     ] = None,
-    run_timeout: RunTimeout = None,
-    memory: Memory = None,
+    run_timeout: options.RunTimeout = None,
+    memory: options.Memory = None,
     checkpoint_seconds: Annotated[
         float, option("SECONDS", "Time between checkpoints.", min=0)
     ] = 20.0,
@@ -73,7 +48,7 @@ def run(
             "Save all trained models with their records, or none; by default one per variant.",
         ),
     ] = None,
-    curves: Curves = False,
+    curves: options.Curves = False,
     until_decided: Annotated[
         bool, flag("--until-decided", "Run only as many of the study's looks as verdicts take.")
     ] = False,
@@ -88,8 +63,9 @@ def run(
     remeasure: Annotated[
         bool, flag("--remeasure", "Measure costs again, even if already measured.")
     ] = False,
-    track: Track = True,
-    reports: Reports = None,
+    track: options.Track = True,
+    reports: options.Reports = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train and evaluate what a study still lacks, measure its costs, and write its page."""
     from passt_bench.runner.request import RunConfig
@@ -99,7 +75,7 @@ def run(
         workers=workers,
         per_gpu=per_gpu,
         fresh_processes=fresh_processes,
-        retry=statuses(retry),
+        retry=options.statuses(retry),
         timeout=run_timeout,
         memory=max(1, round(memory * 2**30)) if memory is not None else None,
         checkpoint_seconds=checkpoint_seconds,
@@ -107,13 +83,13 @@ def run(
         keep_models=keep_models,
         curves=curves,
         until_decided=until_decided,
-        part=part_of(part),
+        part=options.part_of(part),
         dask=dask,
         cost=cost and part is None,  # costs are measured once, where the parts come together
         remeasure=remeasure,
         track=track,
     )
-    file = load_file(request, paths)
+    file = options.load_file(request, paths)
     from passt_bench.study_run import run_study
 
     if not run_study(file, request, config, paths, console):
@@ -135,19 +111,20 @@ def train(
         str | None,
         option("MODEL", "Weights to start from: a file, a kept model or published ones.", "--from"),
     ] = None,
-    patchout: Dropped = None,
+    patchout: options.Dropped = None,
     seconds: Annotated[float, option("SECONDS", "Clip length.", min=0.1)] = 10.0,
     epochs: Annotated[int, option("N", "Passes over the training clips.", min=1)] = 20,
     seeds: Annotated[int, option("N", "Number of runs.", min=1)] = 1,
     folds: Annotated[int | None, option("N", "Number of folds (the first N).")] = None,
-    sets: Sets = None,
-    device: Device = "cpu",
+    sets: options.Sets = None,
+    device: options.Device = "cpu",
     name: Annotated[str | None, option("NAME", "Name in records and reports.")] = None,
-    workers: Workers = CORES,
-    curves: Curves = False,
-    track: Track = True,
-    runs: NewRuns = RUNS,
-    reports: Reports = None,
+    workers: options.Workers = options.CORES,
+    curves: options.Curves = False,
+    track: options.Track = True,
+    runs: options.NewRuns = options.RUNS,
+    reports: options.Reports = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train one model on your recordings, or fine-tune it, and keep it."""
     from passt_bench.runner.datasets import Datasets
@@ -187,8 +164,8 @@ def train(
 def search(
     request: "StudyRequest",
     paths: "Paths",
-    workers: Workers = CORES,
-    per_gpu: PerGpu = 1,
+    workers: options.Workers = options.CORES,
+    per_gpu: options.PerGpu = 1,
     trials: Annotated[int, option("N", "Trials in total, earlier ones included.", min=1)] = 40,
     search_minutes: Annotated[
         float, option("MINUTES", "Time after which no trial begins.", min=0.01)
@@ -196,11 +173,12 @@ def search(
     storage: Annotated[
         str | None, option("URL", "Optuna storage; by default a journal in --runs.")
     ] = None,
-    track: Track = True,
-    reports: Reports = None,
+    track: options.Track = True,
+    reports: options.Reports = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Search for the best settings on a validation split, then confirm them on the test split."""
-    file = load_file(request, paths)
+    file = options.load_file(request, paths)
     from passt_bench.records.run import count_of
     from passt_bench.report.build import build_study
     from passt_bench.report.terminal import print_result
@@ -237,8 +215,8 @@ def search(
 def status(
     request: "StudyRequest",
     paths: "Paths",
-    json: Json = False,
-    runs: Runs = RUNS,
+    json: options.Json = False,
+    runs: options.Runs = options.RUNS,
 ) -> None:
     """Show which runs of a study are done, failed (and why), running, interrupted or missing."""
     from passt_bench.records.store import Store
@@ -250,7 +228,7 @@ def status(
         if print_status(chosen(named, request), len(named.variants), store, json=json):
             console.print(f"For the rest: {named.command}")
         return
-    file = load_file(request, paths)
+    file = options.load_file(request, paths)
     study = apply_overrides(file.study, request)
     record = recorded_study(study, request, store)
     notes: tuple[str, ...] = ()

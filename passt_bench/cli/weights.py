@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from passt_bench.cli import options
 from passt_bench.cli.options import Json, app, argument, check_exists, console, option, print_json
 
 weights = typer.Typer(no_args_is_help=True, help="List and download weights.")
@@ -57,6 +58,7 @@ def list_(folder: Folder = None, json: Json = False) -> None:
 def get(
     name: Annotated[str, argument("NAME", "Weights, or a set of them, from `weights list`.")],
     folder: Folder = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Download published weights, or a set of them, and verify the files."""
     from passt_bench.console import stage

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import pooch
 
-from passt_bench.console import late_stage
+from passt_bench.console import plain_console, stage
 from passt_bench.data.clip_table import stem
 from passt_bench.data.fingerprint import hash_of, piece_of
 from passt_bench.data.opening import SUFFIXES, read_header
@@ -129,8 +129,9 @@ def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:
         return [_scan(root, name, keys, cached) for name in files[start : start + _CHUNK]]
 
     starts = range(0, len(files), _CHUNK)
-    with late_stage(f"Reading {len(files):,} files") as update:
-        for start, chunk in zip(starts, in_threads(scan, starts, _THREADS, update), strict=True):
+    with stage(plain_console(stderr=True), f"Reading {len(files):,} files", 3.0) as show:
+        chunks = in_threads(scan, starts, _THREADS, lambda share: show(share, ""))
+        for start, chunk in zip(starts, chunks, strict=True):
             for number, (row, problem, read) in enumerate(chunk, start):
                 rows[number], problems[number] = row, problem
                 opened += read

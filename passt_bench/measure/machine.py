@@ -27,6 +27,10 @@ _LIBRARIES = ("passt-bench", "torch", "torchaudio", "numpy")
 _CPU = Path("/sys/devices/system/cpu/cpu0")
 _BUSY_CORES = 0.1  # cores used by other processes that cause a warning
 _STOLEN_CORES = 0.02
+_GPU_FIELDS = (
+    "name,utilization.gpu,memory.used,clocks_throttle_reasons.active,clocks.sm,power.draw,"
+    "driver_version"
+)
 _GPU_USE_WINDOW = 1.5  # the driver's GPU use is a mean over up to a second
 # Bits of NVML's nvmlClocksEventReasons that slow a GPU: power cap, slowdowns, power brake.
 GPU_SLOWED = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
@@ -50,10 +54,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
+    lines = (_read(Path("/proc/cpuinfo")) or "").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown"
 
@@ -107,19 +108,17 @@ def background_load(seconds: float = 0.2) -> dict[str, Any]:
         this one and its children), ``stolen_cores`` (taken by the hypervisor), ``governor``,
         ``throttled`` (count of thermal throttlings), ``gpus``, ``warnings`` for the user.
     """
-    own, total = own_seconds(), psutil.cpu_times()
-    start = time.perf_counter()
+    own, total, start = own_seconds(), psutil.cpu_times(), time.perf_counter()
     time.sleep(seconds)
     span = time.perf_counter() - start
     own_after, total_after = own_seconds(), psutil.cpu_times()
     busy = _busy_seconds(total_after) - _busy_seconds(total) - (own_after - own)
+    stolen = getattr(total_after, "steal", 0) - getattr(total, "steal", 0)
     state: dict[str, Any] = {
         "load": [round(value, 2) for value in psutil.getloadavg()],
         "cores": psutil.cpu_count(),
         "other_cores": round(max(0.0, busy / span), 2),
-        "stolen_cores": round(
-            max(0.0, (getattr(total_after, "steal", 0) - getattr(total, "steal", 0)) / span), 2
-        ),
+        "stolen_cores": round(max(0.0, stolen / span), 2),
         "governor": _read(_CPU / "cpufreq" / "scaling_governor"),
         "throttled": _read(_CPU / "thermal_throttle" / "core_throttle_count"),
         "gpus": _idle_gpus(),
@@ -187,19 +186,14 @@ def query_gpus() -> list[dict[str, Any]]:
     Asks ``nvidia-smi``, because CUDA would allocate hundreds of MiB on every GPU, for those of
     ``CUDA_VISIBLE_DEVICES``; for all if it does not know these (an instance of MIG).
     """
-    fields = "name,utilization.gpu,memory.used,clocks_throttle_reasons.active,"
-    fields += "clocks.sm,power.draw,driver_version"
-    ask = ("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    ask = ("nvidia-smi", f"--query-gpu={_GPU_FIELDS}", "--format=csv,noheader,nounits")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "")
     text = (_output(*ask, f"--id={visible}") if visible else None) or _output(*ask)
     return parse_gpus(text or "")
 
 
 def _idle_gpus() -> list[dict[str, Any]]:
-    """`query_gpus`, repeated after a pause if a GPU is busy: use is a mean over the last second.
-
-    The second result no longer includes this program's own work.
-    """
+    """`query_gpus`, repeated after a pause if a GPU was busy, perhaps with this program's work."""
     gpus = query_gpus()
     if any(gpu["busy_percent"] > 0 for gpu in gpus):
         time.sleep(_GPU_USE_WINDOW)
@@ -208,15 +202,10 @@ def _idle_gpus() -> list[dict[str, Any]]:
 
 
 def parse_gpus(text: str) -> list[dict[str, Any]]:
-    """The lines of ``nvidia-smi --query-gpu=name,utilization.gpu,memory.used,clocks_…active,…``.
-
-    A value that the driver does not report (``[N/A]``) counts as 0.
-    """
+    """Reads the answer to `query_gpus`; what the driver does not report (``[N/A]``) counts as 0."""
     gpus = []
     for line in text.strip().splitlines():
-        name, busy, used, slowed, clock, power, driver = (
-            part.strip() for part in line.rsplit(",", 6)
-        )
+        name, busy, used, slowed, clock, power, driver = map(str.strip, line.rsplit(",", 6))
         gpus.append(
             {
                 "name": name,

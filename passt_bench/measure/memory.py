@@ -8,7 +8,7 @@ import gc
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,16 +33,12 @@ _OOM_MESSAGES = (
 
 @dataclass(frozen=True)
 class Peak:
-    """The maximum memory use during a piece of work, in bytes.
-
-    With the method ``ru_maxrss`` the peak could not be reset and is that since the process started:
-    an upper bound.
-    """
+    """The maximum memory use during a piece of work, in bytes."""
 
     before: int  # resident (CPU, with libraries) or allocated (CUDA)
     peak: int
-    reserved: int | None  # CUDA only, by the caching allocator
-    method: Literal["VmHWM", "ru_maxrss", "cuda"]
+    reserved: int | None = None  # CUDA only, by the caching allocator
+    was_reset: bool = True  # or the peak is that since the process started: an upper bound
 
     @property
     def rise(self) -> int:
@@ -66,11 +62,10 @@ def measure_peak(work: Callable[[], object], device: torch.device) -> Peak:
         work()
         torch.cuda.synchronize()
         peak = torch.cuda.max_memory_allocated(device)
-        return Peak(before, peak, torch.cuda.max_memory_reserved(device), "cuda")
-    method: Literal["VmHWM", "ru_maxrss"] = "VmHWM" if reset_resident_peak() else "ru_maxrss"
-    before = resident("VmRSS")
+        return Peak(before, peak, torch.cuda.max_memory_reserved(device))
+    was_reset, before = reset_resident_peak(), resident("VmRSS")
     work()
-    return Peak(before, resident("VmHWM"), None, method)
+    return Peak(before, resident("VmHWM"), was_reset=was_reset)
 
 
 def peak_bytes(device: str) -> int:
@@ -91,11 +86,10 @@ def reset_peak(device: str) -> bool:
 
 def reset_resident_peak() -> bool:
     """Resets the kernel's resident peak of this process; returns whether that worked."""
-    try:
+    with suppress(OSError):
         _CLEAR.write_text("5")
-    except OSError:
-        return False
-    return True
+        return True
+    return False
 
 
 def resident(field: Literal["VmRSS", "VmHWM"]) -> int:
@@ -103,13 +97,10 @@ def resident(field: Literal["VmRSS", "VmHWM"]) -> int:
 
     Without ``/proc`` both are the peak since the process started, ``ru_maxrss``.
     """
-    try:
-        lines = _STATUS.read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * KIB
+    with suppress(OSError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * KIB
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * KIB
 

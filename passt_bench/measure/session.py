@@ -17,30 +17,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
 from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from passt_bench.console import Progress
 from passt_bench.errors import without_folders
 from passt_bench.intervals import noise_half_width, round_ratios
-from passt_bench.measure import machine
+from passt_bench.measure import machine, target
 from passt_bench.measure.memory import failure_status
 from passt_bench.measure.peaks import SQUARES, Size, matmul_peak
-from passt_bench.measure.target import (
-    STEP,
-    PublishedProtocol,
-    Subject,
-    bind_to,
-    build,
-    compile_seconds,
-    measure_memory,
-    release,
-    run_published,
-    run_turn,
-    warm_up,
-    write_profile,
-)
+from passt_bench.measure.target import STEP, PublishedProtocol, Subject
 from passt_bench.processes import PipedChild
 from passt_bench.records.run import Status
 from passt_bench.spec.engine import EngineSpec, MeasurementSpec
@@ -52,8 +38,7 @@ _MESSAGE_LENGTH = 500
 _CORES_TO_COMPILE = 4  # cores per arm that compiles for a GPU at the same time as others
 _INTO_TURN = 0.5  # seconds after which a GPU's clock and power are those of the work
 _BUILD, _WARM = 0.05, 0.25  # shares of a restart
-# Positions of the progress bar after the rounds, if something follows them, and at the end.
-_ROUNDS, _DONE = 0.6, 0.99
+_DONE = 0.99  # share of the progress bar after the last round
 
 
 @dataclass(frozen=True)
@@ -97,51 +82,27 @@ class SessionResult:
     seconds: float
 
 
-class ArmError(Exception):
-    """An arm's process raised, died or took too long."""
-
-    def __init__(self, status: Status, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, without_folders(message)[:_MESSAGE_LENGTH]
-
-
-class ArmProcess:
-    """Starts the process of an arm, which calls the functions that it is sent.
+class ArmProcess(PipedChild):
+    """The process of an arm, which calls the functions that it is sent.
 
     The first function builds the subject; it is the first argument of all others.
     """
 
     def __init__(self, *modules: str) -> None:
         # The first optimizer of a process imports torch._dynamo, which takes two seconds.
-        modules = (__name__, "torch._dynamo", *modules)
-        self._child = PipedChild(_serve, modules=modules, daemon=True)
-        self.pid = self._child.pid
+        super().__init__(_serve, modules=(__name__, "torch._dynamo", *modules), daemon=True)
 
-    def send(self, function: Callable[..., object], *arguments: object) -> None:
-        """Sends a function and its arguments; `receive` detects a dead process."""
-        self._child.send(function, arguments)
-
-    def receive(self, seconds: float) -> Any:
-        """Waits for the result of the last function.
-
-        Raises:
-            ArmError: it raised, the process died, or there was no answer within ``seconds``.
-        """
+    def receive(self, seconds: float) -> tuple[Status, Any]:
+        """``ok`` and the result of the last function, or how it failed and a message."""
         try:
-            if not self._child.pipe.poll(seconds):
-                raise ArmError("timeout", f"no answer within {seconds:g} s")
-            status, value = self._child.pipe.recv()
+            if not self.pipe.poll(seconds):
+                return "timeout", f"no answer within {seconds:g} s"
+            status, value = self.pipe.recv()
+            return status, value
         except (EOFError, OSError):
-            self._child.ended(10)
-            reason, message = self._child.explain_exit()
-            raise ArmError("oom" if reason == "oom" else "error", message) from None
-        if status != "ok":
-            raise ArmError(status, value)
-        return value
-
-    def close(self) -> None:
-        """Kills the process."""
-        self._child.close()
+            self.ended(10)
+            reason, message = self.explain_exit()
+            return "oom" if reason == "oom" else "error", message
 
 
 def _serve(pipe: Connection) -> None:
@@ -149,7 +110,7 @@ def _serve(pipe: Connection) -> None:
     while True:
         answer: tuple[Status, Any] = ("ok", None)
         try:
-            function, arguments = pipe.recv()
+            function, *arguments = pipe.recv()
             if subject is None:
                 subject = function(*arguments)
             else:
@@ -174,33 +135,28 @@ def run_session(
     seed: int = 0,
     sizes: Sequence[Size] = (),
     published: PublishedProtocol | None = None,
-    profiles: Path | None = None,
     progress: Progress = lambda share, text: None,
 ) -> SessionResult:
     """Measures arms together; an arm that fails becomes a row and does not stop the others.
 
     Args:
-        arms: arms with distinct names.
+        arms: arms with distinct names, of which the baseline is one.
         baseline: name of the arm in the denominator of ratios.
         spec: restarts, warm-up, steps, rounds, desired half width and limits.
         seed: seed of the order of the arms in each round.
-        sizes: (m, k, n) of products for the matmul peak, in addition to `flops.SQUARES`.
+        sizes: (m, k, n) of products for the matmul peak, in addition to `peaks.SQUARES`.
         published: sizes of the published speed test, which then follows the rounds.
-        profiles: folder for a table of operators and a Chrome trace of each arm, made at the end.
         progress: called with the share done, always below 1, and a short text.
     """
-    names = [arm.name for arm in arms]
-    if len(set(names)) < len(names) or baseline not in names:
-        raise ValueError(f"arms need distinct names with {baseline!r} among them, but got {names}")
     start, before, order = time.monotonic(), machine.background_load(), random.Random(seed)
     session, peaks = _Session(arms, baseline, spec, progress), dict[EngineSpec, float]()
-    session.bar_end = _ROUNDS if published or profiles else _DONE
     try:
         for number in range(session.restarts):
             session.prepare()
             peaks = peaks if number else session.find_peaks(sizes)
             session.run_rounds(order)
-        session.finish(published, profiles)
+        if published is not None:
+            session.run_published(published)
     finally:
         session.close()
     disturbance = machine.changes(before, machine.background_load())
@@ -220,7 +176,6 @@ class _Session:
         self._engines = {arm.name: arm.engine for arm in arms}
         self.restarts = spec.processes(gpu=self._engines[baseline].device == "cuda")
         self.rounds: list[int] = []  # of each restart so far
-        self.bar_end = _DONE  # position of the progress bar after the last round
         self._progress = progress
         self._running: dict[str, ArmProcess] = {}
         self._first_round = time.monotonic()  # replaced by `run_rounds`
@@ -230,7 +185,7 @@ class _Session:
         """Shows a share of the current restart."""
         done, of = len(self.rounds) - 1, self.restarts
         which = f", restart {done + 1} of {of}" if of > 1 else ""
-        self._progress(self.bar_end * (done + share) / of, text + which)
+        self._progress(_DONE * (done + share) / of, text + which)
 
     def prepare(self) -> None:
         """Builds all arms that have not failed, in new processes, compiles them, warms them up.
@@ -257,7 +212,7 @@ class _Session:
         modules = {type(arm.factory).__module__ for arm in arms}
         for arm in arms:
             self._running[arm.name] = ArmProcess(*modules)
-            self._running[arm.name].send(build, arm.factory, arm.engine.threads)
+            self._running[arm.name].send(target.build, arm.factory, arm.engine.threads)
         for arm in arms:
             self._receive(arm.name)
 
@@ -267,12 +222,15 @@ class _Session:
         self._compile(new)
         for number, name in enumerate(new, start=len(self.arms) - len(new)):
             self._show(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warm-up")
-            chunks: list[list[float]] = []
-            while name in self._running and not _agree(chunks):
-                chunks.append(self._ask(name, warm_up, (self.spec.warmup_steps + 1) // 2))
+            last = 0.0
+            for _ in range(WARM_CHUNKS if name in self._running else 0):  # or compiling failed
+                times = self._ask(name, target.warm_up, (self.spec.warmup_steps + 1) // 2)
+                if times is None or abs(median(times) - last) <= WARM_AGREEMENT * last:
+                    break
+                last = median(times)
             if name in self._running and self.results[name].memory:
-                self._ask(name, release)  # as after `measure_memory`
-            elif name in self._running and (answer := self._ask(name, measure_memory)):
+                self._ask(name, target.release)  # as after `measure_memory`
+            elif name in self._running and (answer := self._ask(name, target.measure_memory)):
                 self.results[name].memory, self.results[name].attention = answer
 
     def _compile(self, names: Sequence[str]) -> None:
@@ -282,7 +240,7 @@ class _Session:
         width = max(1, (os.cpu_count() or 1) // _CORES_TO_COMPILE) if cuda else 1
         for first in range(0, len(compiled), width):
             for name in compiled[first : first + width]:
-                self._running[name].send(compile_seconds)
+                self._running[name].send(target.compile_seconds)
             for name in compiled[first : first + width]:
                 seconds = self._receive(name)
                 if len(self.rounds) == 1:  # later ones find what was compiled in a cache
@@ -305,12 +263,13 @@ class _Session:
             names, number = list(self._running), sum(self.rounds)
             order.shuffle(names)
             for turn, name in enumerate(names):
-                share = self._share_of_rounds(self.rounds[-1] + turn / len(names))
+                done = self.rounds[-1] + turn / len(names)
+                of_time = min(self._time_used(), done / self._part(MIN_ROUNDS))
+                share = min(1.0, max(done / self._part(self.spec.most_rounds), of_time))
                 self._show(_WARM + (1 - _WARM) * share, f"round {number + 1}")
-                engine = self._engines[name]
-                cpu = engine.device == "cpu"
+                engine, cpu = self._engines[name], self._engines[name].device == "cpu"
                 cores = machine.cores_of_round(number, engine.threads) if cpu else None
-                self._running[name].send(run_turn, self.spec.steps, cores)
+                self._running[name].send(target.run_turn, self.spec.steps, cores)
                 if not (cpu or number):
                     time.sleep(_INTO_TURN)
                     self.gpus[name] = machine.query_gpus()
@@ -318,12 +277,7 @@ class _Session:
                     self.results[name].samples.setdefault(phase, []).append(seconds)
             self.rounds[-1] += 1
         for name in list(self._running):
-            self._ask(name, bind_to, machine.all_cores())
-
-    def _share_of_rounds(self, done: float) -> float:
-        """Share of a restart after ``done`` rounds, if there are not enough earlier."""
-        of_time = min(self._time_used(), done / self._part(MIN_ROUNDS))
-        return min(1.0, max(done / self._part(self.spec.most_rounds), of_time))
+            self._ask(name, target.bind_to, machine.all_cores())
 
     def _time_used(self) -> float:
         """Share of the time that a restart has for its rounds."""
@@ -347,21 +301,14 @@ class _Session:
         halves = (noise_half_width(x, self.rounds, self.restarts) for x in ratios)
         return all(half <= self.spec.half_width for half in halves)
 
-    def finish(self, published: PublishedProtocol | None, profiles: Path | None) -> None:
-        """Makes profiles and runs the published speed test, once, after the rounds.
-
-        If this fails (its batch may not fit), the results of the rounds are kept.
-        """
-        half = (_ROUNDS + _DONE) / 2
-        for done, name in enumerate(list(self._running) if profiles else ()):
-            self._progress(_ROUNDS + (half - _ROUNDS) * done / len(self.arms), "profiling")
-            self._ask(name, write_profile, profiles, name, after_rounds="profiling")
-        for name in list(self._running) if published else ():
-            self._ask(name, release, after_rounds="releasing memory")
-        for done, name in enumerate(list(self._running) if published else ()):
-            what = "the published speed test"
-            self._progress(half + (_DONE - half) * done / len(self.arms), what)
-            speed = self._ask(name, run_published, published, after_rounds=what)
+    def run_published(self, protocol: PublishedProtocol) -> None:
+        """Runs the published speed test, after the rounds, whose results are kept if it fails."""
+        what = "the published speed test"
+        self._progress(_DONE, what)
+        for name in list(self._running):
+            self._ask(name, target.release, after_rounds=what)
+        for name in list(self._running):
+            speed = self._ask(name, target.run_published, protocol, after_rounds=what)
             self.results[name].published = speed
 
     def _ask(
@@ -375,25 +322,17 @@ class _Session:
 
         What fails ``after_rounds`` (its name) sets only the message, not the status.
         """
-        try:
-            return self._running[name].receive(self.spec.turn_seconds)
-        except ArmError as failure:
-            result = self.results[name]
-            if after_rounds:
-                result.message = f"{after_rounds}: {failure.status}, {failure.message}"
-            else:
-                result.status, result.message = failure.status, failure.message
-            self._running.pop(name).close()
-            return None
+        status, value = self._running[name].receive(self.spec.turn_seconds)
+        if status == "ok":
+            return value
+        result, message = self.results[name], without_folders(value)[:_MESSAGE_LENGTH]
+        if after_rounds:
+            result.message = f"{after_rounds}: {status}, {message}"
+        else:
+            result.status, result.message = status, message
+        return self._running.pop(name).close()
 
     def close(self) -> None:
         """Ends every process that still runs."""
         while self._running:
             self._running.popitem()[1].close()
-
-
-def _agree(chunks: list[list[float]]) -> bool:
-    if len(chunks) < 2:
-        return False
-    last, previous = median(chunks[-1]), median(chunks[-2])
-    return len(chunks) >= WARM_CHUNKS or abs(last - previous) <= WARM_AGREEMENT * previous

@@ -1,4 +1,4 @@
-"""Measures one variant in a cost session: its turns, memory, attention kernel and profile.
+"""Measures one variant in a cost session: its turns, memory and attention kernel.
 
 On the CPU a timestamp is a reading of ``time.perf_counter``. On CUDA it is an event in the
 stream, which needs no synchronization; events are read at the end of a turn, so that the device
@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from passt_bench.measure.machine import bind
 from passt_bench.measure.memory import measure_peak, release_free_memory, saved_for_backward
@@ -31,7 +30,6 @@ _FREQUENCY = 2e9  # of a GPU in Hz, about
 # Steps during a peak measurement: memory left by the first step raises the peak of the second. A
 # CUDA graph allocates its memory when it is captured, after a few eager steps.
 PEAK_STEPS, CAPTURE_STEPS = 2, 5
-_PROFILED_STEPS, _PROFILE_ROWS = 3, 40
 Work = Mapping[str, Callable[[], object]]
 
 
@@ -85,7 +83,7 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._steps: list[tuple[str | None, list[str], list[float | torch.cuda.Event]]] = []
+        self._steps: list[tuple[str | None, list[str], list[Any]]] = []
         self._cpu: dict[str, list[float]] = {}
 
     def run(self, work: Work, total: str | None = None) -> None:
@@ -93,17 +91,14 @@ class Clock:
 
         The total is timed under its name, if it has one, and its CPU seconds as ``<total>_cpu``.
         """
-        cpu = time.process_time()
-        marks = [self._mark()]
+        cpu, mark = time.process_time(), _event if self._cuda else time.perf_counter
+        marks: list[Any] = [mark()]
         for call in work.values():
             call()
-            marks.append(self._mark())
+            marks.append(mark())
         self._steps.append((total, list(work), marks))
         if total is not None:
             self._cpu.setdefault(f"{total}_cpu", []).append(time.process_time() - cpu)
-
-    def _mark(self) -> float | torch.cuda.Event:
-        return _event() if self._cuda else time.perf_counter()
 
     def read(self) -> dict[str, list[float]]:
         """Waits for the device; returns phase → seconds of each step since the last reading."""
@@ -126,11 +121,9 @@ def _event() -> torch.cuda.Event:
     return event
 
 
-def _between(start: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
-    if isinstance(start, float) and isinstance(end, float):
-        return end - start
-    assert isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event)
-    return float(start.elapsed_time(end)) / 1000
+def _between(start: Any, end: Any) -> float:
+    """Seconds between two timestamps or two events."""
+    return float(end - start if isinstance(start, float) else start.elapsed_time(end) / 1000)
 
 
 def build(factory: Callable[[], Subject], threads: int) -> Subject:
@@ -171,20 +164,17 @@ def warm_up(subject: Subject, steps: int) -> list[float]:
 
 def compile_seconds(subject: Subject) -> float:
     """Seconds that compiling takes: those of the first call of all phases minus the second."""
-
-    def once() -> float:
-        """Seconds of one call of every phase, until the device has finished."""
+    seconds = []
+    for _ in range(2):
         start = time.perf_counter()
         subject.train(1)
         for call in subject.others.values():
             call()
         if subject.device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - start
-
-    seconds = once() - once()
+        seconds.append(time.perf_counter() - start)
     release(subject)
-    return max(0.0, seconds)
+    return max(0.0, seconds[0] - seconds[1])
 
 
 def run_turn(
@@ -278,17 +268,14 @@ def measure_memory(subject: Subject) -> tuple[dict[str, float], str]:
     """
     memory: dict[str, float] = {}
     steps = PEAK_STEPS if subject.parts in (None, subject.step) else CAPTURE_STEPS
-    phases: dict[str, Callable[[], object]] = {
-        "train": lambda: subject.train(steps),
-        **subject.others,
-    }
+    phases: Work = {"train": lambda: subject.train(steps), **subject.others}
     subject.release_graphs()
     for name, call in phases.items():
         peak = measure_peak(call, subject.device)
         memory[f"{name}_peak"], memory[f"{name}_rise"] = peak.peak, peak.rise
         if name == "train" and peak.reserved is not None:
             memory["reserved"] = peak.reserved
-        if peak.method == "ru_maxrss":
+        if not peak.was_reset:
             memory["peak_not_reset"] = 1
     first, *rest = (subject.parts or subject.step).values()
     kernel = ""
@@ -316,14 +303,9 @@ def attention_kernel(forward: Callable[[], object]) -> str:
     """
     with WorkCounter() as operators:
         forward()
-    fused = sorted(
-        name.removeprefix("_").removeprefix("scaled_dot_product_")
-        for name in operators.seen
-        if "attention" in name
-    )
-    if fused:
-        return "+".join(fused)
-    return "unfused" if operators.seen & {"_softmax", "softmax"} else ""
+    fused = [name.removeprefix("_") for name in operators.seen if "attention" in name]
+    unfused = "unfused" if operators.seen & {"_softmax", "softmax"} else ""
+    return "+".join(sorted(n.removeprefix("scaled_dot_product_") for n in fused)) or unfused
 
 
 def run_published(subject: Subject, protocol: PublishedProtocol) -> float | None:
@@ -332,25 +314,3 @@ def run_published(subject: Subject, protocol: PublishedProtocol) -> float | None
         return subject.published(protocol) if subject.published else None
     finally:
         release_free_memory()
-
-
-def write_profile(subject: Subject, folder: Path, name: str) -> None:
-    """Profiles a few training steps of a warm subject, which the profiler slows down.
-
-    Writes ``NAME.operators.txt``, a table of operators by their own time, and
-    ``NAME.trace.json.gz`` for chrome://tracing or https://ui.perfetto.dev.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    cuda = subject.device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-    with profile(activities=activities, record_shapes=True) as profiler:
-        subject.train(_PROFILED_STEPS)
-        if cuda:
-            torch.cuda.synchronize()
-    table = profiler.key_averages().table(
-        sort_by="self_cuda_time_total" if cuda else "self_cpu_time_total",
-        row_limit=_PROFILE_ROWS,
-        max_name_column_width=60,
-    )
-    (folder / f"{name}.operators.txt").write_text(table + "\n", encoding="utf-8")
-    profiler.export_chrome_trace(str(folder / f"{name}.trace.json.gz"))

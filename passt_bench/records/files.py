@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISCHR, S_ISFIFO
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,7 +22,7 @@ from passt_bench.errors import InputError, StorageError
 from passt_bench.records.run import SCHEMA, RunRecord
 from passt_bench.spec.codec import JSON_BYTES, from_json, parse_json, to_plain, wrong_field
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+T = TypeVar("T", bound=Any)
 _SEAL, _BLOCK = hashlib.sha256().digest_size, 1 << 22  # bytes of a checksum, and read at a time
 
 
@@ -39,7 +39,7 @@ def storing(path: Path) -> Iterator[None]:
         if isinstance(error, StorageError):
             raise
         remedy = "Give a folder that can be written to, or the right to write there."
-        if error.errno in _FULL:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             remedy = (
                 "Free space there (`passt-bench records clean` lists what can be removed) and run "
                 "the same command again; it resumes, and earlier files are not affected."
@@ -86,7 +86,7 @@ def writing(path: Path, *, sync: bool = True, sealed: bool = False) -> Iterator[
             raise
 
 
-def is_sealed(path: Path, progress: Callable[[float], None] = lambda share: None) -> bool:
+def is_sealed(path: Path, progress: Callable[..., object] = lambda *done: None) -> bool:
     """Whether a file is as `writing` sealed it, under the same name in a folder of the same name.
 
     The checksum covers both names: a file of another result, put in its place, is found as well.
@@ -102,7 +102,7 @@ def is_sealed(path: Path, progress: Callable[[float], None] = lambda share: None
 
 
 def _seal_of(
-    path: Path, content: Path, size: int, progress: Callable[[float], None] = lambda share: None
+    path: Path, content: Path, size: int, progress: Callable[..., object] = lambda *done: None
 ) -> bytes:
     """SHA-256 of the name of a path and its folder, and of the first bytes of a file."""
     hasher, done = hashlib.sha256(f"{path.parent.name}/{path.name}\n".encode()), 0
@@ -110,7 +110,7 @@ def _seal_of(
         while done < size and (data := file.read(min(_BLOCK, size - done))):
             hasher.update(data)
             done += len(data)
-            progress(done / size)
+            progress(done / size, "")
     return hasher.digest()
 
 
@@ -123,11 +123,9 @@ def read_bytes(path: Path, most: int = JSON_BYTES) -> bytes:
         with path.open("rb") as file:
             data = file.read(most + 1)
     except OSError as error:
-        raise InputError(
-            f"cannot be read ({error.strerror or error})",
-            source=path,
-            remedy="Give the right to read it, or another folder.",
-        ) from None
+        problem = f"cannot be read ({error.strerror or error})"
+        remedy = "Give the right to read it, or another folder."
+        raise InputError(problem, source=path, remedy=remedy) from None
     if len(data) > most:
         problem, remedy = f"larger than {most >> 20} MiB", "Remove it; no such file is that large."
         raise InputError(problem, source=path, remedy=remedy)
@@ -138,11 +136,9 @@ def refuse_link(*paths: Path) -> None:
     """Refuses links, which may lead out of the folder."""
     for path in paths:
         if path.is_symlink():
-            raise InputError(
-                "a symbolic link, which is not followed",
-                source=path,
-                remedy="Replace it by its target, or remove it.",
-            )
+            problem = "a symbolic link, which is not followed"
+            remedy = "Replace it by its target, or remove it."
+            raise InputError(problem, source=path, remedy=remedy)
 
 
 def pack_json(value: object) -> bytes:
@@ -166,22 +162,10 @@ def unpack_json(path: Path) -> Any:
         raise InputError(f"not readable ({error})", source=path, remedy=remedy) from None
 
 
-class Versioned(Protocol):
-    """A dataclass with the version of its schema."""
-
-    @property
-    def schema(self) -> int:
-        """The version of the schema."""
-
-
-T = TypeVar("T", bound=Versioned)
-
-
-def to_json(record: Versioned) -> str:
+def to_json(record: object) -> str:
     """Canonical text of a record: sorted keys, no NaN, a line feed at the end."""
-    return (
-        json.dumps(to_plain(record), sort_keys=True, allow_nan=False, separators=(",", ":")) + "\n"
-    )
+    plain = to_plain(record)
+    return json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":")) + "\n"
 
 
 def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
@@ -195,45 +179,35 @@ def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
             or a name or key in it is not valid, or not that of its place; or a successful run
             lacks a metric of its recipe.
     """
-    has_key = "key" in kind.__annotations__
+    field, place = ("key", path.parent) if "key" in kind.__annotations__ else ("name", path)
     if in_store:  # folders above may be links
-        refuse_link(*([path.parent] if has_key else []), path)
+        refuse_link(place, path)
     data = read_bytes(path)
     try:
         record = from_json(kind, data)
     except ValueError as error:
-        raise _unreadable(kind, path, data, error) from None
+        raise _unreadable(kind, path, place, data, error) from None
     if record.schema > SCHEMA:
         raise _other_schema(path, record.schema)
-    if in_store:
-        field = "key" if has_key else "name"
-        name, place = getattr(record, field), path.parent.name if has_key else path.stem
-        if name != place:
-            raise InputError(
-                "differs from the name of the folder"
-                if has_key
-                else "differs from the file's name",
-                source=path,
-                field=field,
-                value=name,
-                remedy=f"It is in {place}: rename that, or remove it.",
-            )
+    by_key = place.name, "the name of the folder"
+    own, what = by_key if field == "key" else (place.stem, "the file's name")
+    if in_store and (name := getattr(record, field)) != own:
+        problem, remedy = f"differs from {what}", f"It is in {own}: rename that, or remove it."
+        raise InputError(problem, source=path, field=field, value=name, remedy=remedy)
     if isinstance(record, RunRecord) and record.status == "ok":
+        found = sorted(record.metrics)
         for metric in record.recipe.metrics:
-            if metric not in record.metrics:
-                raise InputError(
-                    f"a successful run without its metric {metric}",
-                    source=path,
-                    field="metrics",
-                    value=sorted(record.metrics),
-                    remedy=f"Remove {path.parent} and run it again.",
-                )
+            if metric not in found:
+                problem = f"a successful run without its metric {metric}"
+                remedy = f"Remove {path.parent} and run it again."
+                raise InputError(problem, source=path, field="metrics", value=found, remedy=remedy)
     return record
 
 
-def _unreadable(kind: type[T], path: Path, data: bytes, error: ValueError) -> InputError:
+def _unreadable(
+    kind: type[T], path: Path, place: Path, data: bytes, error: ValueError
+) -> InputError:
     """The error for a file that is not a valid record of this version."""
-    place = path.parent if "key" in kind.__annotations__ else path
     remedy = f"Remove {place} and run what made it again; nothing else is affected."
     try:
         plain = parse_json(data)

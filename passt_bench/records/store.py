@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -141,18 +142,14 @@ class Store:
 
 def read_record(path: Path, *, in_store: bool = True) -> Record:
     """Reads a record of any kind from a file, see `files.read`."""
-    try:
-        kind = _kind(path, in_store=in_store)
-    except OSError:
-        kind = RunRecord  # as above
-    return read(kind, path, in_store=in_store)
+    return read(_kind(path, in_store=in_store), path, in_store=in_store)
 
 
 def _kind(path: Path, *, in_store: bool = True) -> type[Record]:
     """The kind of a record by a mark in its file, because parsing all runs would take seconds."""
     if in_store:
         refuse_link(path.parent, path)
-    if not path.is_file():
+    if not (path.is_file() and os.access(path, os.R_OK)):
         return RunRecord  # reading it reports what is wrong
     with path.open("rb") as file:
         # The fields are sorted, and only runs begin with this one; others have a mark.
@@ -186,11 +183,7 @@ def _read_named(kind: type[Named], name: str, folder: Path, field: str, command:
     """Reads ``folder/NAME.json``, which a command makes."""
     path = folder / f"{name}.json"
     if not path.is_file():
-        raise InputError(
-            f"no {field} of this name is on record",
-            source=folder.parent,
-            field=field,
-            value=name,
-            remedy=f"Run it first: {command}",
-        )
+        problem = f"no {field} of this name is on record"
+        remedy = f"Run it first: {command}"
+        raise InputError(problem, source=folder.parent, field=field, value=name, remedy=remedy)
     return read(kind, path)

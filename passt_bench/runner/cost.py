@@ -50,7 +50,6 @@ class CostPlan:
     machine: dict[str, object]
     versions: dict[str, str]
     published: PublishedProtocol | None
-    profiles: Path | None
 
 
 def plan_cost(
@@ -61,7 +60,6 @@ def plan_cost(
     sessions: Iterable[SessionRecord] = (),
     retry: Collection[Status] = (),
     published: PublishedProtocol | None = None,
-    profiles: Path | None = None,
 ) -> CostPlan:
     """Finds out which arms are to be measured.
 
@@ -71,7 +69,7 @@ def plan_cost(
 
     ``recipes`` are those of the variants, for models of so many classes; the ``measurement`` of the
     baseline's rules the session. ``published`` has the sizes of the reference code's speed test,
-    which then follows the rounds; ``profiles`` is a folder for a profile of each arm.
+    which then follows the rounds.
     """
     keys = {name: arm_key(recipe, component_versions(recipe)) for name, recipe in recipes.items()}
     first, machine = keys[baseline], describe_machine()
@@ -87,8 +85,8 @@ def plan_cost(
                 known |= {key for key, status in arms.items() if status not in retry}
     by_key = {keys[name]: recipe for name, recipe in recipes.items()}
     new = tuple(key for key in by_key if key != first and key not in known)
-    nothing, options = not new and first in known, (published, profiles)
-    return CostPlan(by_key, first, new, nothing, classes, machine, versions, *options)
+    nothing = not new and first in known
+    return CostPlan(by_key, first, new, nothing, classes, machine, versions, published)
 
 
 def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> float:
@@ -215,7 +213,6 @@ def _measure(
         recipe.measurement,
         sizes=_sizes(recipe, plan.classes),
         published=plan.published,
-        profiles=plan.profiles,
         progress=progress,
     )
     sheet = Predictor(store.root).sheet(recipe.engine)

@@ -102,7 +102,7 @@ def _gpu() -> Iterator[Finding]:
     yield _finding("CUDA", torch.cuda.is_available(), detail, remedy, otherwise="missing")
     compiler = shutil.which("g++") or shutil.which("clang++")
     detail = Path(compiler).name if compiler else "no C++ compiler"
-    remedy = "`compare --engine compiled` on the CPU needs g++."
+    remedy = "engine.compile on the CPU needs g++."
     yield _finding("compiler", compiler is not None, detail, remedy, otherwise="missing")
 
 

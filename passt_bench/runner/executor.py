@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from passt_bench import processes
-from passt_bench.console import Progress, late_stage, stage
+from passt_bench.console import Progress, plain_console, stage
 from passt_bench.errors import InputError, StorageError, located
 from passt_bench.processes import PipedChild
 from passt_bench.records.files import is_sealed
@@ -345,7 +345,7 @@ def prepare(
     """Computes the features that cells need and that are not in the cache, or damaged there."""
     torch.set_num_threads(1)  # features must not depend on the number of cores
     for path, recipe in _cached_features(todo, paths, datasets).items():
-        with late_stage(f"Checking {path.name}") as checked:
+        with stage(plain_console(stderr=True), f"Checking {path.name}", 3.0) as checked:
             if is_sealed(path, checked):
                 continue
         if path.is_file():

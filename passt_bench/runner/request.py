@@ -58,7 +58,6 @@ class RunConfig:
     cost: bool = True  # whether costs are measured after training
     remeasure: bool = False  # measures again costs that are already on record
     published: PublishedProtocol | None = None  # also runs the reference code's speed test
-    profiles: Path | None = None  # folder for a profile of each variant
     track: bool = True  # whether the runs are logged to MLflow
     search_minutes: float | None = None  # after which no trial of a search begins
 

@@ -63,6 +63,11 @@ class Spelling:
         )
 
 
+def about(text: str, **limits: Any) -> Any:
+    """Mark of a field that says what it is; ``limits`` are those of pydantic's ``Field``."""
+    return Field(description=text, **limits)
+
+
 def written_as(name: str, **values: str | bool) -> Any:
     """Mark of a field that was renamed after records had been written, see `Spelling`."""
     mark = Field(alias=name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import lru_cache
 from typing import Annotated, Any, get_type_hints
@@ -32,11 +32,13 @@ def key_fields(node: Any, *, as_written: bool = True) -> Any:
     out = {}
     for item, later in _marked(type(node)):
         value, spelling = getattr(node, item.name), spellings(type(node))[item.name]
-        if not later or value != _default(item):
-            plain = key_fields(value, as_written=as_written)
-            if plain != {}:
-                name = spelling.name if as_written else item.name
-                out[name] = spelling.write(plain) if as_written else plain
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        if later and value == default:
+            continue
+        plain = key_fields(value, as_written=as_written)
+        if plain != {}:
+            name = spelling.name if as_written else item.name
+            out[name] = spelling.write(plain) if as_written else plain
     return out
 
 
@@ -51,10 +53,6 @@ def _marked(kind: Any) -> tuple[tuple[Field[Any], bool], ...]:
 
 
 _cached_fields = lru_cache(maxsize=512)(key_fields)  # one recipe has many cells
-
-
-def _default(item: Field[Any]) -> Any:
-    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 def digest(value: object) -> str:
@@ -138,25 +136,23 @@ def _is_plain(text: str) -> bool:
     return text.replace("-", "").replace("_", "").isalnum() and len(text.encode()) <= 200
 
 
-def _name(text: str) -> str:
-    if not _is_plain(text):
-        raise PydanticCustomError("name", _RULE)
-    return text
-
-
 def is_key(text: str) -> bool:
     """Whether a text is a key, like the names of the folders of records."""
     return re.fullmatch(f"[0-9a-f]{{{KEY_LENGTH}}}", text) is not None
 
 
-def _key(text: str) -> str:
-    if not is_key(text):
-        raise PydanticCustomError("key", "not a key (16 hexadecimal digits in lower case)")
-    return text
+def _require(valid: Callable[[str], bool], problem: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not valid(text):
+            raise PydanticCustomError("name", problem)
+        return text
+
+    return AfterValidator(check)
 
 
-Name = Annotated[str, AfterValidator(_name)]  # of a file and of a folder
-Key = Annotated[str, AfterValidator(_key)]  # of a record, its folder, and of what points to it
+Name = Annotated[str, _require(_is_plain, _RULE)]  # of a file and of a folder
+# Of a record, its folder, and of what points to it.
+Key = Annotated[str, _require(is_key, "not a key (16 hexadecimal digits in lower case)")]
 
 
 def plain_name(text: str, *, field: str) -> str:

@@ -8,11 +8,13 @@ marked ``written_as`` have another name in records.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
-from passt_bench.spec.codec import FREE, LATER, OpenSpec, to_names, to_pair, written_as
+from passt_bench.errors import InputError
+from passt_bench.spec.codec import FREE, LATER, OpenSpec, about, to_names, to_pair, written_as
 from passt_bench.spec.engine import EngineSpec, MeasurementSpec
 
 Pair = tuple[int, int]
@@ -28,25 +30,23 @@ class Patchout(OpenSpec):
     ``u_patchout``).
     """
 
-    kind: Annotated[str, Field(description="Registered kind; 'none' keeps every patch.")] = "none"
+    kind: Annotated[str, about("Registered kind; 'none' keeps every patch.")] = "none"
     rate: Annotated[
-        float | None, Field(ge=0, lt=1, description="Fraction of the patch grid that is dropped.")
+        float | None, about("Fraction of the patch grid that is dropped.", ge=0, lt=1)
     ] = None
-    time: Annotated[int | None, Field(ge=0, description="Time columns dropped.")] = None
-    frequency: Annotated[int | None, Field(ge=0, description="Frequency rows dropped.")] = None
-    patches: Annotated[int | None, Field(ge=0, description="Single patches dropped.")] = None
-    scope: Annotated[
-        Literal["batch", "sample"], Field(description="One pattern per batch, or per sample.")
-    ] = "batch"
+    time: Annotated[int | None, about("Time columns dropped.", ge=0)] = None
+    frequency: Annotated[int | None, about("Frequency rows dropped.", ge=0)] = None
+    patches: Annotated[int | None, about("Single patches dropped.", ge=0)] = None
+    scope: Annotated[Literal["batch", "sample"], about("One pattern per batch, or per sample.")] = (
+        "batch"
+    )
     schedule: Annotated[
         Literal["constant", "rising", "falling"],
-        Field(description="rising: from no patchout to the full amount; falling: the reverse."),
+        about("rising: from no patchout to the full amount; falling: the reverse."),
         LATER,
     ] = "constant"
     stages: Annotated[
-        int,
-        Field(ge=2, le=6, description="Number of equal stages; each has its own number of tokens."),
-        LATER,
+        int, about("Number of equal stages; each has its own number of tokens.", ge=2, le=6), LATER
     ] = 4
 
 
@@ -54,31 +54,31 @@ class Patchout(OpenSpec):
 class ModelSpec(OpenSpec):
     """A registered model; ``None`` leaves a field at the model's own default."""
 
-    name: Annotated[str, Field(description="Registered model.")] = "passt_tiny"
-    patch: Annotated[GivenPair | None, Field(description="Patch size (frequency, time).")] = None
-    stride: Annotated[GivenPair | None, Field(description="Patch stride (frequency, time).")] = None
-    width: Annotated[int | None, Field(gt=0, description="Embedding width or channels.")] = None
-    depth: Annotated[int | None, Field(gt=0, description="Number of transformer blocks.")] = None
-    heads: Annotated[int | None, Field(gt=0, description="Attention heads.")] = None
+    name: Annotated[str, about("Registered model.")] = "passt_tiny"
+    patch: Annotated[GivenPair | None, about("Patch size (frequency, time).")] = None
+    stride: Annotated[GivenPair | None, about("Patch stride (frequency, time).")] = None
+    width: Annotated[int | None, about("Embedding width or channels.", gt=0)] = None
+    depth: Annotated[int | None, about("Number of transformer blocks.", gt=0)] = None
+    heads: Annotated[int | None, about("Attention heads.", gt=0)] = None
     width_mult: Annotated[
         float | None,
-        Field(gt=0, description="Width multiplier of all channels (MobileNetV3)."),
+        about("Width multiplier of all channels (MobileNetV3).", gt=0),
         LATER,
         written_as("multiplier"),
     ] = None
     rho: Annotated[
-        int | None, Field(ge=0, description="Receptive-field parameter rho of CP-ResNet."), LATER
+        int | None, about("Receptive-field parameter rho of CP-ResNet.", ge=0), LATER
     ] = None
     frames: Annotated[
         int | None,
-        Field(gt=0, description="Frames that the time encodings cover; None: the input's frames."),
+        about("Frames that the time encodings cover; None: the input's frames.", gt=0),
         LATER,
     ] = None
     overlong: Annotated[
         Literal["cut", "stretch"],
-        Field(
-            description="Whether input longer than the time encodings is cut (as published), or "
-            "the encodings are interpolated to its length."
+        about(
+            "Whether input longer than the time encodings is cut (as published), or the encodings "
+            "are interpolated to its length."
         ),
         LATER,
         written_as("longer"),
@@ -90,16 +90,15 @@ class InitSpec:
     """Where the initial weights come from; fine-tuning starts from a model file."""
 
     source: Annotated[
-        Literal["scratch", "checkpoint"],
-        Field(description="Drawn from the seed, or read from a file."),
+        Literal["scratch", "checkpoint"], about("Drawn from the seed, or read from a file.")
     ] = "scratch"
     checkpoint: Annotated[
         str | None,
-        Field(description="A name from `passt-bench weights list`, or a path; not in the key."),
+        about("A name from `passt-bench weights list`, or a path; not in the key."),
         FREE,
     ] = None
     sha256: Annotated[
-        str | None, Field(description="SHA-256 of the file; filled in when a study is planned.")
+        str | None, about("SHA-256 of the file; filled in when a study is planned.")
     ] = None
 
 
@@ -107,34 +106,27 @@ class InitSpec:
 class FrontendSpec:
     """Turns a waveform into a normalized log-mel spectrogram, shape (mels, frames)."""
 
-    name: Annotated[str, Field(description="Registered front end.")] = "logmel"
-    sampling_rate: Annotated[int, Field(gt=0, description="Hz; audio is resampled to it.")] = 16000
-    n_fft: Annotated[int, Field(gt=0, description="FFT size in samples.")] = 512
-    window: Annotated[int, Field(gt=0, description="Hann window in samples.")] = 400
-    hop: Annotated[int, Field(gt=0, description="Hop in samples.")] = 160
-    mels: Annotated[int, Field(gt=0, description="Mel filters.")] = 64
-    fmin: Annotated[float, Field(ge=0, description="Lowest filter edge in Hz.")] = 0.0
-    fmax: Annotated[float, Field(gt=0, description="Highest filter edge in Hz.")] = 7500.0
-    preemphasis: Annotated[float, Field(ge=0, lt=1, description="Pre-emphasis; 0 is off.")] = 0.97
-    mean: Annotated[float, Field(description="Subtracted from the log-mel.")] = -4.5
-    std: Annotated[
-        float, Field(gt=0, description="Divides the log-mel."), written_as("deviation")
-    ] = 5.0
+    name: Annotated[str, about("Registered front end.")] = "logmel"
+    sampling_rate: Annotated[int, about("Hz; audio is resampled to it.", gt=0)] = 16000
+    n_fft: Annotated[int, about("FFT size in samples.", gt=0)] = 512
+    window: Annotated[int, about("Hann window in samples.", gt=0)] = 400
+    hop: Annotated[int, about("Hop in samples.", gt=0)] = 160
+    mels: Annotated[int, about("Mel filters.", gt=0)] = 64
+    fmin: Annotated[float, about("Lowest filter edge in Hz.", ge=0)] = 0.0
+    fmax: Annotated[float, about("Highest filter edge in Hz.", gt=0)] = 7500.0
+    preemphasis: Annotated[float, about("Pre-emphasis; 0 is off.", ge=0, lt=1)] = 0.97
+    mean: Annotated[float, about("Subtracted from the log-mel.")] = -4.5
+    std: Annotated[float, about("Divides the log-mel.", gt=0), written_as("deviation")] = 5.0
     fmin_jitter: Annotated[
-        int, Field(ge=0, description="In training fmin is raised by less than this many Hz."), LATER
+        int, about("In training fmin is raised by less than this many Hz.", ge=0), LATER
     ] = 0
     fmax_jitter: Annotated[
         int,
-        Field(
-            ge=0,
-            description="In training fmax is drawn from a range of this many Hz around its value.",
-        ),
+        about("In training fmax is drawn from a range of this many Hz around its value.", ge=0),
         LATER,
     ] = 0
     frames: Annotated[
-        int | None,
-        Field(gt=0, description="Frames to cut or pad log-mels to (AST); None: the clip's."),
-        LATER,
+        int | None, about("Frames to cut or pad log-mels to (AST); None: the clip's.", gt=0), LATER
     ] = None
 
 
@@ -142,28 +134,21 @@ class FrontendSpec:
 class DataSpec:
     """The data set, and how much of it."""
 
-    name: Annotated[str, Field(description="Registered data set.")] = "synthetic"
-    seconds: Annotated[float, Field(gt=0, description="Clip length; clips are cut or padded.")] = (
-        1.0
-    )
-    train_clips: Annotated[
-        int | None, Field(gt=0, description="Number of training clips; None: all.")
-    ] = None
-    test_clips: Annotated[
-        int | None, Field(gt=0, description="Number of test clips; None: all.")
-    ] = None
-    seed: Annotated[int, Field(ge=0, description="Seed of the built-in synthetic scenes.")] = 0
+    name: Annotated[str, about("Registered data set.")] = "synthetic"
+    seconds: Annotated[float, about("Clip length; clips are cut or padded.", gt=0)] = 1.0
+    train_clips: Annotated[int | None, about("Number of training clips; None: all.", gt=0)] = None
+    test_clips: Annotated[int | None, about("Number of test clips; None: all.", gt=0)] = None
+    seed: Annotated[int, about("Seed of the built-in synthetic scenes.", ge=0)] = 0
     crop: Annotated[
         Literal["start", "random"],
-        Field(description="Part of a longer clip used in training; evaluation uses its start."),
+        about("Part of a longer clip used in training; evaluation uses its start."),
         LATER,
     ] = "start"
     storage: Annotated[
         Literal["auto", "prepared", "streamed"],
-        Field(
-            description="prepared: cached log-mels; streamed: clips are decoded in each epoch, as "
-            "always if training changes waveforms or filter edges; auto: cached log-mels up to "
-            "16 GiB."
+        about(
+            "prepared: cached log-mels; streamed: clips are decoded in each epoch, as always if "
+            "training changes waveforms or filter edges; auto: cached log-mels up to 16 GiB."
         ),
         FREE,
     ] = "auto"
@@ -173,126 +158,109 @@ class DataSpec:
 class TrainingSpec:
     """Optimization and augmentation."""
 
-    epochs: Annotated[int, Field(gt=0, description="Passes over the training clips.")] = 10
-    steps: Annotated[int | None, Field(gt=0, description="Instead of epochs."), LATER] = None
+    epochs: Annotated[int, about("Passes over the training clips.", gt=0)] = 10
+    steps: Annotated[int | None, about("Instead of epochs.", gt=0), LATER] = None
     clips: Annotated[
-        int | None,
-        Field(gt=0, description="Clips to train on, drawn by seed; None: all."),
-        LATER,
+        int | None, about("Clips to train on, drawn by seed; None: all.", gt=0), LATER
     ] = None
-    batch_size: Annotated[int, Field(gt=0, description="Clips per step.")] = 32
-    learning_rate: Annotated[float, Field(gt=0, description="Peak learning rate of AdamW.")] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0, description="Weight decay of AdamW.")] = 1e-4
-    warmup: Annotated[
-        float, Field(ge=0, lt=1, description="Fraction of steps with rising learning rate.")
-    ] = 0.1
+    batch_size: Annotated[int, about("Clips per step.", gt=0)] = 32
+    learning_rate: Annotated[float, about("Peak learning rate of AdamW.", gt=0)] = 1e-3
+    weight_decay: Annotated[float, about("Weight decay of AdamW.", ge=0)] = 1e-4
+    warmup: Annotated[float, about("Fraction of steps with rising learning rate.", ge=0, lt=1)] = (
+        0.1
+    )
     schedule: Annotated[
         Literal["cosine", "ramp"],
-        Field(description="cosine: decay after `warmup`; ramp: exponential rise and linear decay."),
+        about("cosine: decay after `warmup`; ramp: exponential rise and linear decay."),
         LATER,
     ] = "cosine"
-    ramp_epochs: Annotated[
-        int, Field(ge=0, description="Ramp: epochs of the exponential warm-up."), LATER
-    ] = 5
+    ramp_epochs: Annotated[int, about("Ramp: epochs of the exponential warm-up.", ge=0), LATER] = 5
     decay_start: Annotated[
-        int, Field(ge=0, description="Ramp: epoch from which the learning rate falls."), LATER
+        int, about("Ramp: epoch from which the learning rate falls.", ge=0), LATER
     ] = 50
     decay_epochs: Annotated[
-        int, Field(gt=0, description="Ramp: epochs over which the learning rate falls."), LATER
+        int, about("Ramp: epochs over which the learning rate falls.", gt=0), LATER
     ] = 50
     min_lr_ratio: Annotated[
         float,
-        Field(gt=0, le=1, description="Ramp: final learning rate, as a fraction of its peak."),
+        about("Ramp: final learning rate, as a fraction of its peak.", gt=0, le=1),
         LATER,
         written_as("last_rate"),
     ] = 0.01
     trained: Annotated[
         Literal["all", "head"],
-        Field(description="What is trained: all, or the classifier alone, on fixed features."),
+        about("What is trained: all, or the classifier alone, on fixed features."),
         LATER,
     ] = "all"
     head_rate: Annotated[
-        float,
-        Field(gt=0, description="Learning rate of the classifier, as a multiple of the others'."),
-        LATER,
+        float, about("Learning rate of the classifier, as a multiple of the others'.", gt=0), LATER
     ] = 1.0
     layer_decay: Annotated[
         float,
-        Field(gt=0, le=1, description="Learning rate of a block, as a multiple of the next one's."),
+        about("Learning rate of a block, as a multiple of the next one's.", gt=0, le=1),
         LATER,
     ] = 1.0
     loss: Annotated[
         Literal["bce", "ce", "masked_bce"],
-        Field(
-            description="bce: multi-label; masked_bce: with unknown labels; ce: one label per clip."
-        ),
+        about("bce: multi-label; masked_bce: with unknown labels; ce: one label per clip."),
     ] = "bce"
     sampling: Annotated[
         Literal["shuffle", "weighted"],
-        Field(
-            description="shuffle: each clip once per epoch; weighted: rare labels drawn more often."
-        ),
+        about("shuffle: each clip once per epoch; weighted: rare labels drawn more often."),
         LATER,
     ] = "shuffle"
     epoch_clips: Annotated[
-        int | None,
-        Field(gt=0, description="Clips per epoch with weighted sampling; None: all."),
-        LATER,
+        int | None, about("Clips per epoch with weighted sampling; None: all.", gt=0), LATER
     ] = None
     gain: Annotated[
-        int, Field(ge=0, description="Waveform gain in whole dB, from -gain to gain - 1."), LATER
+        int, about("Waveform gain in whole dB, from -gain to gain - 1.", ge=0), LATER
     ] = 0
     shift: Annotated[
-        int, Field(ge=0, description="Largest circular shift of the waveform, in samples."), LATER
+        int, about("Largest circular shift of the waveform, in samples.", ge=0), LATER
     ] = 0
     wavmix: Annotated[
-        float,
-        Field(ge=0, le=1, description="Fraction of clips mixed with another as waveforms."),
-        LATER,
+        float, about("Fraction of clips mixed with another as waveforms.", ge=0, le=1), LATER
     ] = 0.0
     wavmix_alpha: Annotated[
-        float, Field(gt=0, description="Alpha of Beta(alpha, alpha) for `wavmix`."), LATER
+        float, about("Alpha of Beta(alpha, alpha) for `wavmix`.", gt=0), LATER
     ] = 2.0
     mixup: Annotated[
-        float, Field(ge=0, description="Alpha of Beta(alpha, alpha) for spectrograms; 0 is off.")
+        float, about("Alpha of Beta(alpha, alpha) for spectrograms; 0 is off.", ge=0)
     ] = 0.0
     roll: Annotated[
-        float,
-        Field(ge=0, le=1, description="Largest roll of the log-mel in time, fraction of the clip."),
+        float, about("Largest roll of the log-mel in time, fraction of the clip.", ge=0, le=1)
     ] = 0.0
-    mask_time: Annotated[int, Field(ge=0, description="SpecAugment: under so many frames.")] = 0
-    mask_frequency: Annotated[int, Field(ge=0, description="SpecAugment: under so many mels.")] = 0
+    mask_time: Annotated[int, about("SpecAugment: under so many frames.", ge=0)] = 0
+    mask_frequency: Annotated[int, about("SpecAugment: under so many mels.", ge=0)] = 0
     swa_start: Annotated[
         int | None,
-        Field(ge=0, description="Epoch (from 0) at whose start the averaging of weights begins."),
+        about("Epoch (from 0) at whose start the averaging of weights begins.", ge=0),
         LATER,
     ] = None
-    swa_every: Annotated[
-        int, Field(gt=0, description="Epochs between averaged snapshots."), LATER
-    ] = 5
+    swa_every: Annotated[int, about("Epochs between averaged snapshots.", gt=0), LATER] = 5
     eval_weights: Annotated[
         Literal["last", "swa"],
-        Field(description="Weights to evaluate: the last ones, or their average (SWA)."),
+        about("Weights to evaluate: the last ones, or their average (SWA)."),
         LATER,
         written_as("tested"),
     ] = "last"
     checkpoint_selection: Annotated[
         Literal["last", "best_on_validation", "validation"],
-        Field(
-            description="last: train on all training clips, test the last epoch; "
-            "best_on_validation: hold out a validation split, test the epoch that is best on it; "
-            "validation: report on that split, do not use the test clips (for searches)."
+        about(
+            "last: train on all training clips, test the last epoch; best_on_validation: hold out "
+            "a validation split, test the epoch that is best on it; validation: report on that "
+            "split, do not use the test clips (for searches)."
         ),
         written_as("select", best_on_validation="best_on_inner", validation="inner"),
     ] = "last"
     validation_share: Annotated[
         float,
-        Field(gt=0, lt=1, description="Fraction of the training clips in the validation split."),
+        about("Fraction of the training clips in the validation split.", gt=0, lt=1),
         written_as("inner_share"),
     ] = 0.2
     validation_fold: Annotated[
         int | None,
-        Field(ge=1, description="Fold that is the validation split, instead of such a fraction."),
+        about("Fold that is the validation split, instead of such a fraction.", ge=1),
         LATER,
     ] = None
 
@@ -312,8 +280,12 @@ class Recipe:
     metrics: Annotated[
         tuple[str, ...],
         BeforeValidator(to_names),
-        Field(min_length=1, description="Registered metrics that are evaluated."),
+        about("Registered metrics that are evaluated.", min_length=1),
     ] = ("mAP",)
     salt: Annotated[
-        int, Field(ge=0, description="Second seed of batch order and augmentation (A/A studies).")
+        int, about("Second seed of batch order and augmentation (A/A studies).", ge=0)
     ] = 0
+
+    def error(self, field: str, problem: str, remedy: str) -> InputError:
+        """The error for a field, by its dotted name, whose value does not fit the rest."""
+        return InputError(problem, field=field, value=attrgetter(field)(self), remedy=remedy)

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
-
 from passt_bench.errors import InputError
-from passt_bench.spec.codec import validate
+from passt_bench.spec.codec import about, validate
 from passt_bench.spec.recipe import Pair
 
 SharedByTrials = Literal["flops", "tokens", "steps", "epochs"]
@@ -53,7 +51,8 @@ class Search:
     """
 
     kinds: Annotated[
-        tuple[str, ...], Field(min_length=1, description="Registered kinds of patchout.")
+        tuple[str, ...],
+        about("Registered kinds of patchout.", min_length=1),
     ] = ("none", "unstructured", "time", "frequency", "structured")
     rates: Range = Range(0.125, 0.875, 0.125)
     axis_rates: Range = Range(0.0, 0.75, 0.125)
@@ -62,7 +61,7 @@ class Search:
     budget: SharedByTrials = "flops"
     objectives: tuple[Objective, ...] = ()  # beside quality
     pruning: Pruning = "off"
-    runs: Annotated[int, Field(ge=1, description="Number of seeds of a trial.")] = 1
+    runs: Annotated[int, about("Number of seeds of a trial.", ge=1)] = 1
     seed: int = 0  # of the sampler
 
     def check(self, source: str) -> None:

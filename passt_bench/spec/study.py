@@ -246,22 +246,20 @@ def override(recipe: Recipe, changes: Mapping[str, Any], *, source: object = Non
         recipe = _put(recipe, name.split("."), value, name, source)
     checked = validate(Recipe, recipe, source=source)
     with located(source):
-        _check_finite(checked)
-        _check_own(checked)
+        for name, value in flatten(asdict(checked)).items():
+            # Pydantic accepts infinity as a number, but a key cannot contain it.
+            if isinstance(value, float) and not math.isfinite(value):
+                remedy = "Give a finite number."
+                raise InputError("not a finite number", field=name, value=value, remedy=remedy)
+        if given := own_options(checked.model):
+            MODELS.get(checked.model.name).build.parse_options(given)
+        for name, value in own_options(checked.patchout).items():
+            amounts = PATCHOUTS.get(checked.patchout.kind).build.fields
+            known = (*amounts, *(item.name for item in fields(Patchout)))
+            if name not in amounts:
+                remedy, name = choose_from(known, name), f"patchout.{name}"
+                raise InputError("unknown field", field=name, value=value, remedy=remedy)
     return checked
-
-
-def _check_own(recipe: Recipe) -> None:
-    """Refuses options that neither the recipe's fields nor the model or patchout kind know."""
-    if given := own_options(recipe.model):
-        MODELS.get(recipe.model.name).build.parse_options(given)
-    known = [item.name for item in fields(Patchout)]
-    for name, value in own_options(recipe.patchout).items():
-        amounts = PATCHOUTS.get(recipe.patchout.kind).build.fields
-        if name not in amounts:
-            remedy = choose_from({*known, *amounts}, name)
-            field = f"patchout.{name}"
-            raise InputError("unknown field", field=field, value=value, remedy=remedy)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -273,18 +271,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _check_finite(recipe: Recipe) -> None:
-    """Refuses infinity, which pydantic accepts as a number but a key cannot contain."""
-    for name, value in flatten(asdict(recipe)).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            remedy = "Give a finite number."
-            raise InputError("not a finite number", field=name, value=value, remedy=remedy)
-
-
 def _put(node: Any, path: list[str], value: object, name: str, source: object) -> Any:
     own = python_name(type(node), path[0])
     if own is None and isinstance(node, OpenSpec):
-        own = path[0]  # an option of a plug-in, see `_check_own`
+        own = path[0]  # an option of a plug-in, which `override` checks
     if own is None:
         remedy = _suggest(node, path, name)
         raise InputError("unknown field", source=source, field=name, value=value, remedy=remedy)

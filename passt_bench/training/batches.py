@@ -1,8 +1,7 @@
-"""Makes the batches of a training run: which clips, their log-mels and their targets.
+"""Makes the batches of a training run, a pure function of seed, salt and step.
 
-Batches are a pure function of seed, salt and step, so that a resumed training continues
-exactly. The order is that of the reference code: waveforms (see `features`), log-mel with its
-jitter, SpecAugment, mixup of spectrograms.
+The order is that of the reference code: waveforms (see `features`), log-mel with its jitter,
+SpecAugment, mixup of spectrograms.
 
 Shapes: B batch, F mels, T frames, C classes.
 """
@@ -27,7 +26,6 @@ from passt_bench.models.frontend import make_frontend, mask_fill
 from passt_bench.models.patchout import random_stream
 from passt_bench.processes import follow_parent, fork_server
 from passt_bench.spec.recipe import Recipe, TrainingSpec
-from passt_bench.training.engine import with_known
 from passt_bench.training.features import Features, changes_waves, draw_waves, logmels, one_thread
 
 _ORDER, _AUGMENT, _WEIGHTED = 0x0D3E, 0xA063, 0x5EED  # keep the streams of one seed apart
@@ -81,7 +79,7 @@ def augment(
 
     Args:
         x: normalized log-mel (B, F, T); overwritten.
-        targets: labels (B, C), or (B, 2, C) as `engine.with_known` makes them; overwritten.
+        targets: labels (B, C), or (B, 2, C) as `with_known` makes them; overwritten.
         drawn: as `draw_augmentation` returns it, on the same device.
         mask_value: value of masked entries, see `models.frontend.mask_fill`.
 
@@ -125,23 +123,20 @@ class LogMels:
     def __call__(self, batch: Tensors) -> Tensors:
         """Makes ``x`` (B, 1, F, T) and mixed ``targets`` of a batch that was only read."""
         with one_thread():  # each operation is too short to be divided
-            x = self._choose(batch)
+            if "log_mels" in batch:
+                x = batch["log_mels"]
+            elif self._stored is not None:
+                x = self._stored.index_select(0, batch["clips"])
+            else:
+                x = logmels(self._net, batch["waves"], batch["filters"]).squeeze(1)
             x, targets = augment(x, batch["targets"], batch, self._mask_value)
         return {"x": x, "targets": targets}
-
-    def _choose(self, batch: Tensors) -> torch.Tensor:
-        if "log_mels" in batch:
-            return batch["log_mels"]
-        if self._stored is not None:
-            return self._stored.index_select(0, batch["clips"])
-        return logmels(self._net, batch["waves"], batch["filters"]).squeeze(1)
 
 
 def epoch_steps(training: TrainingSpec, clips: int) -> int:
     """Steps per epoch over this many training clips: whole batches, at least one.
 
-    An incomplete last batch is dropped. A recipe may ask for more clips than a validation split has
-    left.
+    A recipe may ask for more clips than a validation split has left.
     """
     wanted = training.epoch_clips or training.clips or clips
     return max(1, min(wanted, clips) // training.batch_size)
@@ -169,15 +164,27 @@ def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
     for start in range(0, len(train), _ROWS):
         block = slice(start, start + _ROWS)
         weights[block] = (targets[train[block]] > 0.5) @ label_weights
-    unlabeled = int((weights == 0).sum())
-    if unlabeled:
-        raise InputError(
-            f"{unlabeled} of {len(train)} training clips have no label, and would never be drawn",
-            field="training.sampling",
-            value="weighted",
-            remedy="Leave these clips out, or set training.sampling to 'shuffle'.",
-        )
+    none = int((weights == 0).sum())
+    if none:
+        problem = f"{none} of {len(train)} training clips have no label, and would never be drawn"
+        remedy = "Leave these clips out, or set training.sampling to 'shuffle'."
+        raise InputError(problem, field="training.sampling", value="weighted", remedy=remedy)
     return weights
+
+
+def with_known(targets: np.ndarray) -> np.ndarray:
+    """Converts targets with NaN for unknown labels to sums and weights, which can be mixed.
+
+    Mixing is then the same weighted sum for both: a mixture of two clips has, for each label, the
+    weighted sum of the known targets and the sum of their weights. Its loss is the weighted mean of
+    the two clips' losses, whichever of their labels are known.
+
+    Returns:
+        (B, 2, C) float32: positive (0 where unknown), and known (1 or 0).
+    """
+    known = ~np.isnan(targets)
+    stacked: np.ndarray = np.stack([np.where(known, targets, 0), known], axis=1).astype(np.float32)
+    return stacked
 
 
 class Batches:
@@ -250,7 +257,7 @@ class Batches:
             return {**x, "targets": torch.from_numpy(self._labels(clips))}
         if changes_waves(recipe):
             dataset, epoch = features.dataset, step // self.steps
-            drawn = draw_waves(dataset, self._labels_of, clips, self._train, recipe, seed, epoch)
+            drawn = draw_waves(dataset, self._labels, clips, self._train, recipe, seed, epoch)
             waves, targets = map(torch.from_numpy, drawn)
         else:
             waves, targets = features.read(clips), torch.from_numpy(self._labels(clips))
@@ -261,10 +268,6 @@ class Batches:
         """Targets as the loss takes them, float32."""
         rows = np.asarray(self._targets[clips], dtype=np.float32)
         return with_known(rows) if self._recipe.training.loss == "masked_bce" else rows
-
-    def _labels_of(self, clip: int) -> np.ndarray:
-        rows: np.ndarray = self._labels(np.array([clip]))
-        return rows[0]
 
 
 def load(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,6 @@ def states(
     folder: Path,
     identity: tuple[str, int],
     names: Sequence[str] = (LATEST, PREVIOUS),
-    warn: Callable[[str], None] = warn,
 ) -> Iterator[dict[str, Any]]:
     """The states that can be used, by default those to continue from, the newest first.
 
@@ -54,7 +53,6 @@ def states(
         folder: folder of the cell.
         identity: key and attempt that the state must belong to.
         names: names of the files.
-        warn: called with a sentence for each file that cannot be used.
     """
     for path in (folder / name for name in names):
         state, problem = _read(path, identity) if path.is_file() else (None, None)

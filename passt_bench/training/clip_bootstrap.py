@@ -1,12 +1,9 @@
 """Intervals of a model's metrics, and of the differences of two, from resampling clips.
 
-Each resample draws N of the N clips with replacement, the same for all classes and metrics. Clips
-are sorted once per class (`RankSums`); a resample is a vector of draw counts.
-
-The interval is the percentiles of the resamples' deviations from their own mean, around the value
-itself. Average precision of resamples is biased upwards, because a clip that is drawn twice is a
-second positive at the same rank; plain percentiles would be above the value. `docs/statistics.md`
-reports the coverage. Only the share of right clips has another interval, Wilson's.
+Each resample draws N of the N clips with replacement, the same for all classes and metrics. The
+interval is the percentiles of the resamples' deviations from their own mean, around the value
+itself: average precision of resamples is biased upwards, because a clip that is drawn twice is a
+second positive at the same rank. `docs/statistics.md` reports the coverage.
 """
 
 from __future__ import annotations
@@ -23,8 +20,7 @@ from passt_bench.records.evaluation import Difference
 from passt_bench.registry import METRICS
 
 RESAMPLES = 2000
-LEVEL = 0.95
-SEED = 0
+LEVEL, SEED = 0.95, 0
 FEW_CLIPS, FEW_POSITIVES = 200, 10
 _TOGETHER = 64  # resamples at a time: their draw counts fit into the processor's cache
 
@@ -128,12 +124,17 @@ def clip_intervals(
         scores: (N, C), finite.
         resamples: number of resamples.
     """
+    from scipy.stats import binomtest  # slow
+
     resampled, intervals = _resample(values, targets, scores, resamples), {}
     for name, value in values.items():
         metric = METRICS.get(name).build
         correct = metric.correct(targets, scores)
-        by_clips = _around(value, resampled[name], *metric.bounds)
-        intervals[name] = by_clips if correct is None else _wilson(correct)
+        intervals[name] = _around(value, resampled[name], *metric.bounds)
+        if correct is not None:
+            test = binomtest(int(correct.sum()), len(correct))
+            found = test.proportion_ci(LEVEL, method="wilson")
+            intervals[name] = float(found.low), float(found.high)
     return intervals
 
 
@@ -168,13 +169,6 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
 
     one, other = int((first & ~second).sum()), int((second & ~first).sum())
     return one, other, float(binomtest(one, one + other).pvalue) if one + other else 1.0
-
-
-def _wilson(correct: np.ndarray) -> tuple[float, float]:
-    from scipy.stats import binomtest  # slow
-
-    found = binomtest(int(correct.sum()), len(correct)).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
 
 
 def _resample(

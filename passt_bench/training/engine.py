@@ -5,28 +5,29 @@ Shapes: B batch, C classes.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from itertools import takewhile
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from passt_bench.errors import InputError
+from passt_bench.models.base import AudioModel
 from passt_bench.models.passt import Attention, Blocks, Mlp
 from passt_bench.spec.engine import EngineSpec
-from passt_bench.spec.recipe import Recipe
-from passt_bench.training.fine_tuning import rate_groups
+from passt_bench.spec.recipe import Recipe, TrainingSpec
 
 Inputs = Mapping[str, Any]  # tensors, None, and what foreign models take
 Step = Callable[[dict[str, Any]], torch.Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Steps before a graph is captured: libraries choose their kernels, the optimizer makes its state.
 _EAGER_STEPS = 3
+_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")  # in the names of parameters
 _COMPILE_THREADS = 4  # processes of one compiler, on a GPU
 
 
@@ -38,12 +39,11 @@ def loss_of(kind: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     """The loss of a batch.
 
     ``bce`` is binary cross-entropy over all labels, ``ce`` cross-entropy with (mixed) one-hot
-    targets. ``masked_bce`` is binary cross-entropy over the known labels, see `with_known`: their
-    weighted mean. The reference code
-    (``ex_openmic.py:157-187``) takes the mean over all entries, so that its loss falls with the
-    share of known labels, and weights a mixed clip only by the mask of its first clip: the second
-    clip's labels are ignored where the first's are unknown, and count as absent where only the
-    first's are known.
+    targets. ``masked_bce`` is binary cross-entropy over the known labels, their weighted mean, see
+    `batches.with_known`. The reference code (``ex_openmic.py:157-187``) takes the mean over all
+    entries, so that its loss falls with the share of known labels, and weights a mixed clip only by
+    the mask of its first clip: the second clip's labels are ignored where the first's are unknown,
+    and count as absent where only the first's are known.
 
     Args:
         kind: name in a recipe.
@@ -70,61 +70,39 @@ def chunk_shares(kind: str, targets: torch.Tensor, chunks: int) -> torch.Tensor:
     return known.reshape(chunks, -1).sum(dim=1).clamp(min=1e-6) / known.sum().clamp(min=1e-6)
 
 
-def with_known(targets: np.ndarray) -> np.ndarray:
-    """Converts targets with NaN for unknown labels to sums and weights, which can be mixed.
-
-    Mixing is then the same weighted sum for both: a mixture of two clips has, for each label, the
-    weighted sum of the known targets and the sum of their weights. Its loss is the weighted mean of
-    the two clips' losses, whichever of their labels are known.
-
-    Returns:
-        (B, 2, C) float32: positive (0 where unknown), and known (1 or 0).
-    """
-    known = ~np.isnan(targets)
-    stacked: np.ndarray = np.stack([np.where(known, targets, 0), known], axis=1).astype(np.float32)
-    return stacked
-
-
 def check_engine(spec: EngineSpec) -> None:
     """Raises InputError for settings that cannot be combined."""
-    refusal = partial(InputError, field="engine.graph", value=True)
+    compiled = spec.compile != "off"
     if spec.graph and spec.device != "cuda":
         remedy = "Set engine.device=cuda or engine.graph=false."
-        raise refusal("CUDA graphs need a CUDA device", remedy=remedy)
+        raise spec.error("graph", "CUDA graphs need a CUDA device", remedy)
     if spec.graph and spec.precision == "float16":
-        remedy = "Use engine.precision=bfloat16."
-        raise refusal("CUDA graphs do not work with float16 loss scaling", remedy=remedy)
-    if spec.attention == "by_heads" and spec.compile != "off":
-        raise InputError(
-            "the compiler would unroll its many products",
-            field="engine.attention",
-            value="by_heads",
-            remedy="Set engine.attention=fused or engine.compile=off.",
-        )
-    if spec.recompute == "norms" and spec.compile != "off":
-        raise InputError(
-            "the compiler itself chooses which of these to recompute",
-            field="engine.recompute",
-            value="norms",
-            remedy="Set engine.recompute=none or engine.compile=off.",
-        )
+        problem = "CUDA graphs do not work with float16 loss scaling"
+        raise spec.error("graph", problem, "Use engine.precision=bfloat16.")
+    if spec.attention == "by_heads" and compiled:
+        remedy = "Set engine.attention=fused or engine.compile=off."
+        raise spec.error("attention", "the compiler would unroll its many products", remedy)
+    if spec.recompute == "norms" and compiled:
+        problem = "the compiler itself chooses which of these to recompute"
+        raise spec.error("recompute", problem, "Set engine.recompute=none or engine.compile=off.")
 
 
 def check_chunks(spec: EngineSpec, clips: int, net: nn.Module | None = None) -> None:
     """Raises InputError if a batch of that many clips, or a model's, cannot be taken in chunks."""
     chunks = spec.accumulate
-    refusal = partial(InputError, field="engine.accumulate", value=chunks)
     if clips % chunks:
         problem = f"a batch of {clips} clips has no {chunks} equal chunks"
-        raise refusal(problem, remedy=f"Give a divisor of {clips}, or another batch size.")
+        raise spec.error(
+            "accumulate", problem, f"Give a divisor of {clips}, or another batch size."
+        )
     norms = net is not None and any(isinstance(module, _BatchNorm) for module in net.modules())
     if norms and chunks > 1:
         problem = "the model has batch norm, whose statistics would be those of chunks"
-        raise refusal(problem, remedy="Use 1 with this model.")
+        raise spec.error("accumulate", problem, "Use 1 with this model.")
 
 
 class Engine:
-    """Computes a model's steps with a recipe's settings; `testing.EngineContract` tests it."""
+    """Computes a model's steps with a recipe's settings."""
 
     def __init__(self, spec: EngineSpec) -> None:
         check_engine(spec)
@@ -217,6 +195,40 @@ class Engine:
 CPU = Engine(EngineSpec())  # that of the defaults
 
 
+def rate_groups(net: nn.Module, training: TrainingSpec) -> list[tuple[float, list[nn.Parameter]]]:
+    """Multiples of the learning rate, each with its parameters; others take no gradients any more.
+
+    With ``layer_decay`` d, the last of n blocks, and what is behind it, has 1, block i (from 0)
+    d^(n - 1 - i), and the embeddings d^n, as in fine-tuning BEiT (arXiv:2106.08254, appendix).
+    The classifier has ``head_rate``.
+
+    Raises:
+        InputError: the classifier alone is to be trained, and the model does not name it.
+    """
+    heads = net.classifiers if isinstance(net, AudioModel) else ()
+    named = list(net.named_parameters())
+    if training.trained == "head" and not any(name.startswith(heads) for name, _ in named):
+        problem = "the model does not say which parameters are its classifier's"
+        remedy = "Set classifiers in its class, or train all."
+        raise InputError(problem, field="training.trained", value="head", remedy=remedy)
+    blocks = {name: int(found[1]) for name, _ in named if (found := _BLOCK.search(name))}
+    last = max(blocks.values(), default=-1)
+    embedded = {name for name, _ in takewhile(lambda item: item[0] not in blocks, named)}
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named:
+        if name.startswith(heads):
+            scale = training.head_rate
+        elif training.trained == "head":
+            parameter.requires_grad_(False)
+            continue
+        elif name in blocks:
+            scale = training.layer_decay ** (last - blocks[name])
+        else:
+            scale = training.layer_decay ** (last + 1) if name in embedded else 1.0
+        groups.setdefault(scale, []).append(parameter)
+    return list(groups.items())
+
+
 class ModelStep:
     """The parts of a training step of a model: forward pass and loss, backward pass, optimizer.
 
@@ -246,11 +258,10 @@ class ModelStep:
 
     def set_learning_rate(self, rate: float) -> None:
         """Sets the learning rate of the next step."""
-        for n, (group, scale) in enumerate(
-            zip(self.optimizer.param_groups, self._scales, strict=True)
-        ):
+        for n, scale in enumerate(self._scales):
             # A checkpoint puts a tensor of the CPU there, which graphs freeze.
-            group["lr"] = self._rates[n].fill_(rate * scale) if self._rates else rate * scale
+            own = self._rates[n].fill_(rate * scale) if self._rates else rate * scale
+            self.optimizer.param_groups[n]["lr"] = own
 
     @property
     def learning_rate(self) -> float:
@@ -276,12 +287,20 @@ class ModelStep:
 
     def run(self, inputs: Inputs) -> torch.Tensor:
         """The whole step; returns the loss without waiting for the device."""
-        if self.engine.spec.accumulate > 1:
-            return self._run_chunks(inputs)
-        loss = self.forward(inputs)
-        self.backward(loss)
+        if self.engine.spec.accumulate == 1:
+            loss = self.forward(inputs)
+            self.backward(loss)
+            self.update()
+            return loss.detach()
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.engine.device)
+        shares = chunk_shares(self._loss, inputs["targets"], self.engine.spec.accumulate)
+        for share, chunk in zip(shares, self.chunks(inputs), strict=True):
+            loss = share * self.forward(chunk)
+            self.scaler.scale(loss).backward()
+            total = total + loss.detach()
         self.update()
-        return loss.detach()
+        return total
 
     def chunks(self, inputs: Inputs) -> Iterator[dict[str, Any]]:
         """The equal chunks of a batch: rows of inputs of two or more dimensions, all of others."""
@@ -292,17 +311,6 @@ class ModelStep:
                 name: value[at : at + size] if getattr(value, "ndim", 0) > 1 else value
                 for name, value in inputs.items()
             }
-
-    def _run_chunks(self, inputs: Inputs) -> torch.Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.engine.device)
-        shares = chunk_shares(self._loss, inputs["targets"], self.engine.spec.accumulate)
-        for share, chunk in zip(shares, self.chunks(inputs), strict=True):
-            loss = share * self.forward(chunk)
-            self.scaler.scale(loss).backward()
-            total = total + loss.detach()
-        self.update()
-        return total
 
 
 class StepGraph:
@@ -357,9 +365,14 @@ class _Captured:
         for name, buffer in self._buffers.items():
             if isinstance(buffer, torch.Tensor):
                 buffer.copy_(inputs[name], non_blocking=True)
-        if self._calls < _EAGER_STEPS:
+        if self._calls < _EAGER_STEPS:  # on another stream, which a capture requires first
             self._calls += 1
-            return self._warm_up()
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                loss = self._step(self._buffers)
+            torch.cuda.current_stream().wait_stream(stream)
+            return loss
         if self._graph is None:
             graph = torch.cuda.CUDAGraph()
             # Records the step without running it; a thread may allocate pinned memory meanwhile.
@@ -368,12 +381,3 @@ class _Captured:
             self._graph = graph
         self._graph.replay()
         return self._loss.clone()  # the next replay, of any graph, writes over it
-
-    def _warm_up(self) -> torch.Tensor:
-        """An eager step on another stream, which a capture requires first."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            loss = self._step(self._buffers)
-        torch.cuda.current_stream().wait_stream(stream)
-        return loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -28,23 +28,17 @@ from passt_bench.training.engine import CPU, Diverged, Engine
 from passt_bench.training.features import Features, logmels
 from passt_bench.training.metrics import score, scored_note
 
-
-def hide_frequency(x: torch.Tensor) -> torch.Tensor:
-    """Replaces every row of log-mels by the mean over frequency: keeps only timing."""
-    return x.mean(dim=2, keepdim=True).expand_as(x)
-
-
-def hide_time(x: torch.Tensor) -> torch.Tensor:
-    """Replaces every column of log-mels by the mean over time: keeps only the mean spectrum."""
-    return x.mean(dim=3, keepdim=True).expand_as(x)
-
-
 _BATCH = 50
 SAVE_SECONDS = 30.0
-OCCLUSIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "hide_frequency": hide_frequency,
-    "hide_time": hide_time,
-}
+
+
+def hide(axis: int, x: torch.Tensor) -> torch.Tensor:
+    """Replaces all rows (axis 2) or columns (axis 3) of log-mels (B, 1, F, T) by their mean."""
+    return x.mean(dim=axis, keepdim=True).expand_as(x)
+
+
+# Tests that leave only timing, or only the mean spectrum.
+OCCLUSIONS = {"hide_frequency": partial(hide, 2), "hide_time": partial(hide, 3)}
 
 
 @dataclass

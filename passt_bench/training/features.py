@@ -1,14 +1,7 @@
 """The features of a data set's clips: waveforms, their augmentation, and log-mels.
 
-Where every epoch sees the same log-mels, they are cached once, shared by all cells of a study as a
-memory map. Where training changes waveforms or the front end (the edges of its filters move), or
-the cache would be too large, waveforms are read from the data set at each use.
-
-Waveforms are augmented in the order of the reference code, before the log-mel: gain, then the crop
-of a longer clip, then the circular shift, then the mixture with another clip augmented in the same
-way (``audioset/dataset.py`` and ``fsd50k/dataset.py``; paper, section 3). The random numbers of a
-clip are a pure function of seed, salt, epoch and its index: the same for any number of processes,
-and after a kill.
+Where every epoch sees the same log-mels, they are cached once, as a memory map for all cells of a
+study; else, or if they would be too large, waveforms are read from the data set at each use.
 
 Shapes: B batch, S samples per clip.
 """
@@ -49,7 +42,7 @@ def changes_waves(recipe: Recipe) -> bool:
 
 def draw_waves(
     dataset: Dataset,
-    labels: Callable[[int], np.ndarray],
+    labels: Callable[[np.ndarray], np.ndarray],
     clips: np.ndarray,
     train: np.ndarray,
     recipe: Recipe,
@@ -58,20 +51,24 @@ def draw_waves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The waveforms (B, S) of a training step's clips, and their labels (B, …), float32.
 
-    ``labels`` returns those of a clip, as an array that can be mixed; a mixture's partner is drawn
-    from ``train``. Augmentations that are off draw no random numbers.
+    In the order of the reference code (``audioset/dataset.py``, ``fsd50k/dataset.py``; paper,
+    section 3): gain, crop of a longer clip, circular shift, mixture with a clip augmented alike.
+    The random numbers of a clip are a pure function of seed, salt, epoch and its index.
+
+    ``labels`` returns those of clips, as rows that can be mixed; a mixture's partner is drawn from
+    ``train``. Augmentations that are off draw no random numbers.
     """
     training = recipe.training
     sounds, targets = [], []
-    for clip in clips.tolist():
+    for clip, target in zip(clips.tolist(), labels(clips), strict=True):
         random = random_stream(_WAVE_STREAM, seed, recipe.salt, epoch, clip)
-        sound, target = _augment_wave(dataset, clip, recipe, random), labels(clip)
+        sound = _augment_wave(dataset, clip, recipe, random)
         if training.wavmix and random.random() < training.wavmix:
             other = int(train[random.integers(len(train))])
             beta = random.beta(training.wavmix_alpha, training.wavmix_alpha)
             weight = np.float32(max(beta, 1 - beta))
             sound = mix(sound, _augment_wave(dataset, other, recipe, random), weight)
-            target = weight * target + (1 - weight) * labels(other)
+            target = weight * target + (1 - weight) * labels(np.array([other]))[0]
         sounds.append(sound)
         targets.append(target)
     return np.stack(sounds), np.stack(targets).astype(np.float32)

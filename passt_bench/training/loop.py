@@ -9,34 +9,26 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
 
 from passt_bench.data.targets import Targets
-from passt_bench.errors import InputError
 from passt_bench.models.base import AudioModel
 from passt_bench.models.patchout import random_stream, scaled
-from passt_bench.registry import METRICS
+from passt_bench.registry import METRICS, MODELS
 from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.recipe import Pair, Patchout, Recipe, TrainingSpec
-from passt_bench.training.batches import (
-    Batches,
-    LogMels,
-    clip_weights,
-    epoch_steps,
-    load,
-    total_steps,
-)
+from passt_bench.training import batches
 from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_chunks, check_engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import keep_on_device
-from passt_bench.training.fine_tuning import check_fine_tuning
 from passt_bench.training.metrics import score
 from passt_bench.training.state import Progress, Task, Training, snapshot_epochs
 
 LEAST_STEPS = 100  # of a training whose number of steps is given
+_ROWS = 1 << 16  # clips whose labels are checked at a time
 _TORCH = 0x70C4  # keeps this random stream apart from others with the same seed
 
 
@@ -114,20 +106,21 @@ def train(
     # Log-mels that are not made but only augmented have the same bits on every device.
     late = recipe.engine.frontend == "device" or (cuda and isinstance(task.features, np.ndarray))
     data = features, task.targets, task.train, recipe, task.seed
-    source, finish = Batches(*data, read_only=late), LogMels(recipe, device, stored)
+    source = batches.Batches(*data, read_only=late)
+    finish = batches.LogMels(recipe, device, stored)
     state = Training(net, step, task)
     progress, steps, total = state.progress, source.steps, task.total_steps
     run_step = StepGraph(step.run) if recipe.engine.graph else step.run
     remaining = range(progress.epoch * steps + progress.step, total)
     workers = recipe.engine.num_workers if stored is None else 0
-    with closing(load(source, remaining, workers, cuda)) as batches:
+    with closing(batches.load(source, remaining, workers, cuda)) as made:
         while progress.epoch < task.epochs:
             net.train()
             state.begin_epoch()
             first = progress.epoch * steps
             for number in range(first + progress.step, min(first + steps, total)):
                 step.set_learning_rate(learning_rate_at(recipe.training, number, total, steps))
-                batch = engine.send(next(batches))
+                batch = engine.send(next(made))
                 drawn = engine.send(_draw(net, task, number, source.size))
                 state.count_step(run_step({**(finish(batch) if late else batch), **drawn}))
                 engine.keep_pace()
@@ -173,104 +166,70 @@ def _validate(state: Training, clips: np.ndarray) -> None:
     task.clocks["select"] = task.clocks.get("select", 0.0) + elapsed
 
 
-_ROWS = 1 << 16  # clips whose labels are checked at a time
-
-
 def check_settings(recipe: Recipe, clips: int) -> None:
     """Raises InputError if the settings of a run do not fit each other or the training clips."""
     training, patchout = recipe.training, recipe.patchout
     check_engine(recipe.engine)
-    check_fine_tuning(recipe)
+    options = MODELS.get(recipe.model.name).build.Options
+    if training.layer_decay != 1 and "depth" not in {item.name for item in fields(options)}:
+        problem = f"{recipe.model.name} has no transformer blocks"
+        raise recipe.error("training.layer_decay", problem, "Leave it out.")
     if training.swa_start is not None and not snapshot_epochs(training):
-        raise InputError(
-            f"must be at most {training.epochs - 1}, because epochs count from 0",
-            field="training.swa_start",
-            value=training.swa_start,
-            remedy="Start averaging earlier, or train for longer.",
-        )
+        problem = f"must be at most {training.epochs - 1}, because epochs count from 0"
+        remedy = "Start averaging earlier, or train for longer."
+        raise recipe.error("training.swa_start", problem, remedy)
     if training.swa_start is None and training.eval_weights == "swa":
-        raise InputError(
-            "averaged weights are to be evaluated, but training.swa_start is not set",
-            field="training.eval_weights",
-            value="swa",
-            remedy="Set training.swa_start to an epoch, or training.eval_weights to 'last'.",
-        )
+        problem = "averaged weights are to be evaluated, but training.swa_start is not set"
+        remedy = "Set training.swa_start to an epoch, or training.eval_weights to 'last'."
+        raise recipe.error("training.eval_weights", problem, remedy)
     wanted = training.epoch_clips
     if wanted is not None and training.sampling != "weighted":
-        raise InputError(
-            "without weighted sampling an epoch contains every clip once",
-            field="training.epoch_clips",
-            value=wanted,
-            remedy="Leave it out, or set training.sampling to 'weighted'.",
-        )
+        problem = "without weighted sampling an epoch contains every clip once"
+        remedy = "Leave it out, or set training.sampling to 'weighted'."
+        raise recipe.error("training.epoch_clips", problem, remedy)
     if wanted is not None and wanted > clips:
-        raise InputError(
-            f"more clips than the {clips} to train on; none is drawn twice in an epoch",
-            field="training.epoch_clips",
-            value=wanted,
-            remedy=f"Give at most {clips}, or leave it out for all.",
-        )
+        problem = f"more clips than the {clips} to train on; none is drawn twice in an epoch"
+        remedy = f"Give at most {clips}, or leave it out for all."
+        raise recipe.error("training.epoch_clips", problem, remedy)
     if training.clips is not None and training.clips > clips:
-        problem, remedy = f"more clips than the {clips} to train on", "Leave it out for all."
-        raise InputError(problem, field="training.clips", value=training.clips, remedy=remedy)
+        problem = f"more clips than the {clips} to train on"
+        raise recipe.error("training.clips", problem, "Leave it out for all.")
     check_chunks(recipe.engine, min(training.batch_size, wanted or training.clips or clips))
-    steps, fewest = total_steps(training, clips), max(LEAST_STEPS, epoch_steps(training, clips))
+    steps = batches.total_steps(training, clips)
+    fewest = max(LEAST_STEPS, batches.epoch_steps(training, clips))
     if training.steps is not None and steps < fewest:
-        raise InputError(
-            f"fewer than an epoch or {LEAST_STEPS} steps; here that is {fewest}",
-            field="training.steps",
-            value=steps,
-            remedy="Give a larger budget, or the baseline more epochs.",
-        )
+        problem = f"fewer than an epoch or {LEAST_STEPS} steps; here that is {fewest}"
+        remedy = "Give a larger budget, or the baseline more epochs."
+        raise recipe.error("training.steps", problem, remedy)
     by_epoch = training.schedule == "ramp" or training.swa_start is not None
     if training.steps is not None and by_epoch:
-        raise InputError(
-            "the ramp and averaged weights count epochs, which a number of steps may cut short",
-            field="training.steps",
-            value=steps,
-            remedy="Use the cosine schedule without training.swa_start, or leave it out.",
+        problem = (
+            "the ramp and averaged weights count epochs, which a number of steps may cut short"
         )
+        remedy = "Use the cosine schedule without training.swa_start, or leave it out."
+        raise recipe.error("training.steps", problem, remedy)
     if patchout.schedule != "constant" and steps < patchout.stages:
-        raise InputError(
-            f"the training has {steps} steps, fewer than the number of stages",
-            field="patchout.stages",
-            value=patchout.stages,
-            remedy="Train for longer, or use fewer stages.",
-        )
+        problem = f"the training has {steps} steps, fewer than the number of stages"
+        raise recipe.error("patchout.stages", problem, "Train for longer, or use fewer stages.")
     if recipe.data.crop == "random" and recipe.data.storage == "prepared":
-        raise InputError(
-            "random crops of longer clips cannot be prepared",
-            field="data.storage",
-            value="prepared",
-            remedy="Use 'auto' or 'streamed'; `passt-bench data prepare` makes reading fast.",
-        )
+        problem = "random crops of longer clips cannot be prepared"
+        remedy = "Use 'auto' or 'streamed'; `passt-bench data prepare` makes reading fast."
+        raise recipe.error("data.storage", problem, remedy)
 
 
 def check_labels(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
     """Raises InputError if the labels of the clips at ``train`` do not fit the recipe."""
     training = recipe.training
     if not len(train):
-        raise InputError(
-            "no clip to train on",
-            field="data.name",
-            value=recipe.data.name,
-            remedy="Add the training split to the data folder; `passt-bench evaluate` needs none.",
-        )
+        remedy = "Add the training split to the data folder; `passt-bench evaluate` needs none."
+        raise recipe.error("data.name", "no clip to train on", remedy)
     blocks = (train[at : at + _ROWS] for at in range(0, len(train), _ROWS))
     if training.loss == "ce" and any((targets[block].sum(axis=1) != 1).any() for block in blocks):
-        raise InputError(
-            "some clips have several classes, or none",
-            field="training.loss",
-            value="ce",
-            remedy="Use 'bce'.",
-        )
+        problem = "some clips have several classes, or none"
+        raise recipe.error("training.loss", problem, "Use 'bce'.")
     if training.sampling == "weighted":
-        clip_weights(targets, train)
+        batches.clip_weights(targets, train)
     unknown = isinstance(targets, np.ndarray) and bool(np.isnan(targets[train]).any())
     if unknown and training.loss != "masked_bce":
-        raise InputError(
-            "some labels of the data are unknown",
-            field="training.loss",
-            value=training.loss,
-            remedy="Use 'masked_bce', which skips them.",
-        )
+        problem = "some labels of the data are unknown"
+        raise recipe.error("training.loss", problem, "Use 'masked_bce', which skips them.")

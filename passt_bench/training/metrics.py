@@ -103,20 +103,14 @@ def check_labels(name: str, targets: np.ndarray) -> None:
     metric: Metric = METRICS.get(name).build
     both = (targets > 0.5).any(axis=0) & (targets <= 0.5).any(axis=0)
     if metric.needs_negatives and not both.any():
-        raise InputError(
-            "no class has both a positive and a negative among the clips",
-            field="metrics",
-            value=name,
-            remedy="Score clips of several classes, or use another metric.",
-        )
+        problem = "no class has both a positive and a negative among the clips"
+        remedy = "Score clips of several classes, or use another metric."
+        raise InputError(problem, field="metrics", value=name, remedy=remedy)
     if metric.needs_all_labels and np.isnan(targets).any():
         others = [item.name for item in METRICS.all() if not item.build.needs_all_labels]
-        raise InputError(
-            "some labels are unknown (NaN), and this metric needs them all",
-            field="metrics",
-            value=name,
-            remedy=f"Use one that skips them: {', '.join(others)}.",
-        )
+        problem = "some labels are unknown (NaN), and this metric needs them all"
+        remedy = f"Use one that skips them: {', '.join(others)}."
+        raise InputError(problem, field="metrics", value=name, remedy=remedy)
 
 
 def default_metrics(kind: DataKind) -> tuple[str, ...]:
@@ -151,11 +145,9 @@ def best_thresholds(targets: np.ndarray, scores: np.ndarray) -> tuple[float, ...
 def _mean(per_class: PerClass, needs_negatives: bool) -> tuple[float, PerClass]:
     if not per_class:
         lacking = "both a positive and a negative" if needs_negatives else "a positive"
-        raise InputError(
-            f"no class has {lacking} among the clips",
-            field="metrics",
-            remedy=f"Score clips among which a class has {lacking}.",
-        )
+        problem = f"no class has {lacking} among the clips"
+        remedy = f"Score clips among which a class has {lacking}."
+        raise InputError(problem, field="metrics", remedy=remedy)
     return float(np.mean(list(per_class.values()))), per_class
 
 
@@ -315,18 +307,18 @@ class _Accuracy(Metric):
         return accuracies
 
 
-_SUMMARIES: dict[str, tuple[Metric, str]] = {
-    "mAP": (
+for _name, _metric, _summary in (
+    (
+        "mAP",
         _AveragePrecision(),
         "macro average precision over classes with positives and negatives",
     ),
-    "mAP_official": (_Official(), "macro average precision, a class without positives is 0"),
-    "mAP_masked": (_Masked(), "macro average precision over the labels that are known"),
-    "AUC": (_RocAuc(), "macro area under the ROC curve"),
-    "dprime": (_DPrime(), "d-prime computed from the macro AUC"),
-    "accuracy": (_Accuracy(), "top-1 accuracy"),
-}
-for _name, (_metric, _summary) in _SUMMARIES.items():
+    ("mAP_official", _Official(), "macro average precision, a class without positives is 0"),
+    ("mAP_masked", _Masked(), "macro average precision over the labels that are known"),
+    ("AUC", _RocAuc(), "macro area under the ROC curve"),
+    ("dprime", _DPrime(), "d-prime computed from the macro AUC"),
+    ("accuracy", _Accuracy(), "top-1 accuracy"),
+):
     METRICS.register(_name, version=1, summary=_summary)(_metric)
 
 

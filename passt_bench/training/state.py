@@ -1,21 +1,15 @@
 """The state of a training run: the task, its progress, and the mean of its weights.
 
-A checkpoint holds the whole state, so that a resumed run continues exactly.
-
-Stochastic weight averaging takes the mean of the weights at the beginning of some epochs. As in
-``helpers/swa_callback.py`` of the reference code it only averages: it does not change the learning
-rate or the training. The published start of 50 is counted from 1, here it is 49: 17 snapshots of
-equal weight at the beginning of the epochs 49, 54, …, 129 of 130, counted from 0.
-
-The running means and variances of BatchNorm are averaged like weights (the reference code averages
-only parameters, and its models have no BatchNorm). Estimating them again for the averaged weights
-would be more exact, at the cost of another pass over the training clips.
+Stochastic weight averaging only takes the mean of the weights at the beginning of some epochs, as
+in ``helpers/swa_callback.py`` of the reference code. The published start of 50 is counted from 1,
+here it is 49: 17 snapshots of equal weight, in the epochs 49, 54, …, 129 of 130. The running means
+and variances of BatchNorm, which the models of the reference code do not have, are averaged alike.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +80,6 @@ class Task:
     checkpoint_seconds: float = CHECKPOINT_SECONDS  # * between two checkpoints
     # * Wall seconds that this process has spent before training, by part.
     clocks: dict[str, float] = field(default_factory=dict)
-    warn: Callable[[str], None] = checkpoint.warn  # * of checkpoints that cannot be used
 
     @property
     def total_steps(self) -> int:
@@ -209,9 +202,9 @@ class Training:
         checkpoint.save(task.folder, state)
         self._unsaved, self._saved = 0, time.monotonic()
         # Slow checkpoints are written less often, so that they cost at most a few percent.
-        longest = _CHECKPOINT_COST_FACTOR * task.checkpoint_seconds
+        least, took = task.checkpoint_seconds, self._saved - began
         self._wait = min(
-            max(task.checkpoint_seconds, _CHECKPOINT_COST_FACTOR * (self._saved - began)), longest
+            max(least, _CHECKPOINT_COST_FACTOR * took), _CHECKPOINT_COST_FACTOR * least
         )
 
     def save_best(self) -> None:
@@ -250,33 +243,31 @@ class Training:
 
     def _states(self, *names: str) -> Iterator[dict[str, Any]]:
         task = self.task
-        return checkpoint.states(task.folder, (task.key, task.attempt), names, task.warn)
+        return checkpoint.states(task.folder, (task.key, task.attempt), names)
 
     def _resume(self) -> None:
         """Resumes from the newest usable checkpoint."""
         task = self.task
         for state in self._states(checkpoint.LATEST, checkpoint.PREVIOUS):
             if not self._fits(state):
-                task.warn(f"{task.key}: a checkpoint does not fit the model; it is not used")
+                checkpoint.warn(f"{task.key}: a checkpoint does not fit the model; it is not used")
             elif state["progress"]["best_epoch"] and not self._has_best(state["progress"]):
-                task.warn(f"{task.key}: the weights of the best epoch are missing")
+                checkpoint.warn(f"{task.key}: the weights of the best epoch are missing")
             else:
                 self._load(state)
                 return
         if checkpoint.exists(task.folder):
-            task.warn(f"{task.key}: no checkpoint can be used; the run starts from the beginning")
+            checkpoint.warn(
+                f"{task.key}: no checkpoint can be used; the run starts from the beginning"
+            )
 
     def _fits(self, state: dict[str, Any]) -> bool:
         current, saved = (
             {name: value.shape for name, value in weights.items()}
             for weights in (self.net.state_dict(), state["net"])
         )
-        averaged = state["average"] is not None
-        return (
-            current == saved
-            and set(state["parts"]) == set(self._stateful)
-            and averaged == (self.average is not None)
-        )
+        same = current == saved and set(state["parts"]) == set(self._stateful)
+        return same and (state["average"] is not None) == (self.average is not None)
 
     def _has_best(self, progress: dict[str, Any]) -> bool:
         """Whether the best weights are of this state, or of a later epoch, to be repeated."""

@@ -1,4 +1,4 @@
-"""Contract tests for metrics and engines, to be subclassed by plug-ins.
+"""Contract tests for metrics, to be subclassed by plug-ins.
 
 In the tests of a plug-in, for pytest::
 
@@ -10,21 +10,14 @@ Nothing here needs pytest: each check is a method ``test_…`` that raises `Cont
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
-import torch
 
-from passt_bench.errors import InputError, require, require_error
-from passt_bench.models import AudioModel, create_model
+from passt_bench.errors import require
 from passt_bench.registry import METRICS
-from passt_bench.spec.engine import EngineSpec
-from passt_bench.spec.recipe import Recipe
 from passt_bench.training.clip_bootstrap import ScoredClips, clip_intervals
-from passt_bench.training.engine import Engine, ModelStep
 from passt_bench.training.metrics import Metric, score
 
 _CLIPS, _CLASSES, _RESAMPLES, _CLOSE = 60, 4, 100, 1e-9
@@ -119,57 +112,3 @@ class MetricContract:
         right = minimum <= low <= value <= high <= maximum
         finite = bool(np.isfinite([low, high]).all())
         require(right and finite, f"[{low}, {high}] must be an interval of {value}")
-
-
-class EngineContract:
-    """What every engine must do with the settings of ``spec``.
-
-    ``tolerance`` is the largest error of an output, as a share of the largest output in plain
-    float32; ``impossible`` has settings that cannot be combined.
-    """
-
-    engine: type[Engine] = Engine
-    spec = EngineSpec()
-    tolerance = 1e-5
-    impossible: tuple[Mapping[str, Any], ...] = (
-        {"device": "cpu", "graph": True},
-        {"device": "cuda", "graph": True, "precision": "float16"},
-    )
-
-    def _parts(self) -> tuple[Engine, AudioModel, torch.Tensor]:
-        """The engine, a small model on the CPU and its input."""
-        net = create_model("passt_micro", _CLASSES, patch=8, stride=8, mels=32, frames=32)
-        x = torch.randn(16, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-        return self.engine(replace(self.spec, evaluate_precision=self.spec.precision)), net, x
-
-    def test_outputs(self) -> None:
-        """Outputs are those of the model in plain float32, within the tolerance."""
-        engine, net, x = self._parts()
-        with torch.no_grad():
-            plain = net.eval()(x)
-        engine.configure(net.to(engine.device))
-        found = engine.infer(net, x).cpu()
-        require(found.dtype == torch.float32, f"outputs must be float32, not {found.dtype}")
-        error = float((found - plain).abs().max() / plain.abs().max())
-        require(error <= self.tolerance, f"errors may be {self.tolerance}, and one is {error:.2g}")
-
-    def test_training_step(self) -> None:
-        """Every used parameter gets a finite gradient, and weights stay float32."""
-        engine, net, x = self._parts()
-        recipe = replace(Recipe(), engine=self.spec)
-        step = ModelStep(net.to(engine.device).train(), recipe, engine)
-        step.run(engine.send({"x": x, "targets": torch.zeros(len(x), _CLASSES)}))
-        for name, weight in net.named_parameters():
-            grad = torch.zeros(()) if weight.grad is None else weight.grad
-            good = name in net.unused or bool(grad.isfinite().all() and grad.any())
-            require(good, f"{name} must have a finite gradient")
-        kinds = {weight.dtype for weight in net.parameters()}
-        require(kinds == {torch.float32}, f"weights must stay float32, and are {kinds}")
-
-    def test_refusals(self) -> None:
-        """Settings that cannot be combined are refused by name."""
-        for settings in self.impossible:
-            make = partial(self.engine, replace(self.spec, **settings))
-            error = require_error(make, InputError, f"{dict(settings)} must raise InputError")
-            named = str(error.field).removeprefix("engine.") in settings
-            require(named, f"the error must name one of {', '.join(settings)}")

@@ -10,12 +10,13 @@ from fixtures import Cli
 from passt_bench.records.store import Store
 from passt_bench.runner.compare import PAPER
 
-SIZES = "--batch 1 --session-limit 1 --published --published-batch 1 --published-steps 2"
+SIZES = "--batch 1 --set measurement.seconds=1 --published --published-batch 1 --published-steps 2"
 SMALL = "--set model.depth=1 --set model.width=48 --set model.heads=3"
 
 
 @pytest.mark.parametrize(
-    "words", ["paper --precision bfloat16", "passt_s passt_s_n --engine compiled"]
+    "words",
+    ["paper --set engine.precision=bfloat16", "passt_s passt_s_n --set engine.compile=default"],
 )
 def test_the_systems_of_the_paper_side_by_side(words: str, cli: Cli, tmp_path: Path) -> None:
     status, out = cli("compare", *f"{words} {SIZES} {SMALL} --runs {tmp_path} --name ours".split())

@@ -44,7 +44,7 @@ if __name__ == "__main__":
     with updating_mlflow(Path("runs"), Stopwatch(), Console()):
         arm = ArmProcess()
         arm.send(make, 1)
-        assert arm.receive(120) is None
+        assert arm.receive(120) == ("ok", None)
         arm.close()
     with closing(load(make, [1, 2], 1)) as batches:
         assert [int(batch[0][0]) for batch in batches] == [1, 2]
@@ -110,7 +110,7 @@ def test_search(hostile: HostileFolder) -> None:
 
 
 def test_compare_and_doctor(hostile: HostileFolder) -> None:
-    few = ("--batch", "1", "--seconds", "1", "--session-limit", "1", "--steps", "1")
+    few = ("--batch", "1", "--seconds", "1", "--set", "measurement.seconds=1")
     assert "passt_micro" in command(hostile, "compare", "passt_micro", "panns_micro", *few)
     assert "exactly" in command(hostile, "doctor", "--instruments")
 

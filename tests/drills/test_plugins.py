@@ -33,7 +33,7 @@ COMPARE = "compare lily lily:patchout.kind=checkerboard --batch 2 --seconds 0.5"
 COMMANDS = {
     "study": f"run still_water.py --seeds 1 --no-cost {FEW}",
     "bags": f"run bags.py --seeds 1 --no-cost {FEW}",
-    "compare": f"{COMPARE} --session-limit 1 --steps 1 --name ponds",
+    "compare": f"{COMPARE} --set measurement.seconds=1 --set measurement.steps=1 --name ponds",
     "set": "plan still_water.py --set model.petals=8",
     "missing": "compare passt_s hear21passt",
     "doctor": "doctor",
@@ -192,7 +192,7 @@ def test_a_broken_plug_in_is_always_named(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "torn.py").write_text("import nothing_of_that_name\n")
     write_entry_points(tmp_path, "torn", {"passt_bench.test": {"my_kind": "torn"}})
     monkeypatch.syspath_prepend(tmp_path)
-    registry: Registry[Any] = Registry("kind", "passt_bench.errors", "passt_bench.test", "kind")
+    registry: Registry[Any] = Registry("kind", "errors", "test", "kind")
     for ask in (registry.all, lambda: registry.get("my_kind")):
         with pytest.raises(InputError, match="ModuleNotFoundError") as caught:
             ask()

@@ -38,14 +38,14 @@ def make_task(
     random = np.random.default_rng(1)
     targets = (random.random((40, 3)) < 0.4).astype("f4")
     features = random.normal(size=(40, 16, 32)).astype("f4") + targets[:, :1, None]
-    recipe, warnings = replace(RECIPE, training=training, patchout=patchout), []
-    task = Task("key", recipe, 5, features, targets, np.arange(32), folder, warn=warnings.append)
+    recipe = replace(RECIPE, training=training, patchout=patchout)
+    task = Task("key", recipe, 5, features, targets, np.arange(32), folder)
     return replace(task, checkpoint_seconds=0.0, **changes)
 
 
-def warned(task: Task) -> list[str]:
-    """The warnings of a task that `make_task` made."""
-    return task.warn.__self__  # type: ignore[attr-defined,no-any-return]
+def warned(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The warnings since the last call."""
+    return capsys.readouterr().err.splitlines()
 
 
 def fresh(width: int = 16) -> torch.nn.Module:

@@ -103,7 +103,16 @@ def test_they_are_compared_with_ours(cli: Callable[..., tuple[int, str]], tmp_pa
     dropping = f"hear21passt:{size},patchout.kind=structured,patchout.time=3,patchout.frequency=2"
     items = [f"hear21passt:{size}", dropping, f"transformers_ast:{size}", "panns_inference"]
     words = ["compare", f"passt_s:{size},patchout.kind=none", *items, "--name", "mine"]
-    words += ["--batch", 2, "--seconds", 1, "--session-limit", 1, "--steps", 1]
+    words += [
+        "--batch",
+        2,
+        "--seconds",
+        1,
+        "--set",
+        "measurement.seconds=1",
+        "--set",
+        "measurement.steps=1",
+    ]
     words += ["--runs", tmp_path / "runs", "--reports", tmp_path / "reports"]
     assert cli(*words)[0] == 0
     record = Store(tmp_path / "runs").study("mine")

@@ -9,17 +9,17 @@ import pytest
 from rich.console import Console
 
 from passt_bench import console
-from passt_bench.console import late_stage, rough, stage
+from passt_bench.console import plain_console, rough, stage
 
 
 @pytest.mark.parametrize(("patience", "shown"), [(60.0, False), (0.01, True)])
 def test_only_longer_work_is_shown_on_stderr(
     patience: float, shown: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with late_stage("Looking", patience=patience) as update:
+    with stage(plain_console(stderr=True), "Looking", patience) as update:
         for share in (0.1, 0.5, 1.0):
             time.sleep(0.02)
-            update(share)
+            update(share, "")
     out, err = capsys.readouterr()
     assert (out, "Looking: done in" in err) == ("", shown)
 

@@ -20,7 +20,7 @@ from passt_bench.spec.recipe import (
     Recipe,
     TrainingSpec,
 )
-from passt_bench.training.evaluate import evaluate, hide_frequency, hide_time
+from passt_bench.training.evaluate import OCCLUSIONS, evaluate
 from passt_bench.training.features import prepare_features
 from passt_bench.training.loop import Task, train
 
@@ -91,6 +91,7 @@ def test_nothing_but_encodings_tells_places(
 
 def test_what_the_probes_leave() -> None:
     x = torch.randn(2, 1, 5, 7)
+    hide_frequency, hide_time = OCCLUSIONS.values()
     rows, columns = hide_frequency(x), hide_time(x)
     assert rows.shape == columns.shape == x.shape
     assert torch.allclose(rows[:, :, 0], x.mean(dim=2))

@@ -20,8 +20,8 @@ from passt_bench.training.batches import (
     clip_weights,
     draw_augmentation,
     epoch_steps,
+    with_known,
 )
-from passt_bench.training.engine import with_known
 
 RANDOM = np.random.default_rng(0)
 WEIGHTED = TrainingSpec(batch_size=4, sampling="weighted", epoch_clips=20)

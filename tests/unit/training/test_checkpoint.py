@@ -42,7 +42,11 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("steps", [1, 4, 10, 16])
 def test_stopped_after_any_step_it_comes_to_the_same(
-    tmp_path: Path, whole: Training, steps: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    whole: Training,
+    steps: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     stopped(monkeypatch, steps, make_task(tmp_path, validation=whole.task.validation))
     task, expected = make_task(tmp_path, validation=whole.task.validation), whole.progress
@@ -51,7 +55,7 @@ def test_stopped_after_any_step_it_comes_to_the_same(
         assert getattr(done.progress, field) == getattr(expected, field)
     assert equal(copy_of(whole.net), copy_of(done.net))
     assert len(done.progress.step_seconds) == EPOCHS
-    assert warned(task) == []
+    assert warned(capsys) == []
 
 
 def _values(name: str) -> tuple[str, ...]:
@@ -158,15 +162,16 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_files_are_not_used_and_run_no_code(tmp_path: Path, damage: str) -> None:
+def test_damaged_files_are_not_used_and_run_no_code(
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in (1, 2):
         state = {"key": "key", "attempt": 1, "number": number, "net": torch.zeros(2000)}
         checkpoint.save(tmp_path, state)
     DAMAGES[damage](tmp_path / checkpoint.LATEST)
-    lines: list[str] = []
-    states = checkpoint.states(tmp_path, ("key", 1), warn=lines.append)
+    states = checkpoint.states(tmp_path, ("key", 1))
     assert [state["number"] for state in states] == [1]
-    (line,) = lines
+    (line,) = warned(capsys)
     assert line.startswith(f"{tmp_path.name}/checkpoint.pt: ")
     assert not (tmp_path / "touched").exists()
     if damage == "hostile":  # elsewhere it would
@@ -176,37 +181,40 @@ def test_damaged_files_are_not_used_and_run_no_code(tmp_path: Path, damage: str)
 
 @pytest.mark.parametrize("whole", [False], indirect=True)
 def test_the_checkpoint_before_serves_or_the_run_starts_again(
-    tmp_path: Path, whole: Training, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    whole: Training,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     stopped(monkeypatch, 6, make_task(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {checkpoint.PREVIOUS, checkpoint.LATEST}
     _truncate(tmp_path / checkpoint.LATEST)
     assert [s["progress"]["step"] for s in checkpoint.states(tmp_path, ("key", 1))] == [1]
-    task = make_task(tmp_path)
-    stopped(monkeypatch, 1, task)
-    assert len(warned(task)) == 1
+    assert len(warned(capsys)) == 1
+    stopped(monkeypatch, 1, make_task(tmp_path))
+    assert len(warned(capsys)) == 1
     _truncate(tmp_path / checkpoint.LATEST)  # the damaged one is now the one before
     task, epochs = make_task(tmp_path), []
     done = trained(task, on_epoch=lambda progress: epochs.append(progress.epoch))
     assert epochs == [1, 2, 3, 4]
     assert done.progress.train_loss == whole.progress.train_loss
-    assert len(warned(task)) == 3
-    assert "from the beginning" in warned(task)[-1]
+    lines = warned(capsys)
+    assert len(lines) == 3
+    assert "from the beginning" in lines[-1]
     task = make_task(tmp_path)
     assert len(trained(task, fresh(width=32)).progress.train_loss) == EPOCHS
-    assert "does not fit the model" in warned(task)[0]
+    assert "does not fit the model" in warned(capsys)[0]
     checkpoint.remove(tmp_path)
     assert not list(tmp_path.iterdir()) and not checkpoint.exists(tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"key": "other"}, {"attempt": 2}, {"format": 1}], ids=str)
 def test_a_checkpoint_that_does_not_belong_is_passed_over(
-    tmp_path: Path, change: dict[str, Any]
+    tmp_path: Path, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint.save(tmp_path, {"key": "key", "attempt": 1, **change})
-    lines: list[str] = []
-    assert list(checkpoint.states(tmp_path, ("key", 1), warn=lines.append)) == []
-    assert len(lines) == 1
+    assert list(checkpoint.states(tmp_path, ("key", 1))) == []
+    assert len(warned(capsys)) == 1
 
 
 def test_the_best_epoch_on_the_validation_split_is_kept(tmp_path: Path) -> None:
@@ -241,13 +249,16 @@ def test_the_best_epoch_by_a_loss_is_the_one_with_the_least(
 
 @pytest.mark.parametrize("whole", [True], indirect=True)
 def test_lost_best_weights_start_the_run_again(
-    tmp_path: Path, whole: Training, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    whole: Training,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     stopped(monkeypatch, 10, make_task(tmp_path, validation=VALIDATION))
     _truncate(tmp_path / checkpoint.BEST)
     task = make_task(tmp_path, validation=VALIDATION)
     assert trained(task).progress.validation == whole.progress.validation
-    assert "from the beginning" in warned(task)[-1]
+    assert "from the beginning" in warned(capsys)[-1]
 
 
 @pytest.mark.parametrize("clips", [VALIDATION, np.array([3])], ids=["validation", "training"])

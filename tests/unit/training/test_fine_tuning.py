@@ -5,8 +5,7 @@ from passt_bench.errors import InputError
 from passt_bench.models import build_model, create_model
 from passt_bench.registry import MODELS
 from passt_bench.spec import ModelSpec, Recipe, override
-from passt_bench.training.engine import ModelStep
-from passt_bench.training.fine_tuning import check_fine_tuning, rate_groups
+from passt_bench.training.engine import ModelStep, rate_groups
 from passt_bench.training.loop import check_settings
 
 MICRO = Recipe(ModelSpec("passt_micro", depth=3))
@@ -75,7 +74,6 @@ def test_the_classifier_makes_the_logits_of_the_embedding(name: str) -> None:
 
 def test_layer_wise_decay_needs_blocks() -> None:
     recipe = override(Recipe(ModelSpec("cnn6")), {"training.layer_decay": 0.75})
-    for check in (check_fine_tuning, lambda recipe: check_settings(recipe, 100)):
-        with pytest.raises(InputError) as error:
-            check(recipe)
-        assert error.value.field == "training.layer_decay"
+    with pytest.raises(InputError) as error:
+        check_settings(recipe, 100)
+    assert error.value.field == "training.layer_decay"
