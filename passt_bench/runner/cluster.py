@@ -38,7 +38,7 @@ from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import POLL, parallel_runs, prepare, run_cells
 from passt_bench.runner.planned_cell import MODEL, PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig, data_folders
-from passt_bench.runner.run_status import lock
+from passt_bench.runner.run_status import CURVES, lock
 from passt_bench.spec.codec import from_json, to_plain, validate
 from passt_bench.spec.recipe import Recipe
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 PACKAGE, RUNS = "passt-bench", Path("runs")
 _CONNECT = 30  # seconds
-Answer = tuple[str, bytes | None]  # the record as JSON, or why there is none; the trained model
+Answer = tuple[str, dict[str, bytes]]  # the record as JSON, or why there is none; files beside it
 
 
 def train_cells(
@@ -90,7 +90,10 @@ def train_on_cluster(
         work = _Dispatch(client, cells, Store(paths.runs), config, console)
         try:
             while work.step():
-                up(1 - work.left / len(cells), f"{len(cells) - work.left} of {len(cells)} runs")
+                text = f"{len(cells) - work.left} of {len(cells)} runs"
+                if not work.workers:
+                    text += f", no worker is connected to {address}"
+                up(1 - work.left / len(cells), text)
                 time.sleep(POLL)
         finally:
             work.close()
@@ -129,6 +132,7 @@ class _Dispatch:
         console: Console,
     ) -> None:
         self._client, self._config, self._console, self._store = client, config, console, store
+        self.workers: dict[str, Any] = {}  # those that are connected, by address
         self._waiting = list(cells)
         self._running: dict[Future, tuple[PlannedCell, str, AcquireReturnProxy[Any]]] = {}
         self._unfit: dict[str, str] = {}  # worker → why it gets no cells; empty if it does
@@ -142,7 +146,7 @@ class _Dispatch:
 
     def step(self) -> bool:
         """Takes what has ended and hands out what waits; whether anything is left."""
-        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        workers = self.workers = self._client.scheduler_info(n_workers=-1)["workers"]
         for future, (_, address, _) in list(self._running.items()):
             if future.done() or address not in workers:
                 self._take(future)
@@ -200,11 +204,11 @@ class _Dispatch:
         cell, address, held = self._running.pop(future)
         with held:
             if future.status == "finished":
-                text, model = future.result()
+                text, files = future.result()
                 if text.startswith("{"):
                     self._served = True
-                    if model is not None:
-                        write_atomically(self._store.folder(cell.key) / MODEL, model)
+                    for name in files.keys() & {MODEL, CURVES}:
+                        write_atomically(self._store.folder(cell.key) / name, files[name])
                     self._store.write(from_json(RunRecord, text.encode()))
                     return
                 name = cell.recipe.data.name
@@ -254,8 +258,8 @@ def train_cell(job: str) -> Answer:
     if not text:
         raise RuntimeError(f"the process of a run ended with exit status {status}")
     cell = json.loads(job)["cell"]
-    model = Store(RUNS).folder(cell["key"]) / MODEL
-    return text, model.read_bytes() if cell["keeps_model"] and model.is_file() else None
+    folder, names = Store(RUNS).folder(cell["key"]), [CURVES, *[MODEL] * cell["keeps_model"]]
+    return text, {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
 def serve() -> None:

@@ -119,7 +119,6 @@ def test_workers_that_die_come_late_or_lack_something(tmp_path: Path, start: Sta
     assert done.wait(240) == 0
     assert results(folder / "runs") == results(local / "runs")
     assert len(results(local / "runs")) == 3
-    models = [
-        len(list((at / "runs").glob("records/*/model.safetensors"))) for at in (folder, local)
-    ]
-    assert models == [3, 3]
+    for name in ("model.safetensors", "curves.jsonl"):
+        kept = [len(list((at / "runs").glob(f"records/*/{name}"))) for at in (folder, local)]
+        assert kept == [3, 3]
