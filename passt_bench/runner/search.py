@@ -33,7 +33,7 @@ from passt_bench.runner.plan import StudyPlan, plan_study
 from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig, typed_command
 from passt_bench.runner.run_status import STUDIES, hold
-from passt_bench.runner.search_space import Params, make_space, setting_name
+from passt_bench.runner.search_space import Params, is_same, make_space, setting_name
 from passt_bench.runner.studies import free_name, is_other_data, join_record
 from passt_bench.runner.trials import Failed, Pruned, Report, Trials, importance, open_storage
 from passt_bench.spec.key import component_versions, digest, key_fields, recipe_difference
@@ -345,6 +345,9 @@ class _Search:
         drops = (v.name for v in self._plan.record.variants if v.patchout.get("dropped"))
         others = (source.variant(name) for name in drops if name != self._baseline.name)
         default = next((variant for variant in others if not variant.reference), None)
+        if default is not None:  # unless the search found that very setting
+            own, *found = (source.recipe(v) for v in (default, *variants[1:]))
+            default = None if any(is_same(own, r, self._classes) for r in found) else default
         best = setting_name(chosen[0].params) if chosen else None
         variants += [replace(default, budget=1.0, shares=None)] if default is not None else []
         if len(variants) < 2 or not record.best:

@@ -137,6 +137,13 @@ def counted(params: Params, grid: Pair, like: Patchout | None = None) -> Patchou
     return replace(like or Patchout(), kind=kind, **{**nothing, **counts})
 
 
+def is_same(one: Recipe, other: Recipe, classes: int) -> bool:
+    """Whether two recipes are the same, although one may give a rate and the other counts."""
+    if one != replace(other, patchout=one.patchout):
+        return False
+    return summarize_model(one, classes).patchout == summarize_model(other, classes).patchout
+
+
 def setting_name(params: Params) -> str:
     """The name of a setting: ``time 0.375``, ``none, stride (6, 6), learning_rate 0.003``."""
     texts = {n: f"{v:g}" if isinstance(v, float) else str(v) for n, v in params.items()}

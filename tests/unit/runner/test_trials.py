@@ -14,9 +14,9 @@ from small_search import BASE
 from passt_bench.models import resolve
 from passt_bench.records.run import Fingerprint
 from passt_bench.records.search import SearchRecord, TrialRecord
-from passt_bench.runner.search_space import counted, make_space, setting_name
+from passt_bench.runner.search_space import counted, is_same, make_space, setting_name
 from passt_bench.runner.trials import Failed, Trials, importance, open_storage
-from passt_bench.spec import Patchout, Search
+from passt_bench.spec import Patchout, Search, TrainingSpec
 
 KINDS = ("unstructured", "time", "frequency", "structured")
 RATES = tuple(i / 8 for i in range(8))
@@ -55,6 +55,14 @@ def test_counts_of_both_axes_and_of_rates_that_would_leave_nothing():
     assert setting_name(both | {"training.learning_rate": 0.003}) == (
         "structured, time rate 0.25, frequency rate 0.5, learning_rate 0.003"
     )
+
+
+def test_a_rate_and_the_counts_that_it_comes_to_are_the_same_setting():
+    half = replace(BASE, patchout=Patchout("time", rate=0.5))
+    counts = replace(BASE, patchout=Patchout("time", time=2))
+    assert is_same(half, counts, 16)
+    assert not is_same(half, replace(counts, patchout=Patchout("time", time=1)), 16)
+    assert not is_same(half, replace(counts, training=TrainingSpec(epochs=9)), 16)
 
 
 def trials_of(root, space=Search(), owner="me", address=None, resource=1, better="greater"):  # noqa: B008
