@@ -144,13 +144,17 @@ def power_sentence(view: StudyView) -> str | None:
 
 def weights_sentence(view: StudyView) -> str | None:
     """How to compare the very models of a study with too few seeds for intervals, else None."""
-    study = view.study
-    if len(study.seeds) >= INTERVAL_FROM or not view.answers or view.results.paired:
+    study, others = view.study, [v.name for v in view.answers]
+    if len(study.seeds) >= INTERVAL_FROM or not others or view.results.paired:
         return None
+    place = ":".join(map(str, (study.seeds[0], *(study.folds or ())[:1])))
+    fold = f" --fold {study.folds[0]}" if study.folds else ""
+    first, second = (f"'{study.name}:{name}:{place}'" for name in (others[0], study.baseline))
     return (
         f"With {counted(len(study.seeds), 'seed')} nothing can be said about other trainings. What "
-        f"these very weights differ by on the same clips, `passt-bench evaluate --checkpoint "
-        f"'{study.name}:{view.answers[0].name}:{study.seeds[0]}' --against …` adds to this page."
+        f"these very weights differ by on the same clips, this command shows, on this page too: "
+        f"passt-bench evaluate --data {study.fingerprint.dataset}{fold} --checkpoint {first} "
+        f"--against {second}"
     )
 
 

@@ -130,7 +130,7 @@ def test_the_page_and_its_files(compared: Path, tmp_path: Path) -> None:
         b"The published speed test",
         b"panns_micro",
         b"Tokens and arithmetic",
-        b"2 processes per variant, one after the other",
+        b"2 processes per variant",
         b"95 % intervals that cover differences between processes",
     ):
         assert text in page

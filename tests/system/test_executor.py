@@ -18,7 +18,6 @@ from planned_study import planned
 from rich.console import Console
 from small_study import results
 
-from passt_bench import processes
 from passt_bench.processes import oom_kills
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
@@ -28,7 +27,7 @@ from passt_bench.runner.plan import missing_cells
 from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import is_running, variant_statuses
-from passt_bench.spec import ModelSpec, Patchout, Variant
+from passt_bench.spec import Variant
 from passt_bench.study_run import find_incomplete
 from passt_bench.training import checkpoint
 
@@ -281,49 +280,6 @@ def test_no_more_than_asked_for_have_the_same_gpu(
     # Another command on the folder, which may ask for fewer, sees the first lock.
     with free_gpu(names, tmp_path, lambda: False, per_gpu), pytest.raises(Timeout):
         FileLock(tmp_path / "gpu-0.lock", timeout=0).acquire()
-
-
-VARIED: dict[str, dict[str, Any]] = {
-    "half": {"patchout": Patchout("unstructured", rate=0.5, scope="sample")},
-    "materialised": {"engine.attention": "materialised"},
-    "swa": {"training.swa_start": 1, "training.swa_every": 1, "training.epochs": 3},
-    "best": {"training.checkpoint_selection": "best_on_validation"},
-    "CNN": {"model": ModelSpec("panns_micro")},
-    "wide": {"model.width": 48},
-    "diverges": {"training.learning_rate": 1e30, "training.warmup": 0.0},
-    "streamed": {"salt": 1, "data.storage": "streamed", "engine.num_workers": 2},
-}
-
-
-def test_results_do_not_depend_on_what_a_process_ran_before(
-    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[object] = []
-    start = processes.PipedChild.__init__
-
-    def count(child: processes.PipedChild, *arguments: Any, **options: Any) -> None:
-        started.append(arguments)
-        start(child, *arguments, **options)
-
-    monkeypatch.setattr(processes.PipedChild, "__init__", count)
-    found, numbers, peaks = [], [], []
-    for number, order in enumerate((1, 1, -1)):
-        study = Study(study_file, tmp_path / f"runs-{number}", VARIED)
-        cells = list(study.plan.cells)[::order]
-        config = replace(study.config, workers=1, fresh_processes=number == 0)
-        started.clear()
-        run_cells(cells, study.paths, config)
-        numbers.append(len(started))
-        found.append(results(study.paths.runs))
-        records = [study.store.run(cell.key) for cell in cells]
-        peaks.append({r.key: r.train["peak_bytes"] for r in records if r and r.status == "ok"})
-    assert Counter(record["status"] for record in found[0].values()) == {"ok": 8, "diverged": 1}
-    assert found[1] == found[0]
-    assert found[2] == found[0]
-    # One for each of three engines, and one more for the cell that diverges or those after it.
-    assert numbers == [9, 4, 4]
-    for reused in peaks[1:]:
-        assert reused == pytest.approx(peaks[0], rel=0.1)
 
 
 @pytest.mark.skipif(oom_kills() is None, reason="needs /proc/vmstat")
