@@ -70,11 +70,13 @@ def split(
     if test + validation >= 1:
         problem, remedy = "nothing is left to train on", "Give smaller shares."
         raise InputError(problem, field="--test", value=test + validation, remedy=remedy)
-    counts = split_manifest(root, test=test, validation=validation, folds=folds, seed=seed)
+    counts, notes = split_manifest(root, test=test, validation=validation, folds=folds, seed=seed)
     table = Table("class", *counts.columns)
     for row in counts.itertuples():
         table.add_row(str(row[0]), *map(str, row[1:]))
     console.print(table)
+    for note in notes:
+        console.print(note)
     console.print(f"Written to the manifest. To train: passt-bench train --data manifest={root}")
 
 

@@ -18,6 +18,7 @@ from passt_bench.data.contents import (
     identical,
     named,
     sources_in_several_splits,
+    takes_apart,
 )
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.opening import AudioFile
@@ -197,8 +198,23 @@ def check(
             for kind, of_kind in names.items()
             if counts[kind]
         ),
-        notes=fingerprint.notes,
+        notes=(*fingerprint.notes, *_alike_in_several_splits(table)),
     )
+
+
+def _alike_in_several_splits(table: ClipTable) -> list[str]:
+    """A note if clips of several splits are named like takes, and no list has their recordings."""
+    if table.files is None:
+        return []
+    paths = [table.files[file] for file in table.clips["file"]]
+    apart = takes_apart(paths, table.split) if paths == list(table.sources) else []
+    if not apart:
+        return []
+    pair = " and ".join(named(table, clip) for clip in apart[0][:2].tolist())
+    return [
+        f"no column source, and clips of several splits have names like takes of one recording "
+        f"({len(apart)} times, first {pair}): if they are, add that column and divide again"
+    ]
 
 
 def _read(

@@ -25,8 +25,8 @@ from passt_bench.registry import DATASETS
 
 MANIFEST = "manifest.csv"
 VOCABULARIES = ("classes.txt", "vocabulary.csv")
-_CODES = {"train": TRAIN, "test": TEST, "validation": VALIDATION, "eval": TEST}
-_CODES |= {"evaluation": TEST, "valid": VALIDATION, "val": VALIDATION}
+CODES = {"train": TRAIN, "test": TEST, "validation": VALIDATION, "eval": TEST}
+CODES |= {"evaluation": TEST, "valid": VALIDATION, "val": VALIDATION}
 _MAX_FOLDS = 100
 _COLUMNS = ("path", "labels", "label", "split", "fold", "start", "end", "source")
 
@@ -79,7 +79,7 @@ class Manifest(DatasetLayout):
             name = path if whole else f"{path}@{start:.10g}-" + (f"{end:.10g}" if end else "")
             row.unlisted("path", name, builder)
             source = row.values.get("source") or (None if whole else path)
-            code = row.number(split, 10_000) if split == "fold" else row.choice(split, _CODES)
+            code = row.number(split, 10_000) if split == "fold" else row.choice(split, CODES)
             words = _labels(row, labels)
             several = several or len(words) > 1
             if beside is not None:
