@@ -46,7 +46,7 @@ _SHOWN = 10  # classes per file in text
 @app.command()
 def predict(
     audio: Annotated[list[Path], argument("AUDIO…", "Audio files, or folders of them.")],
-    checkpoint: Checkpoints,
+    checkpoint: Checkpoints = None,
     form: Annotated[
         str,
         option("NAME", "text, csv or json.", "--format", callback=one_of("text", "csv", "json")),
@@ -94,7 +94,7 @@ def predict(
     from passt_bench.records.files import writing
     from passt_bench.records.run import count_of
     from passt_bench.runner import predict as runner
-    from passt_bench.runner.kept_models import find_model
+    from passt_bench.runner.kept_models import find_models
     from passt_bench.spec.codec import validate
     from passt_bench.spec.engine import EngineSpec
     from passt_bench.spec.recipe import Patchout
@@ -103,8 +103,8 @@ def predict(
     from passt_bench.vocabulary import are_numbers
 
     paths, skipped = runner.find_audio(audio)
-    checkpoint = [find_model(name, runs) for name in checkpoint]
-    ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
+    models = find_models(checkpoint, runs)
+    ensemble = build_ensemble(models if len(models) > 1 else models[0])
     if labels is not None:
         ensemble.rename(read_vocabulary(labels))
     ensemble.drop(parse_patchout(patchout) or Patchout())
@@ -154,8 +154,8 @@ def predict(
 
 @app.command()
 def evaluate(
-    checkpoint: Checkpoints,
     data: Annotated[str, option("NAME=DIR", "A data set; NAME alone if in PASST_BENCH_DATA.")],
+    checkpoint: Checkpoints = None,
     metrics: Annotated[
         list[str] | None, option("NAME,…", "Metrics; by default those of the data set.")
     ] = None,
@@ -193,13 +193,13 @@ def evaluate(
     from passt_bench.report.tables import to_rows
     from passt_bench.report.terminal import print_decisions, print_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
-    from passt_bench.runner.kept_models import find_model
+    from passt_bench.runner.kept_models import find_model, find_models
     from passt_bench.runner.request import Paths
     from passt_bench.spec.study import parse_patchout
 
     with stage(error_console() if json else console, "Evaluating") as update:
         record, fresh = evaluate_checkpoints(
-            [find_model(name, runs) for name in checkpoint],
+            find_models(checkpoint, runs),
             data,
             runs,
             against=find_model(against, runs) if against else None,

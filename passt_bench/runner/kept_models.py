@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from passt_bench.data.fingerprint import first_few
 from passt_bench.errors import InputError
+from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
 from passt_bench.records.run import StudyRecord, count_of
 from passt_bench.records.store import Store
 from passt_bench.runner.planned_cell import MODEL, PlannedCell
@@ -61,21 +63,42 @@ def _names(study: StudyRecord) -> dict[str, str]:
     return names
 
 
+def find_models(names: Sequence[str] | None, runs: Path) -> list[str]:
+    """`find_model` of each name.
+
+    Raises:
+        InputError: none is given, or one is unknown; the message names the kept models.
+    """
+    if not names:
+        raise _unknown("no model given", None, runs)
+    return [find_model(name, runs) for name in names]
+
+
+def _unknown(problem: str, name: str | None, runs: Path) -> InputError:
+    store = Store(runs)
+    kept = [model for study in store.studies() for model in kept_models(store.study(study), store)]
+    there = f"There are: {first_few(kept)}" if kept else f"No models are kept in {runs}"
+    remedy = f"{there}. Or give a file, or a name of `passt-bench weights list`."
+    return InputError(problem, field="--checkpoint", value=name, remedy=remedy)
+
+
 def find_model(name: str, runs: Path) -> str:
     """The path of a model file: of a record's folder, or of ``STUDY:VARIANT[:SEED[:FOLD]]``.
 
-    Without a seed or fold, the first that was kept; without a variant, if there is only one. Any
-    other text is returned as it is.
+    Without a seed or fold, the first that was kept; without a variant, if there is only one. An
+    existing path and a name of published weights are returned as they are.
 
     Raises:
-        InputError: a study on record has no such variant or run, or did not keep its model.
+        InputError: there is no such model, or the study on record did not keep it.
     """
     if (Path(name) / MODEL).is_file():
         return str(Path(name) / MODEL)
     study, _, rest = name.partition(":")
     store = Store(runs)
-    if Path(name).exists() or study not in store.studies():
+    if Path(name).exists() or name in ENSEMBLES or name in PUBLISHED or by_file(Path(name).name):
         return name
+    if study not in store.studies():
+        raise _unknown("no such model", name, runs)
     record = store.study(study)
     if not rest and len(record.variants) > 1:
         remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."
