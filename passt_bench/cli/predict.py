@@ -231,7 +231,8 @@ def evaluate(
     if patchout is not None and record.patchout is None:
         console.print(f"--patchout {patchout} drops no patch of this model.")
     hidden = ("checkpoints", "data", "clips", "source")
-    print_table(console, report.evaluations_table([record]), caption="", without=hidden)
+    table, packed = report.evaluations_table([record]), not record.published  # a wide column less
+    print_table(console, table, caption="", without=hidden, packed=packed)
     console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
     if record.decisions is not None:
         print_decisions(console, record)
