@@ -243,6 +243,11 @@ def _show(checked: Checked) -> None:
         *(f"Note: {note}." for note in checked.notes),
         f"Digest: {checked.digest}, {checked.found:,}{of} clips.",
     ]
+    if checked.decoded:
+        listed = sum(each.found + each.missing + each.broken for each in checked.splits)
+        lines.append(
+            f"Decoded {sum(each.found for each in checked.splits):,} of {count_of(listed, 'clip')}."
+        )
     console.print("\n".join(lines))
     for finding in checked.findings:
         names = first_few(finding.names, finding.count, "; ")

@@ -138,14 +138,15 @@ def predict(
                 out.write(text.encode(errors="backslashreplace"))
         if embeddings is not None:
             runner.write_npz(embeddings, embedded)
-            errors.print(str(embeddings))
+            count = sum(len(windows) for _, windows in embedded)
+            errors.print(f"Embeddings of {count_of(count, 'window')}: {embeddings}")
         if output is None:
             out.seek(0)
             for line in out:
                 text = line.decode()
                 typer.echo(visible(text) if form == "text" else text, nl=False)
     if output is not None:
-        console.print(str(output))
+        console.print(f"Predictions for {count_of(len(embedded), 'file')}: {output}")
     for failure in failures:
         errors.print(f"error: {failure}", style="red")
     if failures:
@@ -202,7 +203,7 @@ def evaluate(
             find_models(checkpoint, runs),
             data,
             runs,
-            against=find_model(against, runs) if against else None,
+            against=find_model(against, runs, "--against") if against else None,
             margin=margin,
             metrics=listed(metrics),
             split="valid" if split == "validation" else split,

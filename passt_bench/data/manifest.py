@@ -44,7 +44,7 @@ class Manifest(DatasetLayout):
         Raises:
             InputError: none was given, or there is none.
         """
-        if root is None:
+        if root is None or not root.exists():
             return super().folder(root)
         file = root / MANIFEST if root.is_dir() else root
         if not file.is_file():
@@ -112,12 +112,15 @@ def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:
 def _one_of(file: Path, columns: tuple[str, ...], one: str, other: str) -> str:
     """The one of two mutually exclusive columns that the file has."""
     if (one in columns) == (other in columns):
+        undivided = one == "split" and one not in columns and "path" in columns
+        adds = " `passt-bench data split manifest=DIR` adds the column split." * undivided
         raise InputError(
             f"both of {one} and {other}" if one in columns else f"neither {one} nor {other}",
             source=file,
             field="first line",
             value=",".join(columns),
-            remedy="Begin with a line that names one of them, e.g. path,labels,split, with commas.",
+            remedy="Begin with a line that names one of them, e.g. path,labels,split, with commas."
+            + adds,
         )
     return one if one in columns else other
 

@@ -180,12 +180,11 @@ def _prepare(
     )
     files = [member.name for member in members]
     title = published_set(files) or ", ".join(files)
-    name, _, folder = data.partition("=")
+    name, folders = data.partition("=")[0], data_folders([data], alone=True)
     version = DATASETS.get(name).version
     choosing = first.record.members if first else members  # the clips, by their recipes
     spec, notes = data_spec([member.recipe.data for member in choosing], name, ensemble.clip)
-    root = data_folders([data] if folder else []).get(name)
-    dataset = open_dataset(spec, ensemble.sampling_rate, root)
+    dataset = open_dataset(spec, ensemble.sampling_rate, folders.get(name))
     theirs = dataset.fingerprint.classes
     if classes is not None and (first is None or set(ensemble.classes) != set(theirs)):
         ensemble.rename(classes)

@@ -74,15 +74,15 @@ def find_models(names: Sequence[str] | None, runs: Path) -> list[str]:
     return [find_model(name, runs) for name in names]
 
 
-def _unknown(problem: str, name: str | None, runs: Path) -> InputError:
+def _unknown(problem: str, name: str | None, runs: Path, field: str = "--checkpoint") -> InputError:
     store = Store(runs)
     kept = [model for study in store.studies() for model in kept_models(store.study(study), store)]
     there = f"There are: {first_few(kept)}" if kept else f"No models are kept in {runs}"
     remedy = f"{there}. Or give a file, or a name of `passt-bench weights list`."
-    return InputError(problem, field="--checkpoint", value=name, remedy=remedy)
+    return InputError(problem, field=field, value=name, remedy=remedy)
 
 
-def find_model(name: str, runs: Path) -> str:
+def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
     """The path of a model file: of a record's folder, or of ``STUDY:VARIANT[:SEED[:FOLD]]``.
 
     Without a seed or fold, the first that was kept; without a variant, if there is only one. An
@@ -98,12 +98,12 @@ def find_model(name: str, runs: Path) -> str:
     if Path(name).exists() or name in ENSEMBLES or name in PUBLISHED or by_file(Path(name).name):
         return name
     if study not in store.studies():
-        raise _unknown("no such model", name, runs)
+        raise _unknown("no such model", name, runs, field)
     record = store.study(study)
     if not rest and len(record.variants) > 1:
         remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."
         problem = "a study of several models"
-        raise InputError(problem, field="--checkpoint", value=name, remedy=remedy)
+        raise InputError(problem, field=field, value=name, remedy=remedy)
     fitting = [key for known, key in _names(record).items() if f"{known}:".startswith(f"{name}:")]
     paths = [store.folder(key) / MODEL for key in fitting]
     if found := [path for path in paths if path.is_file()]:
@@ -114,4 +114,4 @@ def find_model(name: str, runs: Path) -> str:
         again = record.command + " --keep-models" * ("--keep-models" not in record.command)
         problem = "the model of this run was not kept"
         remedy += f" It can be trained again, with the same result: {again}"
-    raise InputError(problem, source=study, field="--checkpoint", value=name, remedy=remedy)
+    raise InputError(problem, source=study, field=field, value=name, remedy=remedy)

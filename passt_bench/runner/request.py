@@ -147,7 +147,11 @@ def name_and_folder(item: str, field: str = "--data") -> tuple[str, Path]:
         InputError: the value does not have this form, or the data set is unknown.
     """
     name, _, folder = item.partition("=")
-    if not name or not folder:
+    known = name in {each.name for each in DATASETS.all()}
+    if not folder and not known and Path(item).exists():
+        problem, remedy = "the name of the data set is missing", f"Write manifest={item}."
+        raise InputError(problem, field=field, value=item, remedy=remedy)
+    if not name or (known and not folder):
         raise InputError(
             "the folder is missing" if name else "the name of the data set is missing",
             field=field,
@@ -157,8 +161,10 @@ def name_and_folder(item: str, field: str = "--data") -> tuple[str, Path]:
     return DATASETS.get(name).name, Path(folder)
 
 
-def data_folders(items: Sequence[str]) -> dict[str, Path]:
+def data_folders(items: Sequence[str], alone: bool = False) -> dict[str, Path]:
     """Folders of data sets by name: those given, and those in ``PASST_BENCH_DATA``.
+
+    With ``alone``, an item may be only the name of a data set.
 
     Raises:
         InputError: an item is not ``NAME=DIR``.
@@ -167,7 +173,8 @@ def data_folders(items: Sequence[str]) -> dict[str, Path]:
 
     root = os.environ.get(DATA_VARIABLE)
     folders = find_folders(Path(root)) if root else {}
-    return folders | dict(map(name_and_folder, items))
+    names = {known.name for known in DATASETS.all()} if alone else ()
+    return folders | dict(name_and_folder(item) for item in items if item not in names)
 
 
 def typed_command() -> str:
