@@ -245,9 +245,8 @@ def _show(checked: Checked) -> None:
     ]
     if checked.decoded:
         listed = sum(each.found + each.missing + each.broken for each in checked.splits)
-        lines.append(
-            f"Decoded {sum(each.found for each in checked.splits):,} of {count_of(listed, 'clip')}."
-        )
+        fine = sum(each.found for each in checked.splits)
+        lines.append(f"Decoded {fine:,} of {count_of(listed, 'clip')}.")
     console.print("\n".join(lines))
     for finding in checked.findings:
         names = first_few(finding.names, finding.count, "; ")

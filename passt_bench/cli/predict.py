@@ -94,7 +94,7 @@ def predict(
     from passt_bench.records.files import writing
     from passt_bench.records.run import count_of
     from passt_bench.runner import predict as runner
-    from passt_bench.runner.kept_models import find_models
+    from passt_bench.runner.kept_models import find_model
     from passt_bench.spec.codec import validate
     from passt_bench.spec.engine import EngineSpec
     from passt_bench.spec.recipe import Patchout
@@ -103,7 +103,7 @@ def predict(
     from passt_bench.vocabulary import are_numbers
 
     paths, skipped = runner.find_audio(audio)
-    models = find_models(checkpoint, runs)
+    models = [find_model(name, runs) for name in checkpoint or [""]]
     ensemble = build_ensemble(models if len(models) > 1 else models[0])
     if labels is not None:
         ensemble.rename(read_vocabulary(labels))
@@ -194,13 +194,13 @@ def evaluate(
     from passt_bench.report.tables import to_rows
     from passt_bench.report.terminal import print_decisions, print_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
-    from passt_bench.runner.kept_models import find_model, find_models
+    from passt_bench.runner.kept_models import find_model
     from passt_bench.runner.request import Paths
     from passt_bench.spec.study import parse_patchout
 
     with stage(error_console() if json else console, "Evaluating") as update:
         record, fresh = evaluate_checkpoints(
-            find_models(checkpoint, runs),
+            [find_model(name, runs) for name in checkpoint or [""]],
             data,
             runs,
             against=find_model(against, runs, "--against") if against else None,

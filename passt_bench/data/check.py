@@ -212,9 +212,7 @@ def check(
 
 def _alike_in_several_splits(table: ClipTable) -> list[str]:
     """A note if clips of several splits are named like takes, and no list has their recordings."""
-    if table.files is None:
-        return []
-    paths = [table.files[file] for file in table.clips["file"]]
+    paths = [table.files[file] for file in table.clips["file"]] if table.files else []
     apart = takes_apart(paths, table.split) if paths == list(table.sources) else []
     if not apart:
         return []

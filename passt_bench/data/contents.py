@@ -142,8 +142,7 @@ def sources_in_several_splits(table: ClipTable) -> list[str]:
 def takes_apart(paths: Sequence[str], split: np.ndarray) -> list[np.ndarray]:
     """For each set of files named like takes of one recording, if in several splits, one of each.
 
-    Such names differ in an ending like ``-A``, ``_b`` or ``_1``, which a number may follow, as in
-    ``1-47250-A-41.wav`` of ESC-50.
+    Names differ in an ending like ``-A`` or ``_1``, or before a number: ``1-47250-A-41.wav``.
     """
     return divided(_hashes([_TAKE.sub("", path, count=1) for path in paths]), split)
 

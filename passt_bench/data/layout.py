@@ -306,10 +306,7 @@ def _notes(clips: pd.DataFrame, skipped: pd.DataFrame, sampling_rate: int, root:
             f"{len(late)} clips end behind their files; what is not there is silent: "
             f"{first_few(late.tolist())}",
         ),
-        (
-            resampled,
-            f"{resampled} clips resampled to {sampling_rate} Hz by {RESAMPLER}",
-        ),
+        (resampled, f"{resampled} clips resampled to {sampling_rate} Hz by {RESAMPLER}"),
         (mixed, f"{mixed} clips of several channels mixed to one"),
     )
     return [note for count, note in notes if count]

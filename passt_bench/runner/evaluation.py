@@ -168,6 +168,7 @@ def _prepare(
     first: _Job | None = None,
 ) -> _Job:
     """Opens models and data; of a model that ``first`` is compared with, the same clips."""
+    name, folders = data.partition("=")[0], data_folders([data], alone=True)
     if len(checkpoints) == 1:
         checkpoints = ENSEMBLES.get(checkpoints[0], checkpoints)
     paths = [locate(checkpoint) for checkpoint in checkpoints]
@@ -180,7 +181,6 @@ def _prepare(
     )
     files = [member.name for member in members]
     title = published_set(files) or ", ".join(files)
-    name, folders = data.partition("=")[0], data_folders([data], alone=True)
     version = DATASETS.get(name).version
     choosing = first.record.members if first else members  # the clips, by their recipes
     spec, notes = data_spec([member.recipe.data for member in choosing], name, ensemble.clip)

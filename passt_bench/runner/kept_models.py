@@ -63,25 +63,6 @@ def _names(study: StudyRecord) -> dict[str, str]:
     return names
 
 
-def find_models(names: Sequence[str] | None, runs: Path) -> list[str]:
-    """`find_model` of each name.
-
-    Raises:
-        InputError: none is given, or one is unknown; the message names the kept models.
-    """
-    if not names:
-        raise _unknown("no model given", None, runs)
-    return [find_model(name, runs) for name in names]
-
-
-def _unknown(problem: str, name: str | None, runs: Path, field: str = "--checkpoint") -> InputError:
-    store = Store(runs)
-    kept = [model for study in store.studies() for model in kept_models(store.study(study), store)]
-    there = f"There are: {first_few(kept)}" if kept else f"No models are kept in {runs}"
-    remedy = f"{there}. Or give a file, or a name of `passt-bench weights list`."
-    return InputError(problem, field=field, value=name, remedy=remedy)
-
-
 def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
     """The path of a model file: of a record's folder, or of ``STUDY:VARIANT[:SEED[:FOLD]]``.
 
@@ -89,16 +70,25 @@ def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
     existing path and a name of published weights are returned as they are.
 
     Raises:
-        InputError: there is no such model, or the study on record did not keep it.
+        InputError: there is no such model (``""``: none is given), or its study did not keep it.
     """
-    if (Path(name) / MODEL).is_file():
+    if name and (Path(name) / MODEL).is_file():
         return str(Path(name) / MODEL)
     study, _, rest = name.partition(":")
     store = Store(runs)
-    if Path(name).exists() or name in ENSEMBLES or name in PUBLISHED or by_file(Path(name).name):
+    if (
+        (name and Path(name).exists())
+        or name in ENSEMBLES
+        or name in PUBLISHED
+        or by_file(Path(name).name)
+    ):
         return name
     if study not in store.studies():
-        raise _unknown("no such model", name, runs, field)
+        kept = [name for each in store.studies() for name in kept_models(store.study(each), store)]
+        there = f"There are: {first_few(kept)}" if kept else f"No models are kept in {runs}"
+        remedy = f"{there}. Or give a file, or a name of `passt-bench weights list`."
+        problem = "no such model" if name else "no model given"
+        raise InputError(problem, field=field, value=name or None, remedy=remedy)
     record = store.study(study)
     if not rest and len(record.variants) > 1:
         remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."

@@ -99,13 +99,10 @@ def _on_sources(paths: Sequence[str], parts: Sequence[str]) -> str:
 def _read(file: Path) -> pd.DataFrame:
     names = columns_of(file)
     if given := [name for name in ("split", "fold") if name in names]:
-        raise InputError(
-            "the clips are divided already",
-            source=file,
-            field=given[0],
-            remedy="To divide them anew, remove this column; or the file, if `data split` made it "
-            "of folders.",
+        remedy = (
+            "To divide anew, remove this column, or the file if `data split` made it of folders."
         )
+        raise InputError("divided already", source=file, field=given[0], remedy=remedy)
     labels = "label" if "label" in names else "labels"
     return pd.DataFrame({**row.values, **row.written} for row in read_rows(file, ("path", labels)))
 

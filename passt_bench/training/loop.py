@@ -257,12 +257,8 @@ def check_labels(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
             remedy="Add the training split to the data folder; `passt-bench evaluate` needs none.",
         )
     if training.loss == "ce" and targets.shape[1] < 2:
-        raise InputError(
-            "fewer than two classes, so there is nothing to learn",
-            field="data.name",
-            value=recipe.data.name,
-            remedy="Give data of two classes or more.",
-        )
+        problem, remedy = "fewer than two classes", "Give data of two classes or more."
+        raise InputError(problem, field="data.name", value=recipe.data.name, remedy=remedy)
     blocks = (train[at : at + _ROWS] for at in range(0, len(train), _ROWS))
     if training.loss == "ce" and any((targets[block].sum(axis=1) != 1).any() for block in blocks):
         raise InputError(
