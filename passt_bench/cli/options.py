@@ -202,11 +202,11 @@ Sets = Annotated[
 Curves = Annotated[bool, flag("--curves", "Print loss and validation metric of each epoch.")]
 Track = Annotated[bool, flag("--track/--no-track", "Log the runs to MLflow.")]
 Checkpoints = Annotated[
-    list[str],
+    list[str] | None,  # not required by typer, which could not name the kept models
     option(
         "MODEL",
         "A model file, a kept model (STUDY:VARIANT:SEED[:FOLD]), or published weights or a set of "
-        "them; repeat to average several.",
+        "them (required); repeat to average several.",
     ),
 ]
 Dropped = Annotated[

@@ -166,6 +166,14 @@ class AudioModel(nn.Module, ABC):
             fill_normal(parameter, math.sqrt(2 / parameter[0].numel()), generator)
 
 
+def frames_of(x: torch.Tensor) -> int:
+    """The frames of a log-mel (B, 1, mels, frames); `InputError` if it has another form."""
+    if x.ndim != 4:
+        problem, remedy = f"{x.ndim} dimensions", "Give (B, 1, mels, frames), e.g. x.unsqueeze(1)."
+        raise InputError(problem, field="input", value=tuple(x.shape), remedy=remedy)
+    return x.shape[3]
+
+
 def fill_normal(parameter: torch.Tensor, std: float, generator: torch.Generator) -> None:
     """Truncated normal at two standard deviations, in place."""
     nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std, generator=generator)
@@ -207,7 +215,7 @@ class Cnn(AudioModel):
         """Log-mel (B, 1, mels, frames) → logits (B, num_classes); ``kept`` must be None."""
         if kept is not None:
             raise ValueError("a CNN has no patches to keep")
-        self._check("frames", x.shape[3])
+        self._check("frames", frames_of(x))
         return self.logits(x)
 
 

@@ -69,7 +69,7 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
         Column("data", "data"),
         Column("clips", "clips", str),
         Column("metric", "metric"),
-        Column("value", "value", interval, span=True),
+        Column("value", "value", partial(interval, least=3), span=True),
         Column("scored", "classes"),
         Column("published", "published", "{:g}".format),
         Column("difference", "minus published", partial(interval, sign=True), span=True),
