@@ -14,7 +14,8 @@ import torch
 from rich.console import Console
 
 from passt_bench.analysis.frame import measured_arms
-from passt_bench.analysis.results import load_results
+from passt_bench.analysis.results import begun, load_results
+from passt_bench.analysis.statistics import INTERVAL_FROM
 from passt_bench.console import Stopwatch, aside, duration, stage
 from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
@@ -111,7 +112,7 @@ def _undecided(plan: StudyPlan, paths: Paths, seeds: int | None) -> str:
 
     Looks other than those of the first run are refused (raises `InputError`).
     """
-    results = load_results(plan.study.name, [Store(paths.runs)])
+    results = begun(load_results(plan.study.name, [Store(paths.runs)]))
     if (planned := results.study.judged_at) != plan.study.looks:
         remedy = "Run it under another --name, with fresh seeds."
         raise plan.study.error("it was begun with other looks", "looks", planned, remedy)
@@ -135,6 +136,8 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     if plan.cells:
         notes.print(describe_data(plan.record.fingerprint), markup=False)
     notes.print(describe(plan, store, config, todo), markup=False)
+    if plan.study.variants[1:] and 0 < len(plan.stored_record.seeds) < INTERVAL_FROM:
+        notes.print(f"A verdict needs {INTERVAL_FROM} seeds.")
     if todo:
         notes.print(describe_models(todo), markup=False)
     incomplete = execute_plan(plan, config, paths, console, todo)

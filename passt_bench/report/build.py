@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from passt_bench.analysis.results import Results, analyze, load_results
+from passt_bench.analysis.results import Results, begun, load_results
 from passt_bench.errors import InputError, choose_from
 from passt_bench.records.files import read_bytes, write_atomically
 from passt_bench.records.run import cell_name
@@ -86,7 +86,7 @@ def build_pdfs(folder: Path) -> str:
     paths = [path for kind in (STUDIES, SEARCHES) for path in folder.glob(f"{kind}/*.json")]
     for name in {path.stem for path in paths}:
         results, search = load(name, folder, folder.parent)
-        drawn = draw_all(study_view(_begun(results)[0])) if results is not None else []
+        drawn = draw_all(study_view(results)) if results is not None else []
         for drawing in drawn + (draw_search(search) if search is not None else []):
             if drawing.figure is not None:
                 data, lost = to_pdf(drawing.figure)
@@ -123,7 +123,7 @@ def build_evaluations(runs: Path, reports: Path) -> list[Path]:
 
 
 def load(name: str, runs: Path, reports: Path) -> tuple[Results | None, SearchRecord | None]:
-    """The results of a study and the search of its name; at least one of them.
+    """The results of what has begun of a study, and the search of its name; at least one of them.
 
     Raises:
         InputError: no study or search of that name was run, or a record is broken.
@@ -148,7 +148,7 @@ def _load_study(name: str, runs: Path, reports: Path) -> Results:
             value=name,
             remedy=f"{hint}Run it first: passt-bench run {name}",
         )
-    return load_results(name, stores)
+    return begun(load_results(name, stores))
 
 
 def _names(runs: Path, reports: Path) -> list[str]:
@@ -158,30 +158,6 @@ def _names(runs: Path, reports: Path) -> list[str]:
     return sorted({path.stem for folder in folders for path in folder.glob("*.json")})
 
 
-def _begun(results: Results) -> tuple[Results, str]:
-    """The results of the variants that have begun, and a note that names the others."""
-    study = results.study
-    # Costs do not make a variant begun: variants of equal cost share one measurement.
-    begun = [
-        variant.name
-        for variant in study.variants
-        if variant.name == study.baseline
-        or any(cell.key in results.records for cell in variant.cells)
-        or (not variant.cells and variant.name in results.arms)
-    ]
-    if len(begun) == len(study.variants):
-        return results, ""
-    not_begun = [quoted(v.name) for v in study.variants if v.name not in begun]
-    note = (
-        f"This page shows {len(begun)} of the {len(study.variants)} variants of the study. "
-        f"Not run yet: {listed(not_begun)}."
-    )
-    variants = tuple(v for v in study.variants if v.name in begun)
-    part = replace(study, variants=variants)
-    part_results = analyze(part, results.records, results.sessions, results.ended)
-    return replace(part_results, rounds=results.rounds, paired=results.paired), note
-
-
 def _build_study(
     name: str, results: Results | None, search: SearchRecord | None, runs: Path, reports: Path
 ) -> Path:
@@ -189,7 +165,6 @@ def _build_study(
 
     Records there that the study no longer uses are removed if the runs have them too.
     """
-    shown, note = _begun(results) if results is not None else (None, "")
     folder, source = reports / name, Store(runs)
     kept = Store(folder)
     wanted = set[str]()
@@ -201,13 +176,13 @@ def _build_study(
             old = Path(STUDIES, f"{name}.json")
             if (folder / old).is_file():  # so that the record of a newer version is not replaced
                 write_atomically(new / old, read_bytes(folder / old), sync=False)
-            Store(new).write_study(results.study)
+            Store(new).write_study(results.whole or results.study)
         if search is not None:
             write_document(search, new)
         for key in sorted(filter(source.has, wanted)):
             files.keep_record(key, source, kept, Store(new))
-        shared = shared_runs(shown, runs, reports) if shown is not None else ""
-        render(shown, new, note, kept, search, shared)
+        shared = shared_runs(results, runs, reports) if results is not None else ""
+        render(results, new, kept, search, shared)
     for key in set(kept.record_keys()) - wanted:
         # The runs may be this very folder, or lead to it.
         if source.has(key) and source.folder(key).resolve() != kept.folder(key).resolve():
@@ -221,7 +196,6 @@ def _build_study(
 def render(
     results: Results | None,
     out: Path,
-    note: str = "",
     kept: Store | None = None,
     search: SearchRecord | None = None,
     shared: str = "",
@@ -230,9 +204,9 @@ def render(
 
     Writes ``index.html``, ``summary.json`` (what an index of reports needs), ``tables/NAME`` as
     md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
-    Records are linked if they are beside the page, or in ``kept``, the store that will be. The note
-    above the answer is about variants that the page does not show. With a search, the results are
-    those of the study that confirms it; None without one. ``shared``: see `build.shared_runs`.
+    Records are linked if they are beside the page, or in ``kept``, the store that will be. With a
+    search, the results are those of the study that confirms it; None without one. ``shared``: see
+    `build.shared_runs`.
     """
     view = study_view(results) if results is not None else None
     record = view.study if view else search
@@ -256,7 +230,7 @@ def render(
         "view": view,
         "search": search,
         "searched": searched,
-        "note": note,
+        "note": sentences.not_run(view) if view else "",
         "facts": facts,
         "shared": shared,
         "home": f"../{PAGE}",

@@ -66,8 +66,12 @@ def headline(view: StudyView) -> str:
     if not verdicts:
         more = "; nothing else is shown" if view.others else ""
         return f"{name} reaches {value}{more}."
+    if (seeds := len(view.study.seeds)) < INTERVAL_FROM:
+        least = f"an interval needs {INTERVAL_FROM} seeds, and this study has {seeds}"
+        again = f"Run it again with --seeds {INTERVAL_FROM} or more"
+        return f"No verdict: {least}. {again}. {name} reaches {value}."
     if view.results.look is None:
-        need = f"{counted(view.study.judged_at[0], 'seed')} of every variant of the study"
+        need = f"{counted(view.study.judged_at[0], 'seed')} of each of these variants"
         return f"No verdict yet: it takes {need}. {name} reaches {value}."
     references = [quoted(v.name) for v in view.others if v.record.reference]
     are = "is" if len(references) == 1 else "are"
@@ -84,6 +88,15 @@ def headline(view: StudyView) -> str:
         sentence = f"{quoted(family)}: {found}{size}."
         told.insert(0 if family.endswith(PRIMARY) else len(told), sentence)
     return " ".join(told)
+
+
+def not_run(view: StudyView) -> str:
+    """Names the variants of the study that have not begun; empty if there are none."""
+    if not (names := view.results.not_run):
+        return ""
+    shown = len(view.variants)
+    text = f"These are {shown} of the {shown + len(names)} variants of the study. "
+    return f"{text}Not run yet: {listed(map(quoted, names))}."
 
 
 def has_budgets(view: StudyView) -> bool:

@@ -19,7 +19,7 @@ from passt_bench.report.cost_tables import NAME, TOKENS, frontend_column
 from passt_bench.report.evaluations import confusion_table, decisions_table, most_confused
 from passt_bench.report.provenance import answer
 from passt_bench.report.search import search_headline, settings
-from passt_bench.report.sentences import has_budgets
+from passt_bench.report.sentences import has_budgets, not_run
 from passt_bench.report.study_tables import (
     contrasts,
     failures,
@@ -53,7 +53,7 @@ def print_result(
             print_table(console, best, without=("rate", "seconds", "key"))
         console.print(search_headline(search, view), soft_wrap=False)
     if view is not None:
-        console.print(f"\n{answer(view)}", soft_wrap=False)
+        console.print("\n" + f"{answer(view)} {not_run(view)}".strip(), soft_wrap=False)
 
 
 def _print_tables(console: Console, view: StudyView) -> None:

@@ -158,7 +158,7 @@ def test_what_the_seeds_could_hardly_show_is_said_unless_they_showed_it(quick: R
     assert power_sentence(study_view(replace(quick, comparisons=one))) is None
     wide = replace(quick, study=replace(quick.study, margin=0.03))
     assert power_sentence(study_view(wide)) is None
-    assert power_sentence(study_view(replace(quick, ended=0))) is None
+    assert power_sentence(study_view(replace(quick, look=None))) is None
 
 
 def test_a_study_of_lengths_says_from_where_on_another_model_is_faster() -> None:
@@ -178,7 +178,7 @@ def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
     arms = (Arm("none"), Arm("time .5", "time", 0.5, statuses=gone))
     view = study_view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
     assert headline(view).startswith(
-        "No verdict yet: it takes 5 seeds of every variant of the study. “none” reaches mAP 0.8"
+        "No verdict yet: it takes 5 seeds of each of these variants. “none” reaches mAP 0.8"
     )
     assert ", up to 5 seeds, on " in conditions(view)  # the baseline's, not none at all
     ((verdict, _, sentence),) = answers(view)
