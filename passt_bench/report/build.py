@@ -271,6 +271,7 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
         "kicker": [
             f"Study {study.name}",
             study.fingerprint.dataset,
+            provenance.models_text(view),
             counted(variants, "variant"),
             provenance.finished(view),
         ],

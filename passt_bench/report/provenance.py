@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from passt_bench.records.run import RunRecord, StudyRecord
@@ -176,10 +177,20 @@ def _on_hardware(view: StudyView) -> str:
     return f", on {listed(distinct(names))}" if names else ""
 
 
+def models_text(view: StudyView) -> str:
+    """The models of an answer, each with its size as first trained or measured."""
+    sizes: dict[str, float] = {}
+    for v in (view.baseline, *view.answers):
+        sizes.setdefault(v.record.recipe.model.name, v.parameters)
+    return listed(
+        f"{name} ({significant(n / 1e6, 2)} M parameters)" if isfinite(n) else name
+        for name, n in sizes.items()
+    )
+
+
 def conditions(view: StudyView) -> str:
     """What an answer holds for, in one sentence: models, epochs, data, seeds and hardware."""
     records = [v.record for v in (view.baseline, *view.answers)]
-    models = listed(distinct(record.recipe.model.name for record in records))
     numbers = [r.spent.get("epochs") or r.recipe.training.epochs for r in records]
     low, high = (f"{round(number, 1):g}" for number in (min(numbers), max(numbers)))
     epochs = f"{low} epoch{'s' * (low != '1')}" if low == high else f"{low} to {high} epochs"
@@ -189,7 +200,7 @@ def conditions(view: StudyView) -> str:
     seeds = "up to " * (look is None) + counted(look or most, "seed")
     data = quoted(view.study.fingerprint.dataset)
     where = _on_hardware(view)
-    return f"This is {models} trained for {epochs} on {data}{equal}, {seeds}{where}."
+    return f"This is {models_text(view)} trained for {epochs} on {data}{equal}, {seeds}{where}."
 
 
 def answer(view: StudyView) -> str:

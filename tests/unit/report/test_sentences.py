@@ -106,13 +106,21 @@ def test_the_headline_answers_from_each_declared_family(quick: Results) -> None:
         "early": [contrast("1x", "no verdict", NAN, 0.0)],
     }
     text = headline(study_view(replace(quick, declared=families)))
-    assert text.startswith("“half (primary)”: “8x” is better (+0.040 [+0.030, +0.050]). Against")
+    assert text.startswith("Half (primary): better (8x: +0.040 [+0.030, +0.050]). Against")
     assert text.endswith(
-        ". “few”: “2x” and “4x” are better; “1x” is worse."
-        " “many”: 1 of 5 contrasts is worse and 4 are the same within ±0.02."
-        " “slopes”: “time” is above zero; “frequency” is below zero; "
-        "“both” is not shown to differ from zero."
-        " “early”: “1x” has no verdict."
+        ". Few: better (2x and 4x: +0.040); worse (1x: −0.040 [−0.050, −0.030])."
+        " Many: worse (0: −0.040 [−0.050, −0.030]);"
+        " the same within ±0.02 (1, 2, 3 and 4: 0.000)."
+        " Slopes: above zero (time: +0.040 [+0.030, +0.050]); below zero (frequency:"
+        " −0.040 [−0.050, −0.030]); not shown to differ from zero (both: 0.000 [−0.010, +0.010])."
+        " Early: no verdict (1x)."
+    )
+
+
+def test_two_seeds_have_no_verdict_and_the_answer_says_how_to_get_one(quick: Results) -> None:
+    two = study_view(replace(quick, study=replace(quick.study, seeds=(0, 1)), look=None))
+    assert headline(two).startswith(
+        "No verdict: an interval needs 3 seeds, and this study has 2. Run it again with --seeds 3 "
     )
 
 
@@ -123,11 +131,17 @@ def test_with_budgets_contrasts_answer(quick: Results) -> None:
     declared = {"half": [gain], "by budget": [slope]}
     view = study_view(replace(quick, declared=declared, reached=reached))
     assert answers(view) == [("better", "half: 8x", "better by 0.040 [0.030, 0.050].")]
-    assert headline(view).startswith("“half”: “8x” is better (+0.040 [+0.030, +0.050]). “by bud")
+    assert headline(view).startswith("Half: better at 8x (+0.040 [+0.030, +0.050]). By budget: ab")
     assert fastest_without_loss(view) is None and power_sentence(view) is None
     assert reached_sentence(view) == (
         "“half” is as good as “none 8x” for 0.40× [0.30, not reached] of its FLOPs."
     )
+    several = [Reached(f"none, {n}x", "half", (0.4 / n, 0.1, 0.5), 9, 10) for n in (1, 2)]
+    view = study_view(replace(quick, declared=declared, reached={"time": several}))
+    assert reached_sentence(view) == (
+        "“half” is as good as none at 1x and 2x for 0.40× and 0.20× of its training time."
+    )
+    view = study_view(replace(quick, reached=reached))
     assert [row[2:] for row in reached_table(view).rows] == [
         ("9 of 10", "0.40× [0.30, not reached]")
     ]
@@ -215,8 +229,8 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
     study = replace(quick.study, variants=variants)
     view = study_view(replace(quick, study=study, comparisons=items))
     text = headline(view)
-    assert "better" not in text.partition(" “neighbors”: ")[0]
-    assert " (“time .5” and “CNN” are shown for scale, not counted). “neighbors”: " in text
+    assert "better" not in text.partition(" Neighbors: ")[0]
+    assert " (“time .5” and “CNN” are shown for scale, not counted). Neighbors: " in text
     assert f"all {len(variants) - 3} variants" in text
     assert (fastest_without_loss(view) or "").startswith("No variant that trains faster")
     names = {row[0] for row in verdicts(view).texts()}
