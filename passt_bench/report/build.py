@@ -16,7 +16,13 @@ from passt_bench.records.run import cell_name
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.store import SEARCHES, STUDIES, Record, Store, read_search, write_document
 from passt_bench.report import files, provenance, sentences
-from passt_bench.report.evaluations import comparisons_table, data_of, render_evaluations, title_of
+from passt_bench.report.evaluations import (
+    comparisons_table,
+    data_of,
+    heading,
+    render_evaluations,
+    title_of,
+)
 from passt_bench.report.figures import draw_all, figure_names
 from passt_bench.report.figures.scaling import COSTS, SWEEP
 from passt_bench.report.files import COMPARISONS, EVALUATIONS, PAGE, SUMMARY, exclusive, replacing
@@ -29,6 +35,8 @@ from passt_bench.report.theme import Drawing, to_pdf
 from passt_bench.report.view import SPEED_MARGIN, StudyView, study_view
 from passt_bench.spec.codec import parse_json
 
+# The studies that answer the suite's main questions, in the order of the README.
+_MAIN = ("esc50_patchout", "equal_cost", "quick", "regularisation", "engine_x_patchout", "length")
 _SUMMARIZED = {"study", "dataset", "variants", "baseline", "finished", "question", "headline"}
 # Every function takes the folder of the runs, whose records come first, and that of all reports.
 
@@ -141,12 +149,15 @@ def _load_study(name: str, runs: Path, reports: Path) -> Results:
     if not any(name in store.studies() for store in stores):
         known = {*_names(runs, reports)} - {name}
         hint = f"{choose_from(known, name)} " if known else ""
+        first, kept = f"Run it first: passt-bench run {name}", Path("reports", name)
+        if (kept / STUDIES / f"{name}.json").is_file():  # in a checkout of the suite
+            first = f"Its report has its records: passt-bench show {name} --runs {kept}"
         raise InputError(
             "no study of this name is on record",
             source=" or ".join(dict.fromkeys((str(runs), str(reports)))),
             field="study",
             value=name,
-            remedy=f"{hint}Run it first: passt-bench run {name}",
+            remedy=f"{hint}{first}",
         )
     return begun(load_results(name, stores))
 
@@ -247,7 +258,8 @@ def render(
         tables |= page_tables(view)
         if view.results.paired:
             tables[COMPARISONS] = comparisons_table(view.results.paired)
-        drawings["study"] = draw_all(view)
+        drawn = draw_all(view)
+        drawings["study"] = [d for d in drawn if view.others or d.figure is not None]
         facts.insert(0, ("", provenance.study_facts(view)))
         context |= _study_part(view, tables)
         context["records"] = files.linked(_records(view), out, kept)
@@ -261,6 +273,8 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
     """What the page shows of a study beside tables, figures, facts and records."""
     study, sessions, variants = view.study, view.results.sessions, len(view.variants)
     further = (
+        sentences.tested,
+        sentences.coarse,
         sentences.reached_sentence,
         sentences.fastest_without_loss,
         sentences.power_sentence,
@@ -275,7 +289,7 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
             counted(variants, "variant"),
             provenance.finished(view),
         ],
-        "main": "verdicts" if study.seeds else "speed",
+        "main": "speed" if not study.seeds else "verdicts" if view.others else "",
         "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
         "further": [text(view) for text in further] if study.seeds else [],
         "answers": sentences.answers(view),
@@ -318,7 +332,9 @@ def shared_runs(results: Results, runs: Path, reports: Path) -> str:
 
 
 def render_index(root: Path) -> Path:
-    """Writes ``root/index.html``, which links every report below ``root``, the newest study first.
+    """Writes ``root/index.html``, which links every report below ``root``.
+
+    The suite's main studies come first, then the newest.
 
     Reads the ``summary.json`` that `pages.render` left in each folder.
 
@@ -327,9 +343,12 @@ def render_index(root: Path) -> Path:
     """
     studies = [_summary(path) for path in sorted(root.glob(f"{files.REPORT_FOLDERS}/{SUMMARY}"))]
     studies.sort(key=lambda item: str(item["finished"]), reverse=True)
+    place = {name: number for number, name in enumerate(_MAIN)}
+    studies.sort(key=lambda item: place.get(item["study"], len(place)))
+    evaluations = list(Store(root / EVALUATIONS).evaluations())
     context = {
         "studies": studies,
-        "evaluations": (root / EVALUATIONS / PAGE).is_file(),
+        "evaluations": heading(evaluations) if (root / EVALUATIONS / PAGE).is_file() else "",
         "paper": (root / "paper" / PAGE).is_file(),
     }
     return files.write_page(root / PAGE, "index.html", context)

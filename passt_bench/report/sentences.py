@@ -7,7 +7,9 @@ from math import isfinite, nan
 
 from passt_bench.analysis.budgets import relative_seconds
 from passt_bench.analysis.compare import Comparison
-from passt_bench.analysis.statistics import INTERVAL_FROM
+from passt_bench.analysis.noise import clip_sentence, is_share
+from passt_bench.analysis.statistics import INTERVAL_FROM, share_interval
+from passt_bench.records.run import cell_name
 from passt_bench.report.text import (
     Span,
     cost_share,
@@ -59,7 +61,8 @@ _NAMED = 4  # most that are named of a verdict; of more only the number is given
 def headline(view: StudyView) -> str:
     """Variants by verdict, then what each declared family shows; references are not counted."""
     base = view.baseline
-    name, value = quoted(base.name), f"{view.metric} {interval(base.value)}"
+    name = quoted(base.name)
+    value = f"{view.metric} {interval(base.value)}{_classes_scored(view)}"
     verdicts = [v.verdict for v in view.answers]
     if not base.value.known:
         return f"The baseline {name} has no result, so nothing can be compared with it."
@@ -120,6 +123,42 @@ def not_run(view: StudyView) -> str:
     shown = len(view.variants)
     text = f"These are {shown} of the {shown + len(names)} variants of the study. "
     return f"{text}Not run yet: {listed(map(quoted, names))}."
+
+
+def tested(view: StudyView) -> str | None:
+    """What each run of a study of one variant reaches on how many clips, by which epoch."""
+    told = list[str]()
+    for run in view.baseline.ok_runs if not view.others else ():
+        value, clips = run.metrics.get(view.metric), round(run.train.get("test_clips", 0))
+        if value is None or not clips:
+            continue
+        low, high = share_interval(value, clips) if is_share(view.metric) else (nan, nan)
+        over = " (interval over clips)" if isfinite(low) else ""
+        best = run.train.get("epoch")
+        epoch = "the last epoch" if best is None else f"epoch {best:g}, the best in validation"
+        of = f"{view.metric} {interval(Span(value, low, high))} on {counted(clips, 'test clip')}"
+        where = cell_name(run.seed, run.fold).capitalize()
+        told.append(f"{where}: {of}{over}, with the weights of {epoch}.")
+    return " ".join(told) or None
+
+
+def coarse(view: StudyView) -> str | None:
+    """That one test clip counts for more than the margin, see `noise.clip_sentence`."""
+    first = [run for run in view.baseline.ok_runs if run.seed == view.study.seeds[0]]
+    clips = sum(run.train.get("test_clips", 0) for run in first)
+    return clip_sentence(view.study, round(clips)) or None
+
+
+def _classes_scored(view: StudyView) -> str:
+    """`` over 3 of 4 classes (no test clip of dog)``; empty if all of them have test clips."""
+    scores = [by for run in view.baseline.ok_runs for by in run.per_class.values()]
+    scored, known = {name for by in scores for name in by}, view.study.fingerprint.classes
+    absent = [name for name in known if name not in scored]
+    if not absent or not scored:
+        return ""
+    more = [f"{len(absent) - _NAMED} more"] if len(absent) > _NAMED else []
+    names = listed([*absent[:_NAMED], *more])
+    return f" over {len(scored)} of {len(known)} classes (no test clip of {names})"
 
 
 def has_budgets(view: StudyView) -> bool:

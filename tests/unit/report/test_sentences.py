@@ -124,6 +124,34 @@ def test_two_seeds_have_no_verdict_and_the_answer_says_how_to_get_one(quick: Res
     )
 
 
+def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None:
+    first, *others = quick.study.variants
+    runs = {c.key: quick.records[c.key] for c in first.cells}
+    by = dict.fromkeys(quick.study.fingerprint.classes[1:], 0.5)
+    runs = {
+        key: replace(run, metrics={"accuracy": 0.75}, train={"test_clips": 12.0, "epoch": 3.0},
+                     per_class={"accuracy": by})
+        for key, run in runs.items()
+    }  # fmt: skip
+    command = "passt-bench train --set training.epochs=5"
+    of = replace(quick.study, variants=(first,), metric="accuracy", contrasts={}, command=command)
+    view = study_view(analyze(of, runs, ()))
+    assert (tested(view) or "").startswith(
+        "Seed 0: accuracy 0.75 [0.47, 0.91] on 12 test clips (interval over clips), with the "
+        "weights of epoch 3, the best in validation. Seed 1: "
+    )
+    classes = quick.study.fingerprint.classes
+    absent = f"over {len(classes) - 1} of {len(classes)} classes (no test clip of {classes[0]})"
+    assert absent in headline(view) and ", with training.epochs=5." in conditions(view)
+    assert coarse(view) is None  # there is nothing to compare, so no margin
+    two = study_view(analyze(replace(of, variants=(first, others[0])), runs, ()))
+    assert coarse(two) == (
+        "The test split has 12 clips: one is 0.083, 4.2 times the margin of ±0.02. Use folds or "
+        "more clips."
+    )
+    assert "training.epochs=5, while variants have the names of the study file" in conditions(two)
+
+
 def test_with_budgets_contrasts_answer(quick: Results) -> None:
     gain = replace(comparison("better", (0.04, 0.03, 0.05)), variant="8x", baseline="")
     slope = replace(gain, variant="slope", margin=0.0)

@@ -65,6 +65,15 @@ def test_show_prints_a_result_again_and_as_json(cli: Cli) -> None:
     )
 
 
+def test_a_failed_run_is_one_line_with_its_reason(quick_view: StudyView) -> None:
+    v = quick_view.others[0]
+    why = "Traceback (most recent call last):\n  File x\npasst_bench.errors.InputError: a.wav: cut off."
+    broken = replace(v, runs=(replace(v.runs[0], status="error", message=why), *v.runs[1:]))
+    variants = tuple(broken if one is v else one for one in quick_view.variants)
+    text = shown(replace(quick_view, variants=variants))
+    assert f"\n{v.name}, seed 0: error: a.wav: cut off.\n" in text and "Traceback" not in text
+
+
 def test_what_is_slower_is_called_slower() -> None:
     results, _ = load("engine", REPORTS / "engine", REPORTS)
     assert results is not None
