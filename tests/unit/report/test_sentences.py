@@ -6,17 +6,19 @@ from study_on_disk import SMALL, Arm, write_study
 
 from passt_bench.analysis.budgets import Reached
 from passt_bench.analysis.compare import Comparison
-from passt_bench.analysis.results import Results, load_results
+from passt_bench.analysis.results import Results, analyze, load_results
 from passt_bench.records.store import Store
 from passt_bench.report.provenance import conditions
 from passt_bench.report.sentences import (
     answers,
+    coarse,
     costs_headline,
     fastest_without_loss,
     headline,
     power_sentence,
     reached_sentence,
     speed,
+    tested,
 )
 from passt_bench.report.study_tables import reached_table, verdicts
 from passt_bench.report.text import Span

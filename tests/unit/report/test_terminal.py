@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -67,11 +68,11 @@ def test_show_prints_a_result_again_and_as_json(cli: Cli) -> None:
 
 def test_a_failed_run_is_one_line_with_its_reason(quick_view: StudyView) -> None:
     v = quick_view.others[0]
-    why = "Traceback (most recent call last):\n  File x\npasst_bench.errors.InputError: a.wav: cut off."
+    why = "Traceback (most recent call last):\n  File x\npasst_bench.errors.InputError: a: cut off."
     broken = replace(v, runs=(replace(v.runs[0], status="error", message=why), *v.runs[1:]))
     variants = tuple(broken if one is v else one for one in quick_view.variants)
     text = shown(replace(quick_view, variants=variants))
-    assert f"\n{v.name}, seed 0: error: a.wav: cut off.\n" in text and "Traceback" not in text
+    assert f"\n{v.name}, seed 0: error: a: cut off.\n" in text and "Traceback" not in text
 
 
 def test_what_is_slower_is_called_slower() -> None:
