@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, block_table
 from passt_bench.analysis.frame import cells_of, find_runs
@@ -89,6 +90,12 @@ def is_share(metric: str) -> bool:
     """Whether a metric is the share of clips that are right, so that each counts the same."""
     known = {item.name: item.build for item in METRICS.all()}
     return metric in known and known[metric].correct(np.eye(2), np.eye(2)) is not None
+
+
+def share_interval(share: float, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of independent clips."""
+    found = stats.binomtest(round(share * of), of).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def clip_sentence(study: StudyRecord, clips: int) -> str:

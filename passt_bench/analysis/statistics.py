@@ -304,12 +304,6 @@ def mean_interval(values: Floats) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def share_interval(share: float, of: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of independent clips."""
-    found = stats.binomtest(round(share * of), of).proportion_ci(1 - LEVEL, method="wilson")
-    return float(found.low), float(found.high)
-
-
 def planned_contrast(
     arms: int, blocks: int, deviation: float = 1.0, level: float = LEVEL
 ) -> Contrast:

@@ -273,7 +273,7 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
     """What the page shows of a study beside tables, figures, facts and records."""
     study, sessions, variants = view.study, view.results.sessions, len(view.variants)
     further = (
-        sentences.tested,
+        sentences.runs_sentence,
         sentences.coarse,
         sentences.reached_sentence,
         sentences.fastest_without_loss,

@@ -7,8 +7,8 @@ from math import isfinite, nan
 
 from passt_bench.analysis.budgets import relative_seconds
 from passt_bench.analysis.compare import Comparison
-from passt_bench.analysis.noise import clip_sentence, is_share
-from passt_bench.analysis.statistics import INTERVAL_FROM, share_interval
+from passt_bench.analysis.noise import clip_sentence, is_share, share_interval
+from passt_bench.analysis.statistics import INTERVAL_FROM
 from passt_bench.records.run import cell_name
 from passt_bench.report.text import (
     Span,
@@ -125,7 +125,7 @@ def not_run(view: StudyView) -> str:
     return f"{text}Not run yet: {listed(map(quoted, names))}."
 
 
-def tested(view: StudyView) -> str | None:
+def runs_sentence(view: StudyView) -> str | None:
     """What each run of a study of one variant reaches on how many clips, by which epoch."""
     told = list[str]()
     for run in view.baseline.ok_runs if not view.others else ():

@@ -22,7 +22,7 @@ from passt_bench.report.cost_tables import NAME, TOKENS, frontend_column
 from passt_bench.report.evaluations import confusion_table, decisions_table, most_confused
 from passt_bench.report.provenance import answer
 from passt_bench.report.search import search_headline, settings
-from passt_bench.report.sentences import coarse, has_budgets, not_run, tested
+from passt_bench.report.sentences import coarse, has_budgets, not_run, runs_sentence
 from passt_bench.report.study_tables import (
     contrasts,
     failures,
@@ -57,7 +57,7 @@ def print_result(
             print_table(console, best, without=("rate", "seconds", "key"))
         console.print(search_headline(search, view), soft_wrap=False)
     if view is not None:
-        parts = (answer(view), tested(view), coarse(view), not_run(view))
+        parts = (answer(view), runs_sentence(view), coarse(view), not_run(view))
         # A no-break space keeps an interval on one line.
         text = re.sub(
             r"\[[^]]*\]", lambda x: x[0].replace(" ", "\xa0"), " ".join(filter(None, parts))
@@ -81,7 +81,7 @@ def _print_tables(console: Console, view: StudyView) -> None:
     if budgets and (reached := reached_table(view)).rows:
         show(reached, caption="the cost of equal quality, divided by the baseline's")
     failed = failures(view)
-    for name, run, status, message, _ in failed.rows:
+    for name, run, status, message, *_ in failed.rows:
         if status != "missing":  # the traceback is on the page
             last = message.strip().splitlines()[-1].removeprefix(_INPUT_ERROR)
             console.print(f"{name}, {run}: {status}: {last}", soft_wrap=False)

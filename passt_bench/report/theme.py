@@ -333,10 +333,7 @@ _AMBIGUOUS = 1e4  # cost of being nearer to another point: only where there is n
 
 
 class Label(NamedTuple):
-    """A text that belongs to a point in data coordinates; ``rim`` is its marker's radius.
-
-    Text and leader line have the color of the point.
-    """
+    """A text in its point's color, in data coordinates; ``rim`` is the marker's radius."""
 
     text: str
     x: float

@@ -17,8 +17,8 @@ from passt_bench.report.sentences import (
     headline,
     power_sentence,
     reached_sentence,
+    runs_sentence,
     speed,
-    tested,
 )
 from passt_bench.report.study_tables import reached_table, verdicts
 from passt_bench.report.text import Span
@@ -138,7 +138,7 @@ def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None
     command = "passt-bench train --set training.epochs=5"
     of = replace(quick.study, variants=(first,), metric="accuracy", contrasts={}, command=command)
     view = study_view(analyze(of, runs, ()))
-    assert (tested(view) or "").startswith(
+    assert (runs_sentence(view) or "").startswith(
         "Seed 0: accuracy 0.75 [0.47, 0.91] on 12 test clips (interval over clips), with the "
         "weights of epoch 3, the best in validation. Seed 1: "
     )

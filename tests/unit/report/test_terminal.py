@@ -40,7 +40,7 @@ def test_the_result_of_a_study_is_its_table_and_then_its_answer(quick_view: Stud
     table, answer = text.split("Against “")
     assert all(v.verdict in table for v in quick_view.variants)
     assert "time of a training step" in table
-    assert "on “" in answer  # its conditions
+    assert "on “" in " ".join(answer.split())  # its conditions
 
 
 def test_show_prints_a_result_again_and_as_json(cli: Cli) -> None:
