@@ -126,9 +126,9 @@ def not_run(view: StudyView) -> str:
 
 
 def runs_sentence(view: StudyView) -> str | None:
-    """What each run of a study of one variant reaches on how many clips, by which epoch."""
+    """What the first runs of a study of one variant reach on how many clips, by which epoch."""
     told = list[str]()
-    for run in view.baseline.ok_runs if not view.others else ():
+    for run in view.baseline.ok_runs[:_NAMED] if not view.others else ():
         value, clips = run.metrics.get(view.metric), round(run.train.get("test_clips", 0))
         if value is None or not clips:
             continue
@@ -242,9 +242,10 @@ def reached_sentence(view: StudyView) -> str | None:
         shares = [cost_share(Span(*item.share)) for item in own]
         if own[1:]:  # their intervals are in the table
             shares = [share.partition(" [")[0] for share in shares]
-        names, of = [item.variant for item in own], own[0].variant.rpartition(", ")[0]
-        short = of and own[1:] and _short(names)
-        who = f"{of} at {listed(short)}" if short else listed(map(quoted, names))
+        names = [item.variant for item in own]
+        of, *others = {name.rpartition(", ")[0] for name in names}
+        plain = of and own[1:] and not others
+        who = f"{of} at {listed(_short(names))}" if plain else listed(map(quoted, names))
         told.append(f"{quoted(line)} is as good as {who} for {listed(shares)} of its {what}.")
     return " ".join(told) or None
 
