@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, block_table
 from passt_bench.analysis.frame import cells_of, find_runs
@@ -22,6 +23,7 @@ from passt_bench.analysis.statistics import (
 from passt_bench.errors import InputError
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
+from passt_bench.registry import METRICS
 
 STUDY = "noise_floor"  # the suite's A/A study
 _MOST = 40  # seeds that a plan looks ahead
@@ -82,6 +84,29 @@ def known_floor(study: StudyRecord, stores: Sequence[Store]) -> NoiseFloor | Non
             if floor.df > 0:
                 return floor
     return None
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is the share of clips that are right, so that each counts the same."""
+    known = {item.name: item.build for item in METRICS.all()}
+    return metric in known and known[metric].correct(np.eye(2), np.eye(2)) is not None
+
+
+def share_interval(share: float, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of independent clips."""
+    found = stats.binomtest(round(share * of), of).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def clip_sentence(study: StudyRecord, clips: int) -> str:
+    """That one of so many test clips counts for more than the margin; empty if it does not."""
+    margin = DEFAULT_MARGIN if study.margin is None else study.margin
+    if len(study.variants) < 2 or not is_share(study.metric) or not 0 < clips < 1 / margin:
+        return ""
+    return (
+        f"The test split has {clips} clips: one is {1 / clips:.2g}, {1 / clips / margin:.2g} times "
+        f"the margin of ±{margin:g}. Use folds or more clips."
+    )
 
 
 def design_sentence(study: StudyRecord, floor: NoiseFloor | None) -> str:

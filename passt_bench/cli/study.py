@@ -190,6 +190,7 @@ def search(
 
     # A tuned study is searched as it is before.
     file, paths = replace(file, study=replace(file.study, tune=None)), replace(paths, pages=reports)
+    request = replace(request, variants=(file.study.baseline,))  # the others are not trained
     study = plan_request(file, request, paths, avoid_taken_name=False)
     paths = replace(paths, storage=storage)
     config = RunConfig(

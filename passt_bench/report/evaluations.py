@@ -39,7 +39,7 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
         facts += [("Note", note) for note in record.notes]
     context = {
         "home": f"../{PAGE}",
-        "about": {"study": EVALUATIONS, "question": "Checkpoint results next to published numbers"},
+        "about": {"study": EVALUATIONS, "question": heading(records)},
         "kicker": [
             counted(len(records), "evaluation"),
             *distinct(record.fingerprint.dataset for record in records),
@@ -60,6 +60,12 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
     made = (evaluations_table(records), comparisons_table(records), decisions_table(records))
     tables = {table.name: table for table in made if table.rows or table.name == EVALUATIONS}
     return write_report(out / PAGE, context, tables, {})
+
+
+def heading(records: Iterable[EvaluationRecord]) -> str:
+    """The title of the page; it names published numbers only if there are some."""
+    known = any(record.published_of(metric) for record in records for metric in record.metrics)
+    return "Checkpoint results" + " next to published numbers" * known
 
 
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
