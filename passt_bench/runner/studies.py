@@ -151,12 +151,12 @@ def _importing(source: Path) -> Iterator[None]:
             what = str(error).rstrip(".")
         raise InputError(
             f"the study file fails to import: {what}",
-            source=_place_of(error) or source,
+            source=place_of(error) or source,
             remedy="Fix the file; nothing was run.",
         ) from None
 
 
-def _place_of(error: BaseException) -> str | None:
+def place_of(error: BaseException) -> str | None:
     """File and line of the cause: the innermost frame outside libraries and this suite."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno or 1}"
