@@ -95,7 +95,7 @@ def _table(store: Store, rows: Rows) -> list[dict[str, Any]]:
         trials |= {cell.key: study.name for item in study.tried for cell in item.cells}
         measured = measured_arms(study, sessions) if rows == "runs" else {}
         for variant in study.variants:
-            place = {"study": study.name, "variant": variant.name}
+            place: dict[str, Any] = {"study": study.name, "variant": variant.name}
             if rows == "runs":
                 place |= {f"spent/{name}": value for name, value in variant.spent.items()}
             cost = _costs(study, *measured[variant.name]) if variant.name in measured else {}
