@@ -29,7 +29,13 @@ from passt_bench.runner.cells import clear
 from passt_bench.runner.cluster import train_cells
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.executor import check_device, disk_bytes, fork_server, parallel_runs
+from passt_bench.runner.executor import (
+    check_device,
+    disk_bytes,
+    feature_seconds,
+    fork_server,
+    parallel_runs,
+)
 from passt_bench.runner.kept_models import describe_models, kept_models, with_kept_models
 from passt_bench.runner.plan import StudyPlan, describe_data, missing_cells, plan_request
 from passt_bench.runner.planned_cell import PlannedCell
@@ -143,7 +149,8 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     if todo:
         notes.print(describe_models(todo), markup=False)
     incomplete = execute_plan(plan, config, paths, console, todo)
-    with updating_mlflow(paths.runs, clock, console) if config.track else nullcontext():
+    syncing = updating_mlflow(paths.runs, clock, console) if config.track else nullcontext()
+    with syncing, notes.status("Writing the page"):
         page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
     notes.print(f"Finished in {duration(clock.elapsed)}.", markup=False)
     results, search = load(name, paths.runs, paths.reports)
@@ -335,6 +342,8 @@ def describe(
     width = config.per_gpu if predictor.gpu else parallel_runs(todo, config)
     work = sum(cell.seconds(predictor) for cell in (*trials, *todo))
     seconds = work / min(width, len(todo) or 1)
+    paths = Paths(store.root)
+    seconds += feature_seconds([*trials, *todo], paths, plan.datasets)
     if config.cost and plan.has_baseline:
         sessions = [] if predictor.gpu else store.sessions()
         costs, variants = _cost_plan(plan, config, sessions)
@@ -349,7 +358,6 @@ def describe(
     if isnan(seconds):
         return f"{text} How long it takes is not known; for a GPU, give its name: --gpu H100."
     place = " ".join(predictor.gpu.name_parts) if predictor.gpu else "this machine"
-    paths = Paths(store.root)
     disk = f", and {disk_bytes(todo, paths, config, plan.datasets) / 1e6:.0f} MB of disk"
     expected = f"Expected: about {duration(seconds)} in all on {place}{disk if todo else ''}."
     return f"{text} {expected}" if seconds else text

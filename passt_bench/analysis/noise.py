@@ -115,20 +115,19 @@ def design_sentence(study: StudyRecord, floor: NoiseFloor | None) -> str:
     level = LEVELS[len(study.judged_at) - 1]
     if seeds < INTERVAL_FROM:
         return f"A verdict needs {INTERVAL_FROM} seeds."
+    given = f"{seeds} seeds will probably (0.8) show a difference of"
     if floor is None:
         planned = planned_contrast(arms, seeds, level=level)
         return (
-            f"With {seeds} seeds it detects differences of {detectable(planned):.1f} standard "
-            f"deviations of a run, and shows equality within {smallest_margin(planned):.1f}."
+            f"{given} {detectable(planned):.1f} standard deviations of a run or more, and equal "
+            f"variants to be the same within {smallest_margin(planned):.1f}."
         )
     margin = DEFAULT_MARGIN if study.margin is None else study.margin
-    least = floor.margin(seeds, arms, level)
-    text = (
-        f"With {seeds} seeds, and if all variants are as quiet as those of {STUDY}, it detects "
-        f"differences of {floor.detectable(seeds, arms, level):.2g} in {study.metric} and shows "
-        f"equality within {least:.2g}, both with probability 0.8"
-    )
-    if least <= margin:
-        return f"{text}."
+    text = f"{given} {floor.detectable(seeds, arms, level):.2g} or more in {study.metric}"
     enough = next((n for n in range(seeds, _MOST) if floor.margin(n, arms, level) <= margin), None)
-    return f"{text}; within the margin of {margin:g} that takes {enough or f'over {_MOST}'} seeds."
+    if enough == seeds:
+        text += f", and equal variants to be the same within {margin:g}"
+    else:
+        plan = f"plan {enough or f'over {_MOST}'} seeds"
+        text += f"; to show two variants the same within {margin:g}, {plan}"
+    return f"{text}. This holds if all variants are as quiet as those of {STUDY}."

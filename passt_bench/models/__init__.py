@@ -127,8 +127,10 @@ def build_model(
 def create_model(name: str, num_classes: int, *, seed: int = 0, **options: Any) -> AudioModel:
     """Builds a registered model with initial weights drawn from the seed.
 
-    Takes the options of `build_model`; the same seed gives the same weights to every parameter
-    that two models have in common.
+    The same seed gives the same weights to every parameter that two models have in common. The
+    other arguments are those of `build_model`, which says what it refuses: ``mels``, ``frames``,
+    ``patchout`` and the options of the model, such as ``stride``, ``patch``, ``width``, ``depth``
+    and ``heads`` of a PaSST or ``width`` of a CNN.
     """
     net = build_model(name, num_classes, **options)
     initialize(net, seed)
