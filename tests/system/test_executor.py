@@ -35,7 +35,7 @@ from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import is_running, variant_statuses
 from passt_bench.runner.studies import load_study
-from passt_bench.spec import Variant
+from passt_bench.spec import ModelSpec, Variant
 from passt_bench.study_run import find_incomplete
 from passt_bench.training import checkpoint
 
