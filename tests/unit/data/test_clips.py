@@ -73,7 +73,7 @@ def test_what_was_found(tmp_path: Path) -> None:
     assert table.path(2) == data.sound(2) == tmp_path / "c.ogg"
     assert data.fingerprint.sampling_rates == {"16000": 1, "44100": 1, "8000": 2}
     assert "2 clips resampled to 8000 Hz by torchaudio sinc_interp_hann" in data.fingerprint.notes
-    assert "1 clip of several channels mixed to one" in data.fingerprint.notes
+    assert "1 clips of several channels mixed to one" in data.fingerprint.notes
     wave = data.waveform(3)
     assert wave[:400].any()
     assert not wave[400:].any()  # padded
