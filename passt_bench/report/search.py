@@ -45,7 +45,7 @@ def search_headline(search: SearchRecord, confirming: StudyView | None = None) -
         return f"{tried}; none of them succeeded."
     best, variants = search.best[0], confirming.variants if confirming else ()
     beside = ""
-    if search.default and variants:
+    if any(v.name == search.default for v in variants):
         beside = f" {quoted(search.default)} is the study's own variant, trained for comparison."
     value = f"{search.metric} {significant(best.value or 0.0)} on the validation split"
     paid = f"For the {search.budget.replace('flops', 'FLOPs')} of {quoted(search.baseline)}"

@@ -52,12 +52,12 @@ def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arms", "said", "unsaid"),
     [
-        (SMALL, ("too large",), "This page shows"),
+        (SMALL, ("too large",), "Not run yet"),
         ((ARMS[0], *unrun(*ARMS[1:])), ("1 variant ·",), "nan"),
         (
             (*unrun(ARMS[0]), ARMS[1], *unrun(ARMS[2])),
             ("The baseline “none” has no result, so nothing can be", "Not run yet: “stride 6”."),
-            "This page shows 3",
+            "These are 3",
         ),
     ],
     ids=["failed", "only the baseline", "without the baseline"],
