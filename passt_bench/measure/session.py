@@ -200,6 +200,8 @@ class _Session:
         for first in range(0, len(arms), width):
             self._show(_BUILD * first / len(arms), "building")
             self._build(arms[first : first + width])
+        if any(arm.engine.compile != "off" for arm in arms):
+            self._show(_BUILD, "compiling")
         self._warm_up(arms)
         short = [arm for arm in arms if self.results[arm.name].status == "oom"]
         for arm in short if len(self.arms) > 1 else ():
@@ -235,8 +237,6 @@ class _Session:
     def _compile(self, names: Sequence[str]) -> None:
         """Compiles, for a GPU as many arms at once as cores allow, because that is CPU work."""
         compiled = [name for name in names if self._engines[name].compile != "off"]
-        if compiled:
-            self._show(_BUILD, "compiling")
         cuda = all(self._engines[name].device == "cuda" for name in compiled)
         width = max(1, (os.cpu_count() or 1) // _CORES_TO_COMPILE) if cuda else 1
         for first in range(0, len(compiled), width):
