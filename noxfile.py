@@ -27,8 +27,12 @@ PEERS = "examples/peers"
 SIDE_BY_SIDE = (
     "-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "loadfile", "--no-loadscope-reorder",
 )  # fmt: skip
-# The drills that have a longer form.
-LONG = ("tests/drills/test_kills.py", "tests/drills/test_mlflow.py")
+# Tests that have a longer form.
+LONG = (
+    "tests/drills/test_kills.py",
+    "tests/drills/test_mlflow.py",
+    "tests/system/test_paper_rows.py",
+)
 SOURCES = ("passt_bench", "ablations", "docs", "examples", "tests", "noxfile.py")
 SITE = "build/docs"
 

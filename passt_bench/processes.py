@@ -26,6 +26,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from passt_bench.errors import InputError
+from passt_bench.registry import StudyFiles
 
 _NAME = "passt-bench.lock"
 _LONGEST = 70  # bytes; of the 107 of a socket, 37 are for its name
@@ -142,7 +143,9 @@ class PipedChild:
         self._kills = oom_kills()
         self.pipe, other_end = multiprocessing.Pipe()
         self._process = fork_server(*modules).Process(
-            target=_follow_and_run, args=(target, other_end, *arguments), daemon=daemon
+            target=_follow_and_run,
+            args=(StudyFiles(), target, other_end, *arguments),
+            daemon=daemon,
         )
         self._process.start()
         other_end.close()
@@ -193,7 +196,7 @@ class PipedChild:
         self.pipe.close()
 
 
-def _follow_and_run(target: Callable[..., object], *arguments: object) -> None:
+def _follow_and_run(files: StudyFiles, target: Callable[..., object], *arguments: object) -> None:
     follow_parent()
     target(*arguments)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,7 +15,9 @@ import torch
 from rich.console import Console
 
 from passt_bench.analysis.frame import measured_arms
-from passt_bench.analysis.results import load_results
+from passt_bench.analysis.noise import clip_sentence
+from passt_bench.analysis.results import begun, load_results
+from passt_bench.analysis.statistics import INTERVAL_FROM
 from passt_bench.console import Stopwatch, aside, duration, stage
 from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
@@ -26,7 +29,13 @@ from passt_bench.runner.cells import clear
 from passt_bench.runner.cluster import train_cells
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.executor import check_device, disk_bytes, fork_server, parallel_runs
+from passt_bench.runner.executor import (
+    check_device,
+    disk_bytes,
+    feature_seconds,
+    fork_server,
+    parallel_runs,
+)
 from passt_bench.runner.kept_models import describe_models, kept_models, with_kept_models
 from passt_bench.runner.plan import StudyPlan, describe_data, missing_cells, plan_request
 from passt_bench.runner.planned_cell import PlannedCell
@@ -111,7 +120,7 @@ def _undecided(plan: StudyPlan, paths: Paths, seeds: int | None) -> str:
 
     Looks other than those of the first run are refused (raises `InputError`).
     """
-    results = load_results(plan.study.name, [Store(paths.runs)])
+    results = begun(load_results(plan.study.name, [Store(paths.runs)]))
     if (planned := results.study.judged_at) != plan.study.looks:
         remedy = "Run it under another --name, with fresh seeds."
         raise plan.study.error("it was begun with other looks", "looks", planned, remedy)
@@ -135,10 +144,13 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     if plan.cells:
         notes.print(describe_data(plan.record.fingerprint), markup=False)
     notes.print(describe(plan, store, config, todo), markup=False)
+    if plan.study.variants[1:] and 0 < len(plan.stored_record.seeds) < INTERVAL_FROM:
+        notes.print(f"A verdict needs {INTERVAL_FROM} seeds.")
     if todo:
         notes.print(describe_models(todo), markup=False)
     incomplete = execute_plan(plan, config, paths, console, todo)
-    with updating_mlflow(paths.runs, clock, console) if config.track else nullcontext():
+    syncing = updating_mlflow(paths.runs, clock, console) if config.track else nullcontext()
+    with syncing, notes.status("Writing the page"):
         page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
     notes.print(f"Finished in {duration(clock.elapsed)}.", markup=False)
     results, search = load(name, paths.runs, paths.reports)
@@ -149,7 +161,8 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
         console.print(sentence, markup=False)
     if names := kept_models(plan.record, store):
         more = [f"… {len(names) - _MODELS} more"] if len(names) > _MODELS else []
-        console.print("Models for predict and evaluate (--checkpoint NAME):")
+        of = f"--checkpoint {shlex.quote(names[0])} --data {plan.record.fingerprint.dataset}=DIR"
+        console.print(f"Models for predict and evaluate, e.g. passt-bench evaluate {of}:")
         for line in (*names[:_MODELS], *more):
             console.print(f"  {line}", markup=False)
     return not incomplete
@@ -324,9 +337,13 @@ def describe(
         return f"{text}, about {hours:.1f} h one after the other, without measuring costs."
     text += count_runs(plan.record, len(plan.stored_record.variants), store, config.retry)
     text += "" if todo or not plan.cells else " Nothing to train."
+    if plan.cells and (coarse := clip_sentence(plan.record, _test_clips(plan))):
+        text += f" {coarse}"
     width = config.per_gpu if predictor.gpu else parallel_runs(todo, config)
     work = sum(cell.seconds(predictor) for cell in (*trials, *todo))
     seconds = work / min(width, len(todo) or 1)
+    paths = Paths(store.root)
+    seconds += feature_seconds([*trials, *todo], paths, plan.datasets)
     if config.cost and plan.has_baseline:
         sessions = [] if predictor.gpu else store.sessions()
         costs, variants = _cost_plan(plan, config, sessions)
@@ -341,10 +358,15 @@ def describe(
     if isnan(seconds):
         return f"{text} How long it takes is not known; for a GPU, give its name: --gpu H100."
     place = " ".join(predictor.gpu.name_parts) if predictor.gpu else "this machine"
-    paths = Paths(store.root)
     disk = f", and {disk_bytes(todo, paths, config, plan.datasets) / 1e6:.0f} MB of disk"
     expected = f"Expected: about {duration(seconds)} in all on {place}{disk if todo else ''}."
     return f"{text} {expected}" if seconds else text
+
+
+def _test_clips(plan: StudyPlan) -> int:
+    """The number of test clips of one seed."""
+    dataset = plan.datasets.get(plan.cells[0].recipe)
+    return sum(len(dataset.split(fold)[1]) for fold in plan.record.folds or (None,))
 
 
 def warn_of_unused_cuda(plan: StudyPlan, request: StudyRequest, console: Console) -> None:

@@ -48,8 +48,8 @@ Verdict = Literal[
 class VariantMean:
     """A variant's own mean of a metric over its blocks.
 
-    ``low`` and ``high`` are the 95 % interval of the mean over further seeds (NaN below two
-    blocks).
+    ``low`` and ``high`` are the 95 % interval of the mean over further seeds, cut at the metric's
+    bounds (NaN below three blocks).
     """
 
     variant: str
@@ -69,7 +69,8 @@ class Comparison:
         n: blocks that both have.
         difference: variant minus baseline, adjusted for blocks where cells are missing.
         low: lower end of the interval of the difference; the intervals of all variants of the study
-            cover together with probability 0.95, at all looks. NaN below three blocks.
+            cover together with probability 0.95, at all looks. Cut at what two values of the metric
+            can differ by; NaN below three blocks.
         high: upper end of this interval.
         verdict: see `intervals.read_verdict`; ``no verdict`` without an interval or before the
             planned seeds have ended, ``not estimable`` if the runs that succeeded do not determine
@@ -200,6 +201,8 @@ class Judged:
             verdict = "no verdict"
         else:
             verdict = read_verdict(c.low, c.high, margin, metric_direction(self.study))
+        lowest, highest = metric_bounds(self.study)
+        widest = highest - lowest if margin else math.inf
         needed = None
         if verdict == "undecided":
             needed = blocks_needed(c, margin, len(self.means), tested, self.level)
@@ -208,8 +211,8 @@ class Judged:
             baseline=baseline,
             n=c.n,
             difference=c.estimate,
-            low=c.low,
-            high=c.high,
+            low=float(np.clip(c.low, -widest, widest)),
+            high=float(np.clip(c.high, -widest, widest)),
             verdict=verdict,
             margin=margin,
             detectable=detectable(c),
@@ -219,39 +222,33 @@ class Judged:
         )
 
 
-def judge(study: StudyRecord, cells: pd.DataFrame, ended: int | None = None) -> Judged:
+def judge(study: StudyRecord, cells: pd.DataFrame) -> Judged:
     """Prepares the verdicts of a study from the cells of `frame.cells_of`.
 
-    Of the seeds that have ``ended`` (also in variants that are left out; None: see `ended_seeds`)
-    the first ones count, up to the last planned look; later ones are not judged.
+    Of the seeds that have ended in all variants the first ones count, up to the last planned look;
+    later ones are not judged.
 
     Raises:
         InputError: the study's metric is no numeric column.
     """
-    look, cells = judged_cells(study, cells, ended)
+    look, cells = judged_cells(study, cells)
     table, *folds = block_tables(study, cells, study.metric)
-    return Judged(study, look, _means(table, study.metric), table, folds)
+    return Judged(study, look, _means(table, study), table, folds)
 
 
-def judged_cells(
-    study: StudyRecord, cells: pd.DataFrame, ended: int | None = None
-) -> tuple[int | None, pd.DataFrame]:
+def judged_cells(study: StudyRecord, cells: pd.DataFrame) -> tuple[int | None, pd.DataFrame]:
     """The look, None before the first, and the cells of the seeds that are judged at it."""
-    look = last_look(study, ended_seeds(study, cells) if ended is None else ended)
+    ended = _ended_seeds(study, cells)
+    look = max((look for look in study.judged_at if look <= ended), default=None)
     return look, cells if look is None else cells[cells["seed"].isin(study.seeds[:look])]
 
 
-def ended_seeds(study: StudyRecord, cells: pd.DataFrame) -> int:
+def _ended_seeds(study: StudyRecord, cells: pd.DataFrame) -> int:
     """How many of the first seeds have a record of each variant on each fold."""
     ended = cells[cells["status"] != "missing"].groupby("seed").size()
     wanted = len(study.variants) * len(study.folds or (None,))
     short = (n for n, seed in enumerate(study.seeds) if ended.get(seed, 0) < wanted)
     return next(short, len(study.seeds))
-
-
-def last_look(study: StudyRecord, ended: int) -> int | None:
-    """The number of seeds that verdicts are read at; None before the first look."""
-    return max((look for look in study.judged_at if look <= ended), default=None)
 
 
 def metric_direction(study: StudyRecord) -> Better:
@@ -274,13 +271,20 @@ def metric_direction(study: StudyRecord) -> Better:
     return known[study.metric]
 
 
-def _means(table: pd.DataFrame, metric: str) -> list[VariantMean]:
-    means = []
+def metric_bounds(study: StudyRecord) -> tuple[float, float]:
+    """The lowest and the highest value of the study's metric; infinite if it is not registered."""
+    known = {item.name: item.build.bounds for item in METRICS.all()}
+    return known.get(study.metric, (-math.inf, math.inf))
+
+
+def _means(table: pd.DataFrame, study: StudyRecord) -> list[VariantMean]:
+    means, bounds = [], metric_bounds(study)
     for name, row in table.iterrows():
         own = row.to_numpy(dtype=np.float64)
         own = own[np.isfinite(own)]
         value = float(own.mean()) if len(own) else NAN
-        means.append(VariantMean(str(name), metric, len(own), value, *mean_interval(own)))
+        low, high = map(float, np.clip(mean_interval(own), *bounds))
+        means.append(VariantMean(str(name), study.metric, len(own), value, low, high))
     return means
 
 

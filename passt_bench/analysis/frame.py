@@ -15,7 +15,7 @@ from passt_bench.errors import InputError, check_known
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.session import ArmRecord, SessionRecord
-from passt_bench.records.store import Store
+from passt_bench.records.store import SEARCHES, Store, document_names, read_search
 
 NAN = float("nan")
 _OF_EVERY_CELL = ("variant", "seed", "fold", "key", "status", "message", "parameters")
@@ -25,7 +25,7 @@ Measured = tuple[SessionRecord, ArmRecord]
 
 
 def load_frame(root: Path | str, rows: Rows = "runs") -> pd.DataFrame:
-    """The records under an output folder, or a report's folder, as a table for pandas and seaborn.
+    """The records under an output folder, a report's folder or a folder of reports, as a table.
 
     >>> runs = load_frame("runs")  # a row per run
     >>> runs.groupby("variant")[["mAP", "cost/train_step_ratio"]].mean().loc["half"].to_dict()
@@ -37,21 +37,25 @@ def load_frame(root: Path | str, rows: Rows = "runs") -> pd.DataFrame:
     >>> classes.groupby(["variant", "class"])["mAP"].mean()["none"].to_dict()
     {'band': 0.875, 'clicks': 0.625}
 
-    Every table has ``study``, ``variant``, ``key``, ``kind`` (``quality``, ``cost``,
+    Every table has ``study``, ``variant``, ``key``, ``kind`` (``quality``, ``cost``, ``trial``,
     ``evaluation``), ``status``, ``message``, ``seed`` and ``fold`` (nullable integers),
     ``attempt``, ``finished``, ``dataset``, ``fingerprint``, and the recipe by dotted names
     (``model.name``, ``patchout.kind``, …, ``salt``). A run that several studies or variants share
-    has a row for each (``drop_duplicates("key")`` keeps one); one that belongs to none, such as a
-    trial of a search, has neither. Rows of different fingerprints must not be compared.
+    has a row for each (``drop_duplicates("key")`` keeps one). One that was tried for a study's
+    tuning or by a search is of the kind ``trial`` and has their name, but no variant; one that
+    belongs to none has neither. Rows of different fingerprints must not be compared.
 
-    ``runs`` adds what was measured of a run, named as in `cells_of`, and of its variant in the
-    study's cost session: ``cost/PHASE`` (median seconds of a step), ``cost/PHASE_ratio`` (to the
-    baseline), each with the ends of its 95 % interval (``_low``, ``_high``), ``memory/NAME``
-    (bytes) and ``cost/mfu``. A variant of which only costs were measured has one row, with the
-    session's key. Evaluations add ``checkpoints``, ``split``, ``clips``, ``METRIC_low`` and
-    ``METRIC_high`` (interval over clips) and ``against``, the model that it was compared with, if
-    any; they have no seed, and the recipe of a single model file. Where patches were dropped, they
-    have ``inference_patchout.kind``, …, and tokens of the first model file.
+    ``runs`` adds what a training of the variant was given, ``spent/epochs``, ``spent/steps``,
+    ``spent/tokens`` and ``spent/flops``: with ``training.steps``, as at equal cost, the recipe's
+    ``training.epochs`` do not count. It adds what was measured of the run, named as in `cells_of`,
+    and of its variant in the study's cost session: ``cost/PHASE`` (median seconds of a step),
+    ``cost/PHASE_ratio`` (to the baseline), each with the ends of its 95 % interval (``_low``,
+    ``_high``), ``memory/NAME`` (bytes) and ``cost/mfu``. A variant of which only costs were
+    measured has one row, with the session's key. Evaluations add ``checkpoints``, ``split``,
+    ``clips``, ``METRIC_low`` and ``METRIC_high`` (interval over clips) and ``against``, the model
+    that it was compared with, if any; they have no seed, and the recipe of a single model file.
+    Where patches were dropped, they have ``inference_patchout.kind``, …, and tokens of the first
+    model file.
 
     ``epochs`` adds ``epoch`` (from 1) and a column per curve, ``classes`` adds ``class`` and a
     column per metric.
@@ -67,7 +71,16 @@ def load_frame(root: Path | str, rows: Rows = "runs") -> pd.DataFrame:
             remedy="Give the folder that `passt-bench run --runs` wrote to.",
         )
     check_known(rows, get_args(Rows), "no such kind of rows", field="rows")
-    store, sessions, others = Store(root), list[SessionRecord](), dict[str, list[dict[str, Any]]]()
+    roots = [root]
+    if not any((root / name).is_dir() for name in ("records", "studies")):
+        roots = sorted(path.parent for path in root.glob("*/records")) or roots
+    table = [row for folder in roots for row in _table(Store(folder), rows)]
+    columns = dict.fromkeys([*_OF_EVERY_ROW, *(name for row in table for name in row)])
+    return pd.DataFrame(table, columns=[*columns]).astype({"seed": "Int64", "fold": "Int64"})
+
+
+def _table(store: Store, rows: Rows) -> list[dict[str, Any]]:
+    sessions, others = list[SessionRecord](), dict[str, list[dict[str, Any]]]()
     for record in store.records():
         if isinstance(record, SessionRecord):
             sessions.append(record)
@@ -75,18 +88,25 @@ def load_frame(root: Path | str, rows: Rows = "runs") -> pd.DataFrame:
             identity = {"study": None, "variant": None} | _identity(record)
             others[record.key] = [identity | row for row in _rows(record, rows)]
     found, table = dict(others), list[dict[str, Any]]()
+    names = document_names(store.root / SEARCHES)
+    searches = (read_search(name, store.root) for name in names)
+    trials = {key: search.name for search in searches for t in search.trials for key in t.keys}
     for study in map(store.study, store.studies()):
+        trials |= {cell.key: study.name for item in study.tried for cell in item.cells}
         measured = measured_arms(study, sessions) if rows == "runs" else {}
         for variant in study.variants:
-            place = {"study": study.name, "variant": variant.name}
+            place: dict[str, Any] = {"study": study.name, "variant": variant.name}
+            if rows == "runs":
+                place |= {f"spent/{name}": value for name, value in variant.spent.items()}
             cost = _costs(study, *measured[variant.name]) if variant.name in measured else {}
             for cell in variant.cells:
                 table += [cost | row | place for row in found.get(cell.key, ())]
                 others.pop(cell.key, None)
             table += [cost | place] if cost and not variant.cells else []
-    table += [row for own in others.values() for row in own]
-    columns = dict.fromkeys([*_OF_EVERY_ROW, *(name for row in table for name in row)])
-    return pd.DataFrame(table, columns=[*columns]).astype({"seed": "Int64", "fold": "Int64"})
+    for key, own in others.items():
+        tried = {"study": trials[key], "kind": "trial"} if key in trials else {}
+        table += [row | tried for row in own]
+    return table
 
 
 def find_runs(study: StudyRecord, stores: Iterable[Store]) -> dict[str, RunRecord]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, block_table
 from passt_bench.analysis.frame import cells_of, find_runs
@@ -22,6 +23,7 @@ from passt_bench.analysis.statistics import (
 from passt_bench.errors import InputError
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
+from passt_bench.registry import METRICS
 
 STUDY = "noise_floor"  # the suite's A/A study
 _MOST = 40  # seeds that a plan looks ahead
@@ -84,26 +86,48 @@ def known_floor(study: StudyRecord, stores: Sequence[Store]) -> NoiseFloor | Non
     return None
 
 
+def is_share(metric: str) -> bool:
+    """Whether a metric is the share of clips that are right, so that each counts the same."""
+    known = {item.name: item.build for item in METRICS.all()}
+    return metric in known and known[metric].correct(np.eye(2), np.eye(2)) is not None
+
+
+def share_interval(share: float, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of independent clips."""
+    found = stats.binomtest(round(share * of), of).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def clip_sentence(study: StudyRecord, clips: int) -> str:
+    """That one of so many test clips counts for more than the margin; empty if it does not."""
+    margin = DEFAULT_MARGIN if study.margin is None else study.margin
+    if len(study.variants) < 2 or not is_share(study.metric) or not 0 < clips < 1 / margin:
+        return ""
+    return (
+        f"The test split has {clips} clips: one is {1 / clips:.2g}, {1 / clips / margin:.2g} times "
+        f"the margin of ±{margin:g}. Use folds or more clips."
+    )
+
+
 def design_sentence(study: StudyRecord, floor: NoiseFloor | None) -> str:
     """What a planned study will be able to show, and with how many seeds it could show *same*."""
     seeds, arms = study.judged_at[-1], len(study.variants)
     level = LEVELS[len(study.judged_at) - 1]
     if seeds < INTERVAL_FROM:
         return f"A verdict needs {INTERVAL_FROM} seeds."
+    given = f"{seeds} seeds will probably (0.8) show a difference of"
     if floor is None:
         planned = planned_contrast(arms, seeds, level=level)
         return (
-            f"With {seeds} seeds it detects differences of {detectable(planned):.1f} standard "
-            f"deviations of a run, and shows equality within {smallest_margin(planned):.1f}."
+            f"{given} {detectable(planned):.1f} standard deviations of a run or more, and equal "
+            f"variants to be the same within {smallest_margin(planned):.1f}."
         )
     margin = DEFAULT_MARGIN if study.margin is None else study.margin
-    least = floor.margin(seeds, arms, level)
-    text = (
-        f"With {seeds} seeds, and if all variants are as quiet as those of {STUDY}, it detects "
-        f"differences of {floor.detectable(seeds, arms, level):.2g} in {study.metric} and shows "
-        f"equality within {least:.2g}, both with probability 0.8"
-    )
-    if least <= margin:
-        return f"{text}."
+    text = f"{given} {floor.detectable(seeds, arms, level):.2g} or more in {study.metric}"
     enough = next((n for n in range(seeds, _MOST) if floor.margin(n, arms, level) <= margin), None)
-    return f"{text}; within the margin of {margin:g} that takes {enough or f'over {_MOST}'} seeds."
+    if enough == seeds:
+        text += f", and equal variants to be the same within {margin:g}"
+    else:
+        plan = f"plan {enough or f'over {_MOST}'} seeds"
+        text += f"; to show two variants the same within {margin:g}, {plan}"
+    return f"{text}. This holds if all variants are as quiet as those of {STUDY}."

@@ -12,9 +12,7 @@ from passt_bench.analysis import budgets
 from passt_bench.analysis.compare import (
     Comparison,
     VariantMean,
-    ended_seeds,
     judge,
-    last_look,
     metric_direction,
 )
 from passt_bench.analysis.frame import age, cells_of, find_runs, measured_arms
@@ -43,17 +41,19 @@ class Results:
     declared: Mapping[str, Sequence[Comparison]] = field(default_factory=dict)  # by family
     # FLOPs or time → what each model needs to be as good as the baseline's with one of its budgets.
     reached: Mapping[str, Sequence[budgets.Reached]] = field(default_factory=dict)
-    ended: int = 0  # how many of the first seeds have ended, in variants not shown as well
+    look: int | None = None  # number of seeds that verdicts are read at; None before the first
     # Of a study of costs, by session: rounds of each restart, and variant → seconds per clip of a
     # training step in each round.
     rounds: Sequence[tuple[Sequence[int], Mapping[str, Sequence[float]]]] = ()
     # Of a study with too few seeds for intervals: its kept models, compared on the same clips.
     paired: Sequence[EvaluationRecord] = ()
+    whole: StudyRecord | None = None  # the study on record, if not all of it has begun
 
     @property
-    def look(self) -> int | None:
-        """The number of seeds that verdicts are read at; None before the first look."""
-        return last_look(self.study, self.ended)
+    def not_run(self) -> list[str]:
+        """The variants of the study on record that have not begun, and are not in these results."""
+        shown = {variant.name for variant in self.study.variants}
+        return [v.name for v in (self.whole or self.study).variants if v.name not in shown]
 
 
 def load_results(name: str, stores: Sequence[Store]) -> Results:
@@ -105,11 +105,8 @@ def analyze(
     study: StudyRecord,
     records: Mapping[str, RunRecord],
     sessions: Iterable[SessionRecord],
-    ended: int | None = None,
 ) -> Results:
     """Computes the results of a study from records of its cells and sessions, and possibly others.
-
-    ``ended``: how many of the first seeds have ended in the variants that are left out here.
 
     Raises:
         InputError: a record is of other data than the study's, or the metric has no direction.
@@ -117,8 +114,7 @@ def analyze(
     keys = [cell.key for variant in study.variants for cell in variant.cells]
     cells, measured = cells_of(study, records), measured_arms(study, sessions)
     arms = {name: arm for name, (_, arm) in measured.items()}
-    ended = min(ended_seeds(study, cells), len(study.seeds) if ended is None else ended)
-    judged = judge(study, cells, ended) if keys else None
+    judged = judge(study, cells) if keys else None
     declared, reached = {}, {}
     if judged is not None:
         better, seconds = metric_direction(study), budgets.relative_seconds(study, arms)
@@ -136,5 +132,22 @@ def analyze(
         sessions=tuple(sorted(used.values(), key=age)),
         declared=declared,
         reached=reached,
-        ended=ended,
+        look=judged.look if judged else None,
     )
+
+
+def begun(results: Results) -> Results:
+    """The results of the variants that have begun, judged as the study that was run."""
+    study = results.study
+    # Costs do not make a variant begun: variants of equal cost share one measurement.
+    variants = tuple(
+        variant
+        for variant in study.variants
+        if variant.name == study.baseline
+        or any(cell.key in results.records for cell in variant.cells)
+        or (not variant.cells and variant.name in results.arms)
+    )
+    if variants == study.variants:
+        return results
+    part = analyze(replace(study, variants=variants), results.records, results.sessions)
+    return replace(part, rounds=results.rounds, paired=results.paired, whole=study)

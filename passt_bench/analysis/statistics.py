@@ -295,9 +295,9 @@ def baseline_weights(arms: int, baseline: int) -> Floats:
 
 
 def mean_interval(values: Floats) -> tuple[float, float]:
-    """The 95 % t interval of the mean of an arm over further blocks; NaN below two blocks."""
+    """The 95 % t interval of the mean of an arm over further blocks; NaN below three blocks."""
     own = values[np.isfinite(values)]
-    if len(own) < 2:
+    if len(own) < INTERVAL_FROM:
         return NAN, NAN
     middle = float(own.mean())
     half = float(stats.t.ppf(1 - LEVEL / 2, len(own) - 1)) * float(stats.sem(own))

@@ -23,10 +23,10 @@ _MAIN = {
     "list": "passt-bench list models",
     "plan": "passt-bench plan quick",
     "run": "passt-bench run patchout_type --data esc50=DIR",
-    "train": "passt-bench train --data manifest=DIR --patchout unstructured:.5",
+    "train": "passt-bench train passt_small --data manifest=DIR --patchout unstructured:.5",
     "search": "passt-bench search quick --trials 60 --search-minutes 6",
     "show": "passt-bench show quick",
-    "compare": "passt-bench compare passt_s passt_s:stride=16 cnn14",
+    "compare": "passt-bench compare passt_micro panns_micro --seconds 2",
     "predict": "passt-bench predict clip.wav --checkpoint quick:none:0",
     "evaluate": "passt-bench evaluate --checkpoint model.safetensors --data esc50=DIR --fold 1",
 }

@@ -71,11 +71,13 @@ def split(
     if test + validation >= 1:
         problem, remedy = "nothing is left to train on", "Give smaller shares."
         raise InputError(problem, field="--test", value=test + validation, remedy=remedy)
-    counts = split_manifest(root, test=test, validation=validation, folds=folds, seed=seed)
+    counts, notes = split_manifest(root, test=test, validation=validation, folds=folds, seed=seed)
     table = Table("class", *counts.columns)
     for row in counts.itertuples():
         table.add_row(str(row[0]), *map(str, row[1:]))
     console.print(table)
+    for note in notes:
+        console.print(note)
     console.print(f"Written to the manifest. To train: passt-bench train --data manifest={root}")
 
 
@@ -244,6 +246,10 @@ def _show(checked: Checked) -> None:
         *(f"Note: {note}." for note in checked.notes),
         f"Digest: {checked.digest}, {checked.found:,}{of} clips.",
     ]
+    if checked.decoded:
+        listed = sum(each.found + each.missing + each.broken for each in checked.splits)
+        fine = sum(each.found for each in checked.splits)
+        lines.append(f"Decoded {fine:,} of {count_of(listed, 'clip')}.")
     console.print("\n".join(lines))
     for finding in checked.findings:
         names = first_few(finding.names, finding.count, "; ")

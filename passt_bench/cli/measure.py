@@ -21,7 +21,7 @@ def compare(
         argument(
             "MODEL[:FIELD=VALUE,…]…",
             "Models, optionally with changed fields: passt_s passt_s:stride=16 cnn14; or 'paper' "
-            "for the models of the paper's Table 1.",
+            "for the models of the paper's Table 1. Large ones take hours on a CPU.",
         ),
     ],
     batch: Annotated[int, option("N", "Clips per training step.", min=1)] = 12,
@@ -47,8 +47,10 @@ def compare(
     from passt_bench import spec
     from passt_bench.measure.target import PublishedProtocol
     from passt_bench.report import build, terminal, view
-    from passt_bench.runner.compare import PAPER, as_study, default_name, foreign_patchout, subjects
+    from passt_bench.runner import compare as chosen_models
+    from passt_bench.runner.compare import PAPER, default_name, foreign_patchout, subjects
     from passt_bench.runner.plan import plan_request
+    from passt_bench.runner.prediction import Predictor
     from passt_bench.runner.request import Paths, RunConfig, StudyRequest
     from passt_bench.runner.studies import StudyFile
     from passt_bench.spec.key import plain_name
@@ -64,7 +66,7 @@ def compare(
     recipes = subjects(items, shared, spec.parse_assignments(sets or []))
     for warning in foreign_patchout(recipes):
         error_console().print(f"note: {warning}", style="yellow")
-    study = as_study(plain_name(name or default_name(items), field="--name"), recipes)
+    study = chosen_models.as_study(plain_name(name or default_name(items), field="--name"), recipes)
     paths = Paths(runs, pages=reports)
     plan = plan_request(StudyFile(study, ""), StudyRequest(study.name), paths)
     chosen = plan.study.name
@@ -73,6 +75,8 @@ def compare(
         published=PublishedProtocol(published_batch, steps=published_steps) if published else None,
         track=False,
     )
+    if remedy := chosen_models.shorter(plan.record, Predictor(runs)):
+        error_console().print(f"note: {remedy}", style="yellow")
     done = run_plan(plan, config, paths, error_console() if json else console)
     if json:
         results, _ = build.load(chosen, runs, paths.reports)

@@ -194,19 +194,19 @@ Sets = Annotated[
     list[str] | None,
     option(
         "FIELD=VALUE",
-        "Change a field of spec/recipe.py, e.g. training.epochs=3; repeatable. The value none "
-        "unsets a field; patchout.kind=none means no patchout.",
+        "Change a field of the recipe (docs/api.md#recipes), e.g. training.epochs=3; repeatable. "
+        "The value none unsets a field; patchout.kind=none means no patchout.",
         "--set",
     ),
 ]
 Curves = Annotated[bool, flag("--curves", "Print loss and validation metric of each epoch.")]
 Track = Annotated[bool, flag("--track/--no-track", "Log the runs to MLflow.")]
 Checkpoints = Annotated[
-    list[str],
+    list[str] | None,  # not required by typer, which could not name the kept models
     option(
         "MODEL",
         "A model file, a kept model (STUDY:VARIANT:SEED[:FOLD]), or published weights or a set of "
-        "them; repeat to average several.",
+        "them (required); repeat to average several.",
     ),
 ]
 Dropped = Annotated[

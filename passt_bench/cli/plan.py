@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from passt_bench.runner.prediction import Predictor
     from passt_bench.runner.request import Paths, StudyRequest
 
+_HOURS_FROM = 6000  # seconds of a run, from which on they are shown in hours
+
 
 @app.command("list")
 def list_(
@@ -143,16 +145,19 @@ def _print_plan(rows: Sequence[Mapping[str, Any]]) -> None:
     longest = max(len(word) for row in rows for word in row["variant"].split())
     spent = len({round(row["epochs"] or 0.0, 2) for row in rows}) > 1
     runs, published = any(row["runs"] for row in rows), any(row["published"] for row in rows)
+    hours = any((row["seconds_per_run"] or 0.0) >= _HOURS_FROM for row in rows)
+    unit, size, digits = ("hours", 3600, 1) if hours else ("min", 60, 2)
     table = Table(
         Column("variant", min_width=min(longest, 16), overflow="fold"),
         *("grid", "patches\ndropped", "tokens", "GFLOP\nper clip"),
         *(["epochs"] if spent else []),
-        *(["runs", "min\nper run"] if runs else ["clips\nper step"]),
+        *(["runs", f"{unit}\nper run"] if runs else ["clips\nper step"]),
         *(["pub-\nlished"] if published else []),
     )
     for row in rows:
         suffix = f", {row['schedule']}" if row["schedule"] != "constant" else ""
-        minutes = "-" if row["seconds_per_run"] is None else f"{row['seconds_per_run'] / 60:.2f}"
+        each = row["seconds_per_run"]
+        each = "-" if each is None else f"{each / size:.{digits}f}"
         table.add_row(
             row["variant"],
             "{} x {}".format(*row["grid"]) if row["grid"] else "-",
@@ -160,7 +165,7 @@ def _print_plan(rows: Sequence[Mapping[str, Any]]) -> None:
             f"{row['tokens']} of {row['tokens_full']}" if row["grid"] else "-",
             f"{row['flops_per_clip'] / 1e9:.3f}",
             *([f"{row['epochs'] or 0:.1f}"] if spent else []),
-            *([str(row["runs"]), minutes] if runs else [str(row["batch"])]),
+            *([str(row["runs"]), each] if runs else [str(row["batch"])]),
             *([f"{row['published']:g}"] if published else []),
         )
     console.print(table)
@@ -182,7 +187,9 @@ def _print_predictions(
     study: "StudyPlan", predictor: "Predictor", rows: Sequence[Mapping[str, Any]]
 ) -> None:
     """Prints the predicted cost of a step of each variant, and the largest batch that fits."""
-    table = Table("variant", "ms\nper step", "clips\nper s", "MB", "largest\nbatch")
+    table = Table(
+        "variant", "ms\nper step", "clips\nper s", "memory of\na step, MB", "largest\nbatch"
+    )
     for row, variant in zip(rows, study.record.variants, strict=True):
         recipe = variant.recipe
         if row["step_seconds"] is None:

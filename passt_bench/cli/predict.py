@@ -28,7 +28,7 @@ _SHOWN = 10  # classes per file in text
 @app.command()
 def predict(
     audio: Annotated[list[Path], argument("AUDIO…", "Audio files, or folders of them.")],
-    checkpoint: options.Checkpoints,
+    checkpoint: options.Checkpoints = None,
     form: Annotated[
         Literal["text", "csv", "json"], option("NAME", "text, csv or json.", "--format")
     ] = "text",
@@ -84,8 +84,8 @@ def predict(
     from passt_bench.vocabulary import are_numbers
 
     paths, skipped = runner.find_audio(audio)
-    checkpoint = [find_model(name, runs) for name in checkpoint]
-    ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
+    models = [find_model(name, runs) for name in checkpoint or [""]]
+    ensemble = build_ensemble(models if len(models) > 1 else models[0])
     if labels is not None:
         ensemble.rename(read_vocabulary(labels))
     ensemble.drop(parse_patchout(patchout) or spec.Patchout())
@@ -119,14 +119,15 @@ def predict(
                 out.write(text.encode(errors="backslashreplace"))
         if embeddings is not None:
             runner.write_npz(embeddings, embedded)
-            errors.print(str(embeddings))
+            count = sum(len(windows) for _, windows in embedded)
+            errors.print(f"Embeddings of {count_of(count, 'window')}: {embeddings}")
         if output is None:
             out.seek(0)
             for line in out:
                 text = line.decode()
                 typer.echo(visible(text) if form == "text" else text, nl=False)
     if output is not None:
-        console.print(str(output))
+        console.print(f"Predictions for {count_of(len(embedded), 'file')}: {output}")
     for failure in failures:
         errors.print(f"error: {failure}", style="red")
     if failures:
@@ -135,8 +136,8 @@ def predict(
 
 @app.command()
 def evaluate(
-    checkpoint: options.Checkpoints,
     data: Annotated[str, option("NAME=DIR", "A data set; NAME alone if in PASST_BENCH_DATA.")],
+    checkpoint: options.Checkpoints = None,
     metrics: Annotated[
         list[str] | None, option("NAME,…", "Metrics; by default those of the data set.")
     ] = None,
@@ -178,10 +179,10 @@ def evaluate(
 
     with stage(error_console() if json else console, "Evaluating") as update:
         record, fresh = evaluate_checkpoints(
-            [find_model(name, runs) for name in checkpoint],
+            [find_model(name, runs) for name in checkpoint or [""]],
             data,
             runs,
-            against=find_model(against, runs) if against else None,
+            against=find_model(against, runs, "--against") if against else None,
             margin=margin,
             metrics=options.listed(metrics),
             split="valid" if split == "validation" else split,
@@ -210,7 +211,8 @@ def evaluate(
     if patchout is not None and record.patchout is None:
         console.print(f"--patchout {patchout} drops no patch of this model.")
     hidden = ("checkpoints", "data", "clips", "source")
-    terminal.print_table(console, report.evaluations_table([record]), caption="", without=hidden)
+    table, packed = report.evaluations_table([record]), not record.published  # a wide column less
+    terminal.print_table(console, table, caption="", without=hidden, packed=packed)
     console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
     if record.decisions is not None:
         terminal.print_decisions(console, record)

@@ -90,7 +90,8 @@ def show(
     reports = Paths(runs, pages=reports).reports
     results, search = build.load(study, runs, reports)
     shown = view.study_view(results) if results else None
-    page = reports / study / "index.html"
+    pages = (reports / study / "index.html", runs / "index.html")  # of a report's own folder
+    page = next((page for page in pages if page.is_file()), pages[0])
     if latex is not None:
         known, chosen = terminal.result_tables(shown, search), listed(columns)
         check_known(latex, known, "no such table", field="--latex", source=study)

@@ -136,8 +136,7 @@ def train(
     from passt_bench.spec.study import parse_assignments, parse_patchout
     from passt_bench.study_run import run_study
 
-    kind, _, folder = data.partition("=")
-    paths = Paths(runs, data_folders([data] if folder else []), pages=reports)
+    kind, paths = data.partition("=")[0], Paths(runs, data_folders([data], True), pages=reports)
     named = model or ("passt_micro" if start is None else "checkpoint")
     default = f"train-{named.partition(':')[0]}-{kind}"
     chosen, datasets = plain_name(name or default, field="--name"), Datasets(paths)
@@ -146,7 +145,7 @@ def train(
         model,
         kind,
         datasets,
-        checkpoint=find_model(start, runs) if start else None,
+        checkpoint=find_model(start, runs, "--from") if start else None,
         patchout=parse_patchout(patchout),
         overrides=parse_assignments(sets or []) | {"engine.device": device},
         seconds=seconds,
@@ -191,6 +190,7 @@ def search(
 
     # A tuned study is searched as it is before.
     file, paths = replace(file, study=replace(file.study, tune=None)), replace(paths, pages=reports)
+    request = replace(request, variants=(file.study.baseline,))  # the others are not trained
     study = plan_request(file, request, paths, avoid_taken_name=False)
     paths = replace(paths, storage=storage)
     config = RunConfig(

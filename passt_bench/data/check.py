@@ -18,8 +18,10 @@ from passt_bench.data.contents import (
     identical,
     named,
     sources_in_several_splits,
+    takes_apart,
 )
 from passt_bench.data.dataset import Dataset
+from passt_bench.data.layout import near_name
 from passt_bench.data.opening import AudioFile
 from passt_bench.data.scan import in_threads
 from passt_bench.data.targets import class_counts
@@ -29,7 +31,7 @@ from passt_bench.spec.codec import written_as
 
 REMEDIES: dict[str, str] = {
     "missing": "Add the files, or remove their rows from the list.",
-    "broken": "Replace these files, or rows of the HDF5 file, or remove them from the list.",
+    "broken": "Replace these files, or remove their rows from the list.",
     "identical across splits": "Keep it in one split: evaluation must not see what training saw.",
     "listed twice": "Remove all rows but one: what is listed twice counts twice.",
     "identical files": "Remove all but one: duplicates count twice.",
@@ -42,6 +44,7 @@ REMEDIES: dict[str, str] = {
     "not listed": "They were published, but are not listed; report it with your results.",
 }
 NOTES = ("digital silence", "channels that cancel", "not listed")  # shown, but not a failure
+_SAID = (" left out", " without a clip in ")  # by notes of which the findings say more
 _FEW = 5  # different lengths that are all listed
 _DECODING = 0.8  # share of the time, if files are both decoded and compared
 
@@ -179,6 +182,9 @@ def check(
         "channels that cancel": heard("cancels"),
         "not listed": [f"{unlisted:,} of {published:,}"] if unlisted else [],
     }
+    remedies = {**REMEDIES}
+    if table.files is None:
+        remedies["broken"] = "Write these rows of the HDF5 file again, or remove them."
     counts = {kind: len(of_kind) for kind, of_kind in names.items()} | {"not listed": unlisted}
     return Checked(
         dataset=fingerprint.dataset,
@@ -193,12 +199,28 @@ def check(
         rates=counted(table.clips["rate"].to_numpy()),
         channels=counted(table.clips["channels"].to_numpy()),
         findings=tuple(
-            Finding(kind, counts[kind], tuple(of_kind), REMEDIES[kind])
+            Finding(kind, counts[kind], tuple(of_kind), remedies[kind])
             for kind, of_kind in names.items()
             if counts[kind]
         ),
-        notes=fingerprint.notes,
+        notes=(
+            *(n for n in fingerprint.notes if not any(said in n for said in _SAID)),
+            *_alike_in_several_splits(table),
+        ),
     )
+
+
+def _alike_in_several_splits(table: ClipTable) -> list[str]:
+    """A note if clips of several splits are named like takes, and no list has their recordings."""
+    paths = [table.files[file] for file in table.clips["file"]] if table.files else []
+    apart = takes_apart(paths, table.split) if paths == list(table.sources) else []
+    if not apart:
+        return []
+    pair = " and ".join(named(table, clip) for clip in apart[0][:2].tolist())
+    return [
+        f"no column source, and clips of several splits have names like takes of one recording "
+        f"({len(apart)} times, first {pair}): if they are, add that column and divide again"
+    ]
 
 
 def _read(
@@ -271,8 +293,11 @@ def _classes(dataset: Dataset, table: ClipTable, clips: pd.DataFrame) -> tuple[C
 def _missing_and_broken(table: ClipTable, clips: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Clips without a file, and clips with one that cannot be used and why, skipped ones first."""
     rows = [
-        (f"{table.splits[split]} {name}", problem)
-        for name, split, problem in table.skipped.itertuples(index=False)
+        (
+            f"{table.splits[split]} {name}{near_name(table.root / name) if at < _FEW else ''}",
+            problem,
+        )
+        for at, (name, split, problem) in enumerate(table.skipped.itertuples(index=False))
     ]
     bad = np.flatnonzero(clips["problem"] != "").tolist()
     rows += [(named(table, clip), clips["problem"][clip]) for clip in bad]

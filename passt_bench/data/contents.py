@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from passt_bench.data.scan import Share, in_threads
 from passt_bench.errors import InputError
 
 _BLOCK = 1 << 16  # samples decoded at a time
+# What the names of takes differ in, before their suffix.
+_TAKE = re.compile(r"(?<=[^/])[-_. ](?:[A-Za-z](?=(?:[-_. ]\d+)?\.\w+$)|\d{1,2}(?=\.\w+$))")
 _CANCELLED = 0.01  # share of the channels' power, below which a mix has nearly none
 
 
@@ -134,6 +137,14 @@ def sources_in_several_splits(table: ClipTable) -> list[str]:
             together = _join_names(table, members, ", ")
             found.setdefault(together, table.files[file[members[0]]])
     return [f"{name}: {together}" for together, name in found.items()]
+
+
+def takes_apart(paths: Sequence[str], split: np.ndarray) -> list[np.ndarray]:
+    """For each set of files named like takes of one recording, if in several splits, one of each.
+
+    Names differ in an ending like ``-A`` or ``_1``, or before a number: ``1-47250-A-41.wav``.
+    """
+    return divided(_hashes([_TAKE.sub("", path, count=1) for path in paths]), split)
 
 
 def divided(groups: np.ndarray, split: np.ndarray) -> list[np.ndarray]:

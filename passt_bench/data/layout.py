@@ -315,14 +315,15 @@ def _notes(clips: pd.DataFrame, skipped: pd.DataFrame, sampling_rate: int, root:
 def _named(skipped: pd.DataFrame, root: Path) -> str:
     """The first skipped clips, and what is wrong with them."""
     first = skipped[["name", "problem"]].head(5).itertuples(index=False)
-    named = [f"{name} ({problem}{_other_case(root / name)})" for name, problem in first]
+    named = [f"{name} ({problem}{near_name(root / name)})" for name, problem in first]
     return first_few(named, len(skipped))
 
 
-def _other_case(path: Path) -> str:
-    """A hint if the folder of a missing file has one whose name differs in case alone."""
+def near_name(path: Path) -> str:
+    """A hint if the folder of a missing file has one that differs in case or a further ending."""
     try:
-        same = [p.name for p in path.parent.iterdir() if p.name.lower() == path.name.lower()]
+        name, names = path.name.lower(), (each.name for each in path.parent.iterdir())
+        same = [each for each in names if name in (each.lower(), each.lower().rpartition(".")[0])]
     except (OSError, ValueError):
         return ""
     return "" if path.name in same or not same else f", but there is {same[0]}"

@@ -25,8 +25,8 @@ from passt_bench.registry import DATASETS
 
 MANIFEST = "manifest.csv"
 VOCABULARIES = ("classes.txt", "vocabulary.csv")
-_CODES = {"train": TRAIN, "test": TEST, "validation": VALIDATION, "eval": TEST}
-_CODES |= {"evaluation": TEST, "valid": VALIDATION, "val": VALIDATION}
+CODES = {"train": TRAIN, "test": TEST, "validation": VALIDATION, "eval": TEST}
+CODES |= {"evaluation": TEST, "valid": VALIDATION, "val": VALIDATION}
 _MAX_FOLDS = 100
 _COLUMNS = ("path", "labels", "label", "split", "fold", "start", "end", "source")
 
@@ -44,7 +44,7 @@ class Manifest(DatasetLayout):
         Raises:
             InputError: none was given, or there is none.
         """
-        if root is None:
+        if root is None or not root.exists():
             return super().folder(root)
         file = root / MANIFEST if root.is_dir() else root
         if not file.is_file():
@@ -79,7 +79,7 @@ class Manifest(DatasetLayout):
             name = path if whole else f"{path}@{start:.10g}-" + (f"{end:.10g}" if end else "")
             row.unlisted("path", name, builder)
             source = row.values.get("source") or (None if whole else path)
-            code = row.number(split, 10_000) if split == "fold" else row.choice(split, _CODES)
+            code = row.number(split, 10_000) if split == "fold" else row.choice(split, CODES)
             words = _labels(row, labels)
             several = several or len(words) > 1
             if beside is not None:
@@ -112,12 +112,15 @@ def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:
 def _one_of(file: Path, columns: tuple[str, ...], one: str, other: str) -> str:
     """The one of two mutually exclusive columns that the file has."""
     if (one in columns) == (other in columns):
+        undivided = one == "split" and one not in columns and "path" in columns
+        adds = " `passt-bench data split manifest=DIR` adds the column split." * undivided
         raise InputError(
             f"both of {one} and {other}" if one in columns else f"neither {one} nor {other}",
             source=file,
             field="first line",
             value=",".join(columns),
-            remedy="Begin with a line that names one of them, e.g. path,labels,split, with commas.",
+            remedy="Begin with a line that names one of them, e.g. path,labels,split, with commas."
+            + adds,
         )
     return one if one in columns else other
 

@@ -288,7 +288,7 @@ def _compare_packets(sound: AudioFile, stated: float) -> None:
 
 def broken(sound: AudioFile, problem: str) -> InputError:
     """The error that names a file, its problem and the remedy."""
-    remedy = "Replace the file, or remove it together with its metadata row."
+    remedy = "Replace the file, or leave it out."
     if isinstance(sound, Encoded):
         remedy = "Write that row of the HDF5 file again, or remove it."
     return InputError(problem, source=sound, remedy=remedy)

@@ -116,8 +116,9 @@ def read_rows(
     names = columns_of(path, delimiter) if head else tuple(columns)
     absent = ", ".join(name for name in columns if name not in names)
     if absent:
-        remedy = f"Give a first line that names {', '.join(columns)}."
-        raise InputError("missing columns", source=path, field=absent, remedy=remedy)
+        found, them = delimiter.join(names), ", ".join(columns)
+        remedy = f"Give a first line that names {them}; {delimiter!r} separates values."
+        raise InputError("missing columns", source=path, field=absent, value=found, remedy=remedy)
     if len(set(names)) < len(names):
         nameless = names.count("")
         raise InputError(

@@ -200,7 +200,8 @@ class _Session:
         for first in range(0, len(arms), width):
             self._show(_BUILD * first / len(arms), "building")
             self._build(arms[first : first + width])
-        self._show(_BUILD, "compiling")
+        if any(arm.engine.compile != "off" for arm in arms):
+            self._show(_BUILD, "compiling")
         self._warm_up(arms)
         short = [arm for arm in arms if self.results[arm.name].status == "oom"]
         for arm in short if len(self.arms) > 1 else ():

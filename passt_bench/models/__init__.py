@@ -17,6 +17,7 @@ from passt_bench.models.weights.load import load_weights
 from passt_bench.models.weights.model_file import read_model, save_model
 from passt_bench.registry import MODELS
 from passt_bench.spec.recipe import Patchout, Recipe
+from passt_bench.spec.study import parse_patchout
 
 __all__ = [
     "AudioModel",
@@ -79,7 +80,7 @@ def build_model(
     *,
     mels: int | None = None,
     frames: int | None = None,
-    patchout: Patchout | None = None,
+    patchout: Patchout | str | None = None,
     **options: Any,
 ) -> AudioModel:
     """Builds a registered model without initial weights; also on the meta device.
@@ -89,8 +90,8 @@ def build_model(
         num_classes: number of classes.
         mels: rows of the input; None is what the model's own front end gives.
         frames: columns of the input; None is 998, of AST the 1024 that its front end pads to.
-        patchout: what a plain ``net(x)`` drops in training; None is what the model was published
-            with.
+        patchout: what a plain ``net(x)`` drops in training, also as text (``"unstructured:.5"``);
+            None is what the model was published with.
         options: options of the model (``stride``, ``width``, ``depth``, …), see the ``Options`` of
             its class; None is the model's default. A pair may be one number.
 
@@ -115,6 +116,8 @@ def build_model(
     preset = {key: value for key, value in component.preset.items() if key != "patchout"}
     given = {key: value for key, value in options.items() if value is not None}
     net = model(num_classes, model.parse_options({**preset, **given}), mels=mels, frames=frames)
+    if isinstance(patchout, str):
+        patchout = parse_patchout(patchout, "patchout")
     if patchout is not None and patchout.kind != "none":
         net.step_inputs(patchout, frames, 0, 0, 1)  # refuses what the model cannot do
     net.patchout = patchout or component.preset.get("patchout", Patchout())
@@ -124,8 +127,10 @@ def build_model(
 def create_model(name: str, num_classes: int, *, seed: int = 0, **options: Any) -> AudioModel:
     """Builds a registered model with initial weights drawn from the seed.
 
-    Takes the options of `build_model`; the same seed gives the same weights to every parameter
-    that two models have in common.
+    The same seed gives the same weights to every parameter that two models have in common. The
+    other arguments are those of `build_model`, which says what it refuses: ``mels``, ``frames``,
+    ``patchout`` and the options of the model, such as ``stride``, ``patch``, ``width``, ``depth``
+    and ``heads`` of a PaSST or ``width`` of a CNN.
     """
     net = build_model(name, num_classes, **options)
     initialize(net, seed)

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import wraps
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -78,6 +79,21 @@ class AudioModel(nn.Module, ABC):
         super().__init__()
         self.mels = mels
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Refuses ``kept`` for the ``forward`` of a model without patches."""
+        super().__init_subclass__(**keywords)
+        own = vars(cls).get("forward")
+        if own is not None and cls.grid is AudioModel.grid:
+
+            @wraps(own)
+            def forward(self: AudioModel, x: torch.Tensor, kept: Any = None) -> torch.Tensor:
+                if kept is not None:
+                    raise ValueError("a model without patches has none to keep")
+                logits: torch.Tensor = own(self, x)
+                return logits
+
+            cls.forward = forward  # type: ignore[method-assign]
+
     @classmethod
     def parse_options(cls, given: Mapping[str, Any]) -> Any:
         """The model's ``Options`` from values by name; the others have their defaults."""
@@ -116,7 +132,8 @@ class AudioModel(nn.Module, ABC):
                 (B, n). None draws them in training and keeps all in evaluation.
 
         Raises:
-            ValueError: ``kept`` is given to a model without patches.
+            ValueError: ``kept`` is given to a model without patches, whose own ``forward`` does
+                not get it.
         """
 
     def embedding(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
@@ -157,13 +174,24 @@ class AudioModel(nn.Module, ABC):
     def init_parameter(
         self, name: str, parameter: torch.Tensor, generator: torch.Generator
     ) -> None:
-        """Sets the initial values of one parameter, in place: He's normal, norms 1, biases 0."""
+        """Sets the initial values of one parameter, in place: He's normal, norms 1, biases 0.
+
+        They replace those of the constructor. Override it for others, and for frozen values.
+        """
         if name.endswith("bias"):
             parameter.zero_()
         elif parameter.ndim == 1:
             parameter.fill_(1.0)
         else:
             fill_normal(parameter, math.sqrt(2 / parameter[0].numel()), generator)
+
+
+def frames_of(x: torch.Tensor) -> int:
+    """The frames of a log-mel (B, 1, mels, frames); `InputError` if it has another form."""
+    if x.ndim != 4:
+        problem, remedy = f"{x.ndim} dimensions", "Give (B, 1, mels, frames), e.g. x.unsqueeze(1)."
+        raise InputError(problem, field="input", value=tuple(x.shape), remedy=remedy)
+    return x.shape[3]
 
 
 def fill_normal(parameter: torch.Tensor, std: float, generator: torch.Generator) -> None:
@@ -205,9 +233,7 @@ class Cnn(AudioModel):
 
     def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Log-mel (B, 1, mels, frames) → logits (B, num_classes); ``kept`` must be None."""
-        if kept is not None:
-            raise ValueError("a CNN has no patches to keep")
-        self._check("frames", x.shape[3])
+        self._check("frames", frames_of(x))
         return self.logits(x)
 
 

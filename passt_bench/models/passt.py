@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from passt_bench.errors import InputError
 from passt_bench.models.attention import attend_by_heads
-from passt_bench.models.base import AudioModel, Positive, PositivePair, fill_normal
+from passt_bench.models.base import AudioModel, Positive, PositivePair, fill_normal, frames_of
 from passt_bench.models.patchout import draw_plain
 from passt_bench.spec.recipe import Pair
 
@@ -244,6 +244,7 @@ class PatchTransformer(AudioModel):
 
     def check_mels(self, x: torch.Tensor) -> None:
         """Refuses input with another number of mels than the position encodings are for."""
+        frames_of(x)
         if x.shape[2] != self.mels:
             raise InputError(
                 f"the position encodings are for {self.mels} mels",

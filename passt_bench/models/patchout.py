@@ -239,8 +239,8 @@ def resolve(setting: Patchout, grid: Pair) -> Resolved:
     """Resolves a setting on a grid (frequency, time); for a schedule, the full amount.
 
     Raises:
-        InputError: a field that the kind does not use, both a rate and a count, a count larger
-            than the grid, a schedule for "none", or a setting that leaves no patches.
+        InputError: no amount, a field that the kind does not use, both a rate and a count, a count
+            larger than the grid, a schedule for "none", or a setting that leaves no patches.
     """
     kind: Kind = PATCHOUTS.get(setting.kind).build
     if setting.schedule != "constant" and not kind.fields:
@@ -251,6 +251,9 @@ def resolve(setting: Patchout, grid: Pair) -> Resolved:
             remedy="Use 'constant', or another kind.",
         )
     amounts = _amounts(setting)
+    if kind.fields and not amounts:
+        remedy = f"Give one of {', '.join(kind.fields)}."
+        raise InputError("no amount given", field="patchout", value=setting.kind, remedy=remedy)
     for name, value in amounts.items():
         problem = None
         if name not in kind.fields:

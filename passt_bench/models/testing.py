@@ -87,6 +87,21 @@ class ModelContract:
         require(all(map(torch.equal, one, same)), "the same seed must give the same weights")
         require(not all(map(torch.equal, one, other)), "another seed must give other weights")
 
+    def test_own_initial_values(self) -> None:
+        """What the constructor sets to values of its own is not overwritten unnoticed."""
+        built = []
+        for seed in (0, 1):  # what torch draws by default differs
+            torch.manual_seed(seed)
+            built.append(dict(self._build().named_parameters()))
+        net = self._create()
+        for name, parameter in net.named_parameters():
+            own = built[0][name]
+            chosen = torch.equal(own, built[1][name]) and bool(own.any() or own.ndim == 1)
+            lost = chosen and not torch.equal(own, parameter)
+            overridden = type(net).init_parameter is not AudioModel.init_parameter
+            problem = f"init_parameter overwrites what the constructor gives {name}; override it"
+            require(overridden or not lost, problem)
+
     @torch.no_grad()
     def test_state(self) -> None:
         """A state dict, read by a new model, gives the same logits."""

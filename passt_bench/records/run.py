@@ -77,8 +77,8 @@ class RunRecord:
     parameters: int = 0
     flops: float | None = None  # a training step (forward and backward), per clip
     # In-training ``step_seconds`` (median), ``peak_bytes`` (resident or allocated) and
-    # ``cpu_seconds``; for information, never for verdicts. ``epoch`` is the evaluated epoch if
-    # ``checkpoint_selection`` is ``best_on_validation``.
+    # ``cpu_seconds``, ``training_clips`` and ``test_clips``; for information, never for verdicts.
+    # ``epoch`` is the evaluated epoch if ``checkpoint_selection`` is ``best_on_validation``.
     train: dict[str, float] = field(default_factory=dict)
     # Wall seconds by part: build, data, train, evaluate, and select if an epoch is chosen; summed
     # over resumes.

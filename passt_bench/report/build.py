@@ -9,14 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from passt_bench.analysis.results import Results, analyze, load_results
+from passt_bench.analysis.results import Results, begun, load_results
 from passt_bench.errors import InputError, choose_from
 from passt_bench.records.files import read_bytes, write_atomically
 from passt_bench.records.run import cell_name
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.store import SEARCHES, STUDIES, Record, Store, read_search, write_document
 from passt_bench.report import files, provenance, sentences
-from passt_bench.report.evaluations import comparisons_table, data_of, render_evaluations, title_of
+from passt_bench.report.evaluations import (
+    comparisons_table,
+    data_of,
+    heading,
+    render_evaluations,
+    title_of,
+)
 from passt_bench.report.figures import draw_all, figure_names
 from passt_bench.report.figures.scaling import COSTS, SWEEP
 from passt_bench.report.files import COMPARISONS, EVALUATIONS, PAGE, SUMMARY, exclusive, replacing
@@ -29,6 +35,8 @@ from passt_bench.report.theme import Drawing, to_pdf
 from passt_bench.report.view import SPEED_MARGIN, StudyView, study_view
 from passt_bench.spec.codec import parse_json
 
+# The studies that answer the suite's main questions, in the order of the README.
+_MAIN = ("esc50_patchout", "equal_cost", "quick", "regularisation", "engine_x_patchout", "length")
 _SUMMARIZED = {"study", "dataset", "variants", "baseline", "finished", "question", "headline"}
 # Every function takes the folder of the runs, whose records come first, and that of all reports.
 
@@ -86,7 +94,7 @@ def build_pdfs(folder: Path) -> str:
     paths = [path for kind in (STUDIES, SEARCHES) for path in folder.glob(f"{kind}/*.json")]
     for name in {path.stem for path in paths}:
         results, search = load(name, folder, folder.parent)
-        drawn = draw_all(study_view(_begun(results)[0])) if results is not None else []
+        drawn = draw_all(study_view(results)) if results is not None else []
         for drawing in drawn + (draw_search(search) if search is not None else []):
             if drawing.figure is not None:
                 data, lost = to_pdf(drawing.figure)
@@ -123,7 +131,7 @@ def build_evaluations(runs: Path, reports: Path) -> list[Path]:
 
 
 def load(name: str, runs: Path, reports: Path) -> tuple[Results | None, SearchRecord | None]:
-    """The results of a study and the search of its name; at least one of them.
+    """The results of what has begun of a study, and the search of its name; at least one of them.
 
     Raises:
         InputError: no study or search of that name was run, or a record is broken.
@@ -141,14 +149,17 @@ def _load_study(name: str, runs: Path, reports: Path) -> Results:
     if not any(name in store.studies() for store in stores):
         known = {*_names(runs, reports)} - {name}
         hint = f"{choose_from(known, name)} " if known else ""
+        first, kept = f"Run it first: passt-bench run {name}", Path("reports", name)
+        if (kept / STUDIES / f"{name}.json").is_file():  # in a checkout of the suite
+            first = f"Its report has its records: passt-bench show {name} --runs {kept}"
         raise InputError(
             "no study of this name is on record",
             source=" or ".join(dict.fromkeys((str(runs), str(reports)))),
             field="study",
             value=name,
-            remedy=f"{hint}Run it first: passt-bench run {name}",
+            remedy=f"{hint}{first}",
         )
-    return load_results(name, stores)
+    return begun(load_results(name, stores))
 
 
 def _names(runs: Path, reports: Path) -> list[str]:
@@ -158,30 +169,6 @@ def _names(runs: Path, reports: Path) -> list[str]:
     return sorted({path.stem for folder in folders for path in folder.glob("*.json")})
 
 
-def _begun(results: Results) -> tuple[Results, str]:
-    """The results of the variants that have begun, and a note that names the others."""
-    study = results.study
-    # Costs do not make a variant begun: variants of equal cost share one measurement.
-    begun = [
-        variant.name
-        for variant in study.variants
-        if variant.name == study.baseline
-        or any(cell.key in results.records for cell in variant.cells)
-        or (not variant.cells and variant.name in results.arms)
-    ]
-    if len(begun) == len(study.variants):
-        return results, ""
-    not_begun = [quoted(v.name) for v in study.variants if v.name not in begun]
-    note = (
-        f"This page shows {len(begun)} of the {len(study.variants)} variants of the study. "
-        f"Not run yet: {listed(not_begun)}."
-    )
-    variants = tuple(v for v in study.variants if v.name in begun)
-    part = replace(study, variants=variants)
-    part_results = analyze(part, results.records, results.sessions, results.ended)
-    return replace(part_results, rounds=results.rounds, paired=results.paired), note
-
-
 def _build_study(
     name: str, results: Results | None, search: SearchRecord | None, runs: Path, reports: Path
 ) -> Path:
@@ -189,7 +176,6 @@ def _build_study(
 
     Records there that the study no longer uses are removed if the runs have them too.
     """
-    shown, note = _begun(results) if results is not None else (None, "")
     folder, source = reports / name, Store(runs)
     kept = Store(folder)
     wanted = set[str]()
@@ -201,13 +187,13 @@ def _build_study(
             old = Path(STUDIES, f"{name}.json")
             if (folder / old).is_file():  # so that the record of a newer version is not replaced
                 write_atomically(new / old, read_bytes(folder / old), sync=False)
-            Store(new).write_study(results.study)
+            Store(new).write_study(results.whole or results.study)
         if search is not None:
             write_document(search, new)
         for key in sorted(filter(source.has, wanted)):
             files.keep_record(key, source, kept, Store(new))
-        shared = shared_runs(shown, runs, reports) if shown is not None else ""
-        render(shown, new, note, kept, search, shared)
+        shared = shared_runs(results, runs, reports) if results is not None else ""
+        render(results, new, kept, search, shared)
     for key in set(kept.record_keys()) - wanted:
         # The runs may be this very folder, or lead to it.
         if source.has(key) and source.folder(key).resolve() != kept.folder(key).resolve():
@@ -221,7 +207,6 @@ def _build_study(
 def render(
     results: Results | None,
     out: Path,
-    note: str = "",
     kept: Store | None = None,
     search: SearchRecord | None = None,
     shared: str = "",
@@ -230,9 +215,9 @@ def render(
 
     Writes ``index.html``, ``summary.json`` (what an index of reports needs), ``tables/NAME`` as
     md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
-    Records are linked if they are beside the page, or in ``kept``, the store that will be. The note
-    above the answer is about variants that the page does not show. With a search, the results are
-    those of the study that confirms it; None without one. ``shared``: see `build.shared_runs`.
+    Records are linked if they are beside the page, or in ``kept``, the store that will be. With a
+    search, the results are those of the study that confirms it; None without one. ``shared``: see
+    `build.shared_runs`.
     """
     view = study_view(results) if results is not None else None
     record = view.study if view else search
@@ -256,7 +241,7 @@ def render(
         "view": view,
         "search": search,
         "searched": searched,
-        "note": note,
+        "note": sentences.not_run(view) if view else "",
         "facts": facts,
         "shared": shared,
         "home": f"../{PAGE}",
@@ -273,7 +258,8 @@ def render(
         tables |= page_tables(view)
         if view.results.paired:
             tables[COMPARISONS] = comparisons_table(view.results.paired)
-        drawings["study"] = draw_all(view)
+        drawn = draw_all(view)
+        drawings["study"] = [d for d in drawn if view.others or d.figure is not None]
         facts.insert(0, ("", provenance.study_facts(view)))
         context |= _study_part(view, tables)
         context["records"] = files.linked(_records(view), out, kept)
@@ -287,6 +273,8 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
     """What the page shows of a study beside tables, figures, facts and records."""
     study, sessions, variants = view.study, view.results.sessions, len(view.variants)
     further = (
+        sentences.runs_sentence,
+        sentences.coarse,
         sentences.reached_sentence,
         sentences.fastest_without_loss,
         sentences.power_sentence,
@@ -297,10 +285,11 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
         "kicker": [
             f"Study {study.name}",
             study.fingerprint.dataset,
+            provenance.models_text(view),
             counted(variants, "variant"),
             provenance.finished(view),
         ],
-        "main": "verdicts" if study.seeds else "speed",
+        "main": "speed" if not study.seeds else "verdicts" if view.others else "",
         "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
         "further": [text(view) for text in further] if study.seeds else [],
         "answers": sentences.answers(view),
@@ -343,7 +332,9 @@ def shared_runs(results: Results, runs: Path, reports: Path) -> str:
 
 
 def render_index(root: Path) -> Path:
-    """Writes ``root/index.html``, which links every report below ``root``, the newest study first.
+    """Writes ``root/index.html``, which links every report below ``root``.
+
+    The suite's main studies come first, then the newest.
 
     Reads the ``summary.json`` that `pages.render` left in each folder.
 
@@ -352,9 +343,12 @@ def render_index(root: Path) -> Path:
     """
     studies = [_summary(path) for path in sorted(root.glob(f"{files.REPORT_FOLDERS}/{SUMMARY}"))]
     studies.sort(key=lambda item: str(item["finished"]), reverse=True)
+    place = {name: number for number, name in enumerate(_MAIN)}
+    studies.sort(key=lambda item: place.get(item["study"], len(place)))
+    evaluations = list(Store(root / EVALUATIONS).evaluations())
     context = {
         "studies": studies,
-        "evaluations": (root / EVALUATIONS / PAGE).is_file(),
+        "evaluations": heading(evaluations) if (root / EVALUATIONS / PAGE).is_file() else "",
         "paper": (root / "paper" / PAGE).is_file(),
     }
     return files.write_page(root / PAGE, "index.html", context)

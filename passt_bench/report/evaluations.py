@@ -39,7 +39,7 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
         facts += [("Note", note) for note in record.notes]
     context = {
         "home": f"../{PAGE}",
-        "about": {"study": EVALUATIONS, "question": "Checkpoint results next to published numbers"},
+        "about": {"study": EVALUATIONS, "question": heading(records)},
         "kicker": [
             counted(len(records), "evaluation"),
             *distinct(record.fingerprint.dataset for record in records),
@@ -62,6 +62,12 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
     return write_report(out / PAGE, context, tables, {})
 
 
+def heading(records: Iterable[EvaluationRecord]) -> str:
+    """The title of the page; it names published numbers only if there are some."""
+    known = any(record.published_of(metric) for record in records for metric in record.metrics)
+    return "Checkpoint results" + " next to published numbers" * known
+
+
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
     """The table of evaluations, with a row per evaluation and metric."""
     columns = (
@@ -69,7 +75,7 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
         Column("data", "data"),
         Column("clips", "clips", str),
         Column("metric", "metric"),
-        Column("value", "value", interval, span=True),
+        Column("value", "value", partial(interval, least=3), span=True),
         Column("scored", "classes"),
         Column("published", "published", "{:g}".format),
         Column("difference", "minus published", partial(interval, sign=True), span=True),

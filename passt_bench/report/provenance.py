@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 from passt_bench.records.run import RunRecord, StudyRecord
@@ -74,8 +77,9 @@ def _design(view: StudyView) -> Iterable[Fact]:
     blocks = counted(len(study.seeds), "seed") + f" ({', '.join(map(str, study.seeds))})"
     if study.folds:
         blocks += f", {counted(len(study.folds), 'fold')} each ({', '.join(map(str, study.folds))})"
-    shared = "all variants use the same seeds" + " and folds" * bool(study.folds)
-    yield "Design", f"{counted(len(view.variants), 'variant')}, {blocks}; {shared}"
+    if view.others:
+        blocks += "; all variants use the same seeds" + " and folds" * bool(study.folds)
+    yield "Design", f"{counted(len(view.variants), 'variant')}, {blocks}"
     if study.shared != "epochs":
         unit = study.shared.replace("flops", "FLOPs")
         yield "Equal cost", f"trainings share {unit}, in whole steps, times their budget"
@@ -94,7 +98,8 @@ def _design(view: StudyView) -> Iterable[Fact]:
         yield "Verdicts", f"planned with {at} seeds, {now}; intervals cover with {view.coverage}"
     if study.contrasts_changed:
         yield "Contrasts", f"changed on {study.contrasts_changed}, when runs were on record already"
-    yield "Margin", f"±{view.margin:g}: a difference within it counts as the same"
+    if view.others:
+        yield "Margin", f"±{view.margin:g}: a difference within it counts as the same"
 
 
 def _tuned(study: StudyRecord) -> Iterator[str]:
@@ -126,6 +131,13 @@ def _data(view: StudyView) -> Iterable[Fact]:
     found = f"{data.dataset}: {data.found} clips{of}, {classes}, {kind}"
     yield "Data", f"{found}; digest {data.digest}"
     rates = [f"{count} at {rate} Hz" for rate, count in sorted(data.sampling_rates.items())]
+    clips = (
+        f"{run.train['training_clips']:g} to train on and {run.train['test_clips']:g} to test"
+        for v in view.variants
+        for run in v.ok_runs
+        if "test_clips" in run.train
+    )
+    yield from fact("Clips of a run", distinct(clips))
     yield from fact("Sampling rates", [listed(rates)])
     yield from fact("Notes on the data", data.notes, " ")
 
@@ -176,10 +188,20 @@ def _on_hardware(view: StudyView) -> str:
     return f", on {listed(distinct(names))}" if names else ""
 
 
+def models_text(view: StudyView) -> str:
+    """The models of an answer, each with its size as first trained or measured."""
+    sizes: dict[str, float] = {}
+    for v in (view.baseline, *view.answers):
+        sizes.setdefault(v.record.recipe.model.name, v.parameters)
+    return listed(
+        f"{name} ({significant(n / 1e6, 2)} M parameters)" if isfinite(n) else name
+        for name, n in sizes.items()
+    )
+
+
 def conditions(view: StudyView) -> str:
     """What an answer holds for, in one sentence: models, epochs, data, seeds and hardware."""
     records = [v.record for v in (view.baseline, *view.answers)]
-    models = listed(distinct(record.recipe.model.name for record in records))
     numbers = [r.spent.get("epochs") or r.recipe.training.epochs for r in records]
     low, high = (f"{round(number, 1):g}" for number in (min(numbers), max(numbers)))
     epochs = f"{low} epoch{'s' * (low != '1')}" if low == high else f"{low} to {high} epochs"
@@ -188,8 +210,20 @@ def conditions(view: StudyView) -> str:
     look, most = view.results.look, max((mean.n for mean in view.results.means), default=0)
     seeds = "up to " * (look is None) + counted(look or most, "seed")
     data = quoted(view.study.fingerprint.dataset)
-    where = _on_hardware(view)
-    return f"This is {models} trained for {epochs} on {data}{equal}, {seeds}{where}."
+    where = _on_hardware(view) + _changed(view)
+    return f"This is {models_text(view)} trained for {epochs} on {data}{equal}, {seeds}{where}."
+
+
+def _changed(view: StudyView) -> str:
+    """What ``--set`` changed in the study, by the command on record; its variants keep names."""
+    try:
+        words = shlex.split(view.study.command)
+    except ValueError:  # a record may contain anything
+        return ""
+    given = [b for a, b in pairwise(words) if a == "--set"]
+    given += [word.removeprefix("--set=") for word in words if word.startswith("--set=")]
+    named = ", while variants have the names of the study file" if given and view.others else ""
+    return f", with {listed(given)}{named}" if given else ""
 
 
 def answer(view: StudyView) -> str:

@@ -44,10 +44,13 @@ def search_headline(search: SearchRecord, confirming: StudyView | None = None) -
     if not search.best:
         return f"{tried}; none of them succeeded."
     best, variants = search.best[0], confirming.variants if confirming else ()
+    beside = ""
+    if any(v.name == search.default for v in variants):
+        beside = f" {quoted(search.default)} is the study's own variant, trained for comparison."
     value = f"{search.metric} {significant(best.value or 0.0)} on the validation split"
     paid = f"For the {search.budget.replace('flops', 'FLOPs')} of {quoted(search.baseline)}"
     if best.patchout.kind == "none" and best.keys == search.trials[0].keys:
-        return f"{tried}. {paid} none of them is better than dropping nothing ({value})."
+        return f"{tried}. {paid} none of them is better than dropping nothing ({value}).{beside}"
     name = next(iter(search.confirmed), "")  # the best first
     tested = next((v for v in variants if v.name == name and v.value.known), None)
     if tested is None and len(search.best) > 1:
@@ -55,7 +58,7 @@ def search_headline(search: SearchRecord, confirming: StudyView | None = None) -
     elif tested is not None:
         value += f"; {interval(tested.value)} on the test split with fresh seeds, "
         value += f"verdict against {quoted(search.baseline)}: {tested.verdict}"
-    return f"{tried}. {paid} the best is {describe(best)} ({value})."
+    return f"{tried}. {paid} the best is {describe(best)} ({value}).{beside}"
 
 
 def describe(trial: TrialRecord) -> str:

@@ -7,7 +7,9 @@ from math import isfinite, nan
 
 from passt_bench.analysis.budgets import relative_seconds
 from passt_bench.analysis.compare import Comparison
+from passt_bench.analysis.noise import clip_sentence, is_share, share_interval
 from passt_bench.analysis.statistics import INTERVAL_FROM
+from passt_bench.records.run import cell_name
 from passt_bench.report.text import (
     Span,
     cost_share,
@@ -53,37 +55,110 @@ _VERDICTS = {
     "unclear": ("is not shown to differ from zero", "are not shown to differ from zero"),
 }
 _KEPT = ("better", "same", "not worse")
-_NAMED = 4  # contrasts of a family; of larger ones only numbers are given
+_NAMED = 4  # most that are named of a verdict; of more only the number is given
 
 
 def headline(view: StudyView) -> str:
     """Variants by verdict, then what each declared family shows; references are not counted."""
     base = view.baseline
-    name, value = quoted(base.name), f"{view.metric} {interval(base.value)}"
+    name = quoted(base.name)
+    value = f"{view.metric} {interval(base.value)}{_classes_scored(view)}"
     verdicts = [v.verdict for v in view.answers]
     if not base.value.known:
         return f"The baseline {name} has no result, so nothing can be compared with it."
     if not verdicts:
         more = "; nothing else is shown" if view.others else ""
         return f"{name} reaches {value}{more}."
+    if (seeds := len(view.study.seeds)) < INTERVAL_FROM:
+        least = f"an interval needs {INTERVAL_FROM} seeds, and this study has {seeds}"
+        again = f"Run it again with --seeds {INTERVAL_FROM} or more"
+        return f"No verdict: {least}. {again}. {name} reaches {value}."
     if view.results.look is None:
-        need = f"{counted(view.study.judged_at[0], 'seed')} of every variant of the study"
+        need = f"{counted(view.study.judged_at[0], 'seed')} of each of these variants"
         return f"No verdict yet: it takes {need}. {name} reaches {value}."
     references = [quoted(v.name) for v in view.others if v.record.reference]
     are = "is" if len(references) == 1 else "are"
     beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
-    found = _found(view, "variants", [(v.name, v.verdict) for v in view.answers], named=1)
+    found = _found(view, [(v.name, v.verdict) for v in view.answers])
     # A baseline with another budget than the variants' only shows that longer training helps.
     alone = has_budgets(view) and bool(view.results.declared)
     told = [] if alone else [f"Against {name} ({value}), {found}{beside}."]
     for family, items in view.results.declared.items():
-        own = [(c.variant, finding(c)) for c in items]
-        found = _found(view, "contrasts", own, named=_NAMED)
-        gap = gap_of(items[0])
-        size = f" ({interval(gap, sign=True)})" if gap.known and not items[1:] else ""
-        sentence = f"{quoted(family)}: {found}{size}."
-        told.insert(0 if family.endswith(PRIMARY) else len(told), sentence)
+        told.insert(0 if family.endswith(PRIMARY) else len(told), _family(view, family, items))
     return " ".join(told)
+
+
+def _family(view: StudyView, family: str, items: Sequence[Comparison]) -> str:
+    """What a declared family shows: ``Half dropped: better at 1x and 2x (+0.020 to +0.078).``."""
+    first, parts = family.split(" ")[0], list[str]()
+    for verdict, words in _VERDICTS.items():
+        own = [c for c in items if finding(c) == verdict]
+        if not own:
+            continue
+        names = [c.variant for c in own]
+        who = listed(_short(names)) if len(own) <= _NAMED else f"{len(own)} of {len(items)}"
+        gaps = sorted(c.difference for c in own if isfinite(c.difference))
+        ends = dict.fromkeys(fixed(gap, 3, sign=True) for gap in (*gaps[:1], *gaps[-1:]))
+        size = " to ".join(ends) if own[1:] or not gaps else interval(gap_of(own[0]), sign=True)
+        said = words[0].removeprefix("is ").removeprefix("has ").format(margin=view.margin)
+        if has_budgets(view):
+            parts.append(f"{said} at {who}{f' ({size})' if size else ''}")
+        else:
+            parts.append(f"{said} ({f'{who}: {size}' if size else who})")
+    return f"{family[0].upper() + family[1:] if first.islower() else family}: {'; '.join(parts)}."
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names without the part before a comma that all share; quoted where a comma is left."""
+    shared = {name.rpartition(", ")[0] for name in names}
+    if len(names) > 1 and len(shared) == 1:
+        return [name.rpartition(", ")[2] for name in names]
+    return [quoted(name) if ", " in name else name for name in names]
+
+
+def not_run(view: StudyView) -> str:
+    """Names the variants of the study that have not begun; empty if there are none."""
+    if not (names := view.results.not_run):
+        return ""
+    shown = len(view.variants)
+    text = f"These are {shown} of the {shown + len(names)} variants of the study. "
+    return f"{text}Not run yet: {listed(map(quoted, names))}."
+
+
+def runs_sentence(view: StudyView) -> str | None:
+    """What the first runs of a study of one variant reach on how many clips, by which epoch."""
+    told = list[str]()
+    for run in view.baseline.ok_runs[:_NAMED] if not view.others else ():
+        value, clips = run.metrics.get(view.metric), round(run.train.get("test_clips", 0))
+        if value is None or not clips:
+            continue
+        low, high = share_interval(value, clips) if is_share(view.metric) else (nan, nan)
+        over = " (interval over clips)" if isfinite(low) else ""
+        best = run.train.get("epoch")
+        epoch = "the last epoch" if best is None else f"epoch {best:g}, the best in validation"
+        of = f"{view.metric} {interval(Span(value, low, high))} on {counted(clips, 'test clip')}"
+        where = cell_name(run.seed, run.fold).capitalize()
+        told.append(f"{where}: {of}{over}, with the weights of {epoch}.")
+    return " ".join(told) or None
+
+
+def coarse(view: StudyView) -> str | None:
+    """That one test clip counts for more than the margin, see `noise.clip_sentence`."""
+    first = [run for run in view.baseline.ok_runs if run.seed == view.study.seeds[0]]
+    clips = sum(run.train.get("test_clips", 0) for run in first)
+    return clip_sentence(view.study, round(clips)) or None
+
+
+def _classes_scored(view: StudyView) -> str:
+    """`` over 3 of 4 classes (no test clip of dog)``; empty if all of them have test clips."""
+    scores = [by for run in view.baseline.ok_runs for by in run.per_class.values()]
+    scored, known = {name for by in scores for name in by}, view.study.fingerprint.classes
+    absent = [name for name in known if name not in scored]
+    if not absent or not scored:
+        return ""
+    more = [f"{len(absent) - _NAMED} more"] if len(absent) > _NAMED else []
+    names = listed([*absent[:_NAMED], *more])
+    return f" over {len(scored)} of {len(known)} classes (no test clip of {names})"
 
 
 def has_budgets(view: StudyView) -> bool:
@@ -91,23 +166,23 @@ def has_budgets(view: StudyView) -> bool:
     return any(view.results.reached.values())
 
 
-def _found(view: StudyView, noun: str, found: Sequence[tuple[str, str]], named: int) -> str:
-    """What was found of variants or contrasts, by (name, finding): their names, if few."""
-    few, parts = len(found) <= named, list[str]()
+def _found(view: StudyView, found: Sequence[tuple[str, str]]) -> str:
+    """What was found of variants, by (name, verdict); those that keep the quality are named."""
+    parts = list[str]()
     for verdict, words in _VERDICTS.items():
         names = [name for name, own in found if own == verdict]
         if not names:
             continue
-        if few:
-            who = listed(map(quoted, names))
+        if len(found) == 1:
+            who = quoted(names[0])
         elif len(names) == len(found):
-            who = f"{'both' if len(names) == 2 else f'all {len(names)}'} {noun}"
+            who = "both variants" if len(names) == 2 else f"all {len(names)} variants"
         else:
-            who = str(len(names)) if parts else f"{len(names)} of {len(found)} {noun}"
+            who = str(len(names)) if parts else f"{len(names)} of {len(found)} variants"
         told = f"{who} {words[len(names) > 1].format(margin=view.margin)}"
-        kept = named == 1 and not few and len(names) <= _NAMED and verdict in _KEPT
-        parts.append(f"{told} ({listed(map(quoted, names))})" if kept else told)
-    return "; ".join(parts) if few else listed(parts)
+        named = len(found) > 1 and len(names) <= _NAMED and (verdict in _KEPT or len(names) == 1)
+        parts.append(f"{told} ({listed(map(quoted, names))})" if named else told)
+    return listed(parts)
 
 
 def costs_headline(view: StudyView) -> str:
@@ -144,13 +219,17 @@ def power_sentence(view: StudyView) -> str | None:
 
 def weights_sentence(view: StudyView) -> str | None:
     """How to compare the very models of a study with too few seeds for intervals, else None."""
-    study = view.study
-    if len(study.seeds) >= INTERVAL_FROM or not view.answers or view.results.paired:
+    study, others = view.study, [v.name for v in view.answers]
+    if len(study.seeds) >= INTERVAL_FROM or not others or view.results.paired:
         return None
+    place = ":".join(map(str, (study.seeds[0], *(study.folds or ())[:1])))
+    fold = f" --fold {study.folds[0]}" if study.folds else ""
+    first, second = (f"'{study.name}:{name}:{place}'" for name in (others[0], study.baseline))
     return (
         f"With {counted(len(study.seeds), 'seed')} nothing can be said about other trainings. What "
-        f"these very weights differ by on the same clips, `passt-bench evaluate --checkpoint "
-        f"'{study.name}:{view.answers[0].name}:{study.seeds[0]}' --against …` adds to this page."
+        f"these very weights differ by on the same clips, this command shows, on this page too: "
+        f"passt-bench evaluate --data {study.fingerprint.dataset}{fold} --checkpoint {first} "
+        f"--against {second}"
     )
 
 
@@ -161,15 +240,18 @@ def reached_sentence(view: StudyView) -> str | None:
     """
     known = [(unit, found) for unit, found in view.results.reached.items() if found]
     unit, found = known[-1] if known else ("", ())
-    texts: dict[str, list[str]] = {}
-    for item in found:
-        share = cost_share(Span(*item.share))
-        texts.setdefault(item.line, []).append(f"{quoted(item.variant)} for {share} of its")
-    what = "training time" if unit == "time" else unit
-    found_out = (
-        f"{quoted(line)} is as good as {listed(own)} {what}." for line, own in texts.items()
-    )
-    return " ".join(found_out) or None
+    what, told = "training time" if unit == "time" else unit, list[str]()
+    for line in dict.fromkeys(item.line for item in found):
+        own = [item for item in found if item.line == line]
+        shares = [cost_share(Span(*item.share)) for item in own]
+        if own[1:]:  # their intervals are in the table
+            shares = [share.partition(" [")[0] for share in shares]
+        names = [item.variant for item in own]
+        of, *others = {name.rpartition(", ")[0] for name in names}
+        plain = of and own[1:] and not others
+        who = f"{of} at {listed(_short(names))}" if plain else listed(map(quoted, names))
+        told.append(f"{quoted(line)} is as good as {who} for {listed(shares)} of its {what}.")
+    return " ".join(told) or None
 
 
 def crossings(view: StudyView, found: Sequence[Gain]) -> str:
@@ -223,7 +305,7 @@ def fastest_without_loss(view: StudyView) -> str | None:
         return f"No variant that trains faster is shown to keep the baseline's {view.metric}."
     best = max(kept, key=lambda v: v.cost(TRAIN_STEP).speedup.value)
     word = "is better in" if best.verdict == "better" else "keeps"
-    pace = _pace(best.cost(TRAIN_STEP).speedup)
+    pace = _pace(best.cost(TRAIN_STEP).speedup) + _whole_training(view, best)
     return f"The fastest variant that {word} {view.metric} is {quoted(best.name)}: it {pace}."
 
 
@@ -282,10 +364,7 @@ def _outlook(item: Comparison, places: int) -> str:
 def _cost(view: StudyView, v: VariantView) -> str:
     parts = []
     if v.cost(TRAIN_STEP).ratio.known:
-        parts.append(speed(v.cost(TRAIN_STEP)))
-        if len({round(other.record.spent.get("epochs", 0.0), 2) for other in view.variants}) > 1:
-            whole = relative_seconds(view.study, view.results.arms).get(v.name, nan)
-            parts[0] = f"{parts[0]} by the step, its whole training takes {times(whole)} as long"
+        parts.append(speed(v.cost(TRAIN_STEP)) + _whole_training(view, v))
     elif v.cost_status not in ("ok", "missing"):
         parts.append(f"its step could not be timed ({v.cost_status})")
     memory, base = v.memory_per_clip, view.baseline.memory_per_clip
@@ -294,6 +373,14 @@ def _cost(view: StudyView, v: VariantView) -> str:
     if v.record.tokens:
         parts.append(f"with {v.record.tokens} of {v.record.tokens_full} tokens")
     return "; " + ", ".join(parts) if parts else ""
+
+
+def _whole_training(view: StudyView, v: VariantView) -> str:
+    """What follows the speed of a variant's step where trainings differ in length, else empty."""
+    if len({round(other.record.spent.get("epochs", 0.0), 2) for other in view.variants}) < 2:
+        return ""
+    whole = relative_seconds(view.study, view.results.arms).get(v.name, nan)
+    return f" by the step, and its whole training takes {times(whole)} as long"
 
 
 def speed(cost: Cost) -> str:

@@ -248,9 +248,9 @@ def failures(view: StudyView) -> Table:
             if len(missing) == 1:
                 where, key = cell_name(missing[0].seed, missing[0].fold), missing[0].key
             rows.append((v.name, where, "missing", "not run yet", key))
-    if not view.results.sessions:
+    if not view.results.sessions and view.others:
         rows.append(("all variants", "cost session", "missing", "not measured yet", ""))
-    else:
+    elif view.results.sessions:
         for v in view.variants:
             message = v.arm.message if v.arm else "not measured yet"
             if v.cost_status != "ok" or message:

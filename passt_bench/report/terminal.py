@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,13 +15,14 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from passt_bench.errors import InputError
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.search import SearchRecord
 from passt_bench.report.cost_tables import NAME, TOKENS, frontend_column
 from passt_bench.report.evaluations import confusion_table, decisions_table, most_confused
 from passt_bench.report.provenance import answer
 from passt_bench.report.search import search_headline, settings
-from passt_bench.report.sentences import has_budgets
+from passt_bench.report.sentences import coarse, has_budgets, not_run, runs_sentence
 from passt_bench.report.study_tables import (
     contrasts,
     failures,
@@ -37,6 +40,7 @@ from passt_bench.report.view import TRAIN_STEP, StudyView
 _NAME_WIDTH, _CELL_WIDTH, _WIDE = 14, 8, 110
 _CLASSES, _MATRIX = 20, 12  # rows of decisions, and classes of a matrix, that are printed
 _TRIALS = 10  # of a search, the best first
+_INPUT_ERROR = f"{InputError.__module__}.{InputError.__name__}: "  # in a traceback
 _COSTS = "time of a training step, and its {} per clip, / baseline"
 
 
@@ -53,7 +57,13 @@ def print_result(
             print_table(console, best, without=("rate", "seconds", "key"))
         console.print(search_headline(search, view), soft_wrap=False)
     if view is not None:
-        console.print(f"\n{answer(view)}", soft_wrap=False)
+        parts = (answer(view), runs_sentence(view), coarse(view), not_run(view))
+        # A no-break space keeps an interval on one line.
+        text = re.sub(
+            r"\[[^]]*\]", lambda x: x[0].replace(" ", "\xa0"), " ".join(filter(None, parts))
+        )
+        lines = textwrap.fill(text, console.width, break_on_hyphens=False)
+        console.print("\n" + lines.replace("\xa0", " "))
 
 
 def _print_tables(console: Console, view: StudyView) -> None:
@@ -71,8 +81,10 @@ def _print_tables(console: Console, view: StudyView) -> None:
     if budgets and (reached := reached_table(view)).rows:
         show(reached, caption="the cost of equal quality, divided by the baseline's")
     failed = failures(view)
-    if rows := tuple(row for row in failed.rows if row[2] != "missing"):
-        show(replace(failed, rows=rows))
+    for name, run, status, message, *_ in failed.rows:
+        if status != "missing":  # the traceback is on the page
+            last = message.strip().splitlines()[-1].removeprefix(_INPUT_ERROR)
+            console.print(f"{name}, {run}: {status}: {last}", soft_wrap=False)
 
 
 def print_decisions(console: Console, record: EvaluationRecord) -> None:

@@ -96,9 +96,10 @@ def significant(value: float, digits: int = 3) -> str:
     return fixed(value, digits - 1 - floor(log10(abs(value))))
 
 
-def interval(span: Span, *, sign: bool = False) -> str:
-    """A value with its interval, ``0.051 [0.040, 0.062]``; only the value if it has none."""
-    value, low, high = (fixed(number, decimals(span), sign=sign) for number in span)
+def interval(span: Span, *, sign: bool = False, least: int = -99) -> str:
+    """A value with its interval, if any, ``0.05 [0.04, 0.06]``; ``least`` decimals or more."""
+    places = max(least, decimals(span))
+    value, low, high = (fixed(number, places, sign=sign) for number in span)
     return f"{value} [{low}, {high}]" if span.known and span.has_interval else value
 
 

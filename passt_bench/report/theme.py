@@ -329,16 +329,17 @@ _REACHES = (3, 7, 12, 19, 28, 39, 52, 67, 86, 111)  # distances from the marker'
 _TURNS = tuple(2 * pi * k / 16 for k in range(16))
 _FAR = 16  # with a leader line from here on
 _COVERED = 4.0  # cost per covered square pixel of a marker or error bar
-_AMBIGUOUS = 12.0  # cost of being nearer to another point
+_AMBIGUOUS = 1e4  # cost of being nearer to another point: only where there is no other place
 
 
 class Label(NamedTuple):
-    """A text that belongs to a point in data coordinates; ``rim`` is its marker's radius."""
+    """A text in its point's color, in data coordinates; ``rim`` is the marker's radius."""
 
     text: str
     x: float
     y: float
     rim: float = 3.0
+    color: str = INK
 
 
 def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Bbox] = ()) -> bool:
@@ -357,7 +358,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Bbox] 
     for label, point in zip(labels, points, strict=True):
         text = axes.annotate(
             label.text, (label.x, label.y), (0, 0), textcoords="offset points", fontsize=8,
-            color=INK, ha="left", va="bottom", linespacing=1.15, zorder=5,
+            color=label.color, ha="left", va="bottom", linespacing=1.15, zorder=5,
         )  # fmt: skip
         written.append(text)
         size = text.get_window_extent(recorder).size
@@ -385,7 +386,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Bbox] 
         text.set_position((box.x0 - point[0], box.y0 - point[1]))
         if reach >= _FAR:
             ends = np.array([np.clip(point, box.min, box.max), point]).T
-            line = Line2D(*ends, color=MUTED, linewidth=0.5, zorder=1.5)
+            line = Line2D(*ends, color=label.color, linewidth=0.5, zorder=1.5)
             line.set_transform(IdentityTransform())
             written.append(axes.add_artist(line))
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from statistics import fmean
 
 from passt_bench.analysis.budgets import clip_seconds
@@ -74,6 +75,53 @@ def with_budget(
         return recipe
     with located(study.place(variant.name)):
         return override(recipe, {"training.steps": steps})
+
+
+def too_short(
+    study: Study,
+    variants: Iterable[Variant],
+    clips: int,
+    classes: int,
+    ratios: Mapping[str, float] | None = None,
+) -> dict[str, tuple[int, int]]:
+    """Variant → the steps its budget pays for, and the more it takes, see `check_settings`."""
+    found = {}
+    for variant in variants:
+        training = with_budget(study, variant, clips, classes, ratios).training
+        least = max(LEAST_STEPS, epoch_steps(training, clips))
+        if training.steps is not None and training.steps < least:
+            found[variant.name] = training.steps, least
+    return found
+
+
+def check_budgets(
+    study: Study,
+    variants: Sequence[Variant],
+    clips: int,
+    classes: int,
+    ratios: Mapping[str, float] | None = None,
+) -> None:
+    """Refuses all variants at once whose budgets are too short, with the least that is enough.
+
+    The arguments are those of `with_budget` (raises `InputError`).
+    """
+    short = too_short(study, variants, clips, classes, ratios)
+    if not short:
+        return
+    field = "training.steps" if study.base.training.steps else "training.epochs"
+    given = study.base.training.steps or study.base.training.epochs
+    low = min(given * (least - 1) // (steps + 1) for steps, least in short.values())
+    high = max(ceil(given * least / (steps - 0.5)) for steps, least in short.values())
+    enough = (
+        n for n in range(max(given, low) + 1, high + 2)
+        if not too_short(replace(study, base=override(study.base, {field: n})), variants,
+                         clips, classes, ratios)
+    )  # fmt: skip
+    names = ", ".join(f"{name!r} ({steps} of {least})" for name, (steps, least) in short.items())
+    problem = f"an equal budget takes an epoch or {LEAST_STEPS} steps; these have fewer: {names}"
+    least = next(enough, None)
+    remedy = f"Give {field}={least}." if least else "Give a larger budget."
+    raise study.error(problem, field, given, remedy)
 
 
 def spent(recipe: Recipe, clips: int, classes: int) -> dict[str, float]:

@@ -234,6 +234,8 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         "step_seconds": float(np.median(done.step_seconds)),
         "cpu_seconds": done.cpu_seconds,
         "peak_bytes": float(max(done.peak_bytes, peak_bytes(recipe.engine.device))),
+        "training_clips": float(len(train_clips)),
+        "test_clips": float(len(test_clips)),
     }
     if done.best_epoch:
         train_stats["epoch"] = float(done.best_epoch)

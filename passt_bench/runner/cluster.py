@@ -33,6 +33,7 @@ from passt_bench.processes import without_current_folder
 from passt_bench.records.files import to_json, write_atomically
 from passt_bench.records.run import RunRecord, count_of
 from passt_bench.records.store import Store
+from passt_bench.registry import check_no_study_files
 from passt_bench.runner.cells import final_outcome
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import POLL, parallel_runs, prepare, run_cells
@@ -81,10 +82,12 @@ def train_on_cluster(
     worker it waits.
 
     Raises:
-        InputError: there is no scheduler, or no worker that is connected can train, and none could.
+        InputError: there is no scheduler, no worker that is connected can train, and none could, or
+            a study file has components of its own.
     """
     if not cells:
         return
+    check_no_study_files("--dask", address)
     title = f"Training and evaluating {count_of(len(cells), 'run')} on the cluster"
     with _connect(address) as client, stage(console, title) as up:
         work = _Dispatch(client, cells, Store(paths.runs), config, console)

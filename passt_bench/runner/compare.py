@@ -13,8 +13,11 @@ import torch
 from passt_bench.errors import InputError
 from passt_bench.models import build_model
 from passt_bench.models.patchout import resolve
+from passt_bench.records.run import StudyRecord
 from passt_bench.registry import MODELS
+from passt_bench.runner.cost import estimate_cost_time, plan_cost
 from passt_bench.runner.estimates import on_meta
+from passt_bench.runner.prediction import Predictor
 from passt_bench.spec.codec import spellings
 from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.frontends import frontend_of
@@ -31,6 +34,7 @@ _SHORT = {
     for short in (name, spelling.name)
     if name != "name"
 }
+_LONG = 1200  # seconds
 _COMMA = re.compile(r",(?=[A-Za-z][\w.]*=)")  # between two fields, not in stride=10,16
 
 
@@ -126,6 +130,19 @@ def as_study(name: str, recipes: Mapping[str, Recipe]) -> Study:
         variants.append(Variant(label, changed))
     question = f"What do {len(recipes)} models cost, side by side?"
     return Study(name, question, base, tuple(variants), variants[0].name, seeds=())
+
+
+def shorter(study: StudyRecord, predictor: Predictor) -> str:
+    """How a comparison can be made shorter, if it is expected to take more than 20 minutes."""
+    recipes = {variant.name: variant.recipe for variant in study.variants}
+    plan = plan_cost(recipes, study.baseline, len(study.fingerprint.classes))
+    if not estimate_cost_time(plan, predictor) > _LONG:
+        return ""
+    return (
+        "this will take long: each model warms up and runs six rounds at least, in several "
+        "processes. Shorter: --set measurement.restarts=1, a smaller --batch or --seconds, fewer "
+        "or smaller models, or a GPU."
+    )
 
 
 def default_name(items: Sequence[str]) -> str:

@@ -81,7 +81,7 @@ def _machine() -> Iterator[Finding]:
     yield _finding("CPU frequency governor", state["governor"] == "performance", governor)
     heat = state["throttled"]
     detail = "not readable here" if heat is None else f"{heat} times since boot"
-    yield _finding("thermal throttling", heat in (None, "0"), detail)
+    yield _finding("thermal throttling", heat == "0", detail)
     resets, kills = reset_resident_peak(), oom_kills()
     detail = "can be reset" if resets else "cannot be reset: train_peak covers the whole process"
     yield _finding("peak RSS", resets, detail)

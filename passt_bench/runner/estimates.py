@@ -5,6 +5,8 @@ For plans, never for conclusions. Models are built on the meta device, so nothin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import mean
@@ -13,9 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from passt_bench.errors import InputError
 from passt_bench.measure.step_work import StepWork, WorkCounter, count_work, mean_work
 from passt_bench.models import AudioModel, from_recipe, resolve
 from passt_bench.models.frontend import frame_count
+from passt_bench.runner.studies import place_of
 from passt_bench.spec.recipe import DataSpec, Pair, Patchout, Recipe, TrainingSpec
 from passt_bench.training.batches import total_steps
 from passt_bench.training.engine import ModelStep, check_chunks, loss_of
@@ -57,18 +61,33 @@ def summarize_model(recipe: Recipe, classes: int) -> ModelSummary:
     """Counts parameters, tokens and FLOPs of a recipe's model.
 
     Raises:
-        InputError: the model, its fields or its patchout do not fit the input, or cannot be
-            trained in chunks.
+        InputError: the model fails, its fields or its patchout do not fit the input, or it cannot
+            be trained in chunks.
     """
-    if recipe.engine.accumulate > 1:
-        check_chunks(recipe.engine, batch_size(recipe), on_meta(recipe, classes)[0])
-    return _summarize(_counted(recipe, training=TrainingSpec(loss=recipe.training.loss)), classes)
+    with _named(recipe):
+        if recipe.engine.accumulate > 1:
+            check_chunks(recipe.engine, batch_size(recipe), on_meta(recipe, classes)[0])
+        loss = TrainingSpec(loss=recipe.training.loss)
+        return _summarize(_counted(recipe, training=loss), classes)
 
 
 def _counted(recipe: Recipe, **more: Any) -> Recipe:
     """Model and input of a recipe, so that nothing is counted twice for what else studies vary."""
     data = DataSpec(seconds=recipe.data.seconds)
     return Recipe(recipe.model, recipe.patchout, recipe.frontend, data, **more)
+
+
+@contextmanager
+def _named(recipe: Recipe) -> Iterator[None]:
+    """Turns any error of a model, which may be a user's own, into an input error."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        problem = f"the model failed on a batch: {type(error).__name__}: {error}"
+        remedy = f"Fix {place_of(error) or 'it'}; ModelContract tests the rest (docs/adding.md)."
+        raise InputError(problem, field="model", value=recipe.model.name, remedy=remedy) from error
 
 
 @lru_cache(maxsize=512)

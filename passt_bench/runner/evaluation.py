@@ -150,6 +150,7 @@ def _prepare(
     first: _Job | None = None,
 ) -> _Job:
     """Opens models and data; of a model that ``first`` is compared with, the same clips."""
+    name, folders = data.partition("=")[0], data_folders([data], alone=True)
     if len(checkpoints) == 1:
         checkpoints = ENSEMBLES.get(checkpoints[0], checkpoints)
     paths = [locate(checkpoint) for checkpoint in checkpoints]
@@ -162,12 +163,10 @@ def _prepare(
     )
     files = [member.name for member in members]
     title = inputs.published_set(files) or ", ".join(files)
-    name, _, folder = data.partition("=")
     version = DATASETS.get(name).version
     choosing = first.record.members if first else members  # the clips, by their recipes
     spec, notes = inputs.data_spec([member.recipe.data for member in choosing], name, ensemble.clip)
-    root = data_folders([data] if folder else []).get(name)
-    dataset = open_dataset(spec, ensemble.sampling_rate, root)
+    dataset = open_dataset(spec, ensemble.sampling_rate, folders.get(name))
     theirs = dataset.fingerprint.classes
     if classes is not None and (first is None or set(ensemble.classes) != set(theirs)):
         ensemble.rename(classes)

@@ -43,6 +43,7 @@ from passt_bench.training.features import cache_bytes, features_path, fits_cache
 
 POLL = 0.3  # seconds
 _RUN_BYTES = 1e5  # a record and its copies beside the page and in MLflow
+_FEATURE_SPEED = 300  # seconds of sound that are decoded and transformed in one
 RESTARTS = 3  # of a cell whose process is killed from outside, within one command
 # What a cell would import later: the first optimizer torch._dynamo, the metrics scikit-learn.
 _MODULES = (__name__, "torch._dynamo", "sklearn.metrics", "passt_bench.runner.benchmark_target")
@@ -313,8 +314,7 @@ def disk_bytes(
     todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, datasets: Datasets
 ) -> float:
     """About what missing runs need on the disk: log-mels, checkpoints, models, records."""
-    features = _cached_features(todo, paths, datasets).items()
-    missing = [recipe for path, recipe in features if not path.is_file()]
+    missing = _missing_features(todo, paths, datasets)
     logmels = [cache_bytes(recipe, len(datasets.get(recipe).ids)) for recipe in missing]
     states = [12 * cell.summary.parameters for cell in todo]  # weights and AdamW's two averages
     # A run keeps two checkpoints while it writes the next.
@@ -322,6 +322,19 @@ def disk_bytes(
     kept = 2 * sum(states) * config.keep_checkpoints
     kept += sum(cell.model_bytes for cell in todo if cell.keeps_model)
     return sum(logmels) + max(running, kept) + _RUN_BYTES * len(todo)
+
+
+def feature_seconds(todo: Sequence[PlannedCell], paths: Paths, datasets: Datasets) -> float:
+    """About how long it takes to compute the log-mels that missing runs need, on one core."""
+    missing = _missing_features(todo, paths, datasets)
+    return sum(len(datasets.get(r).ids) * r.data.seconds for r in missing) / _FEATURE_SPEED
+
+
+def _missing_features(
+    todo: Sequence[PlannedCell], paths: Paths, datasets: Datasets
+) -> list[Recipe]:
+    found = _cached_features(todo, paths, datasets)
+    return [recipe for path, recipe in found.items() if not path.is_file()]
 
 
 def _cached_features(

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from passt_bench.data.fingerprint import first_few
 from passt_bench.errors import InputError
+from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
 from passt_bench.records.run import StudyRecord, count_of
 from passt_bench.records.store import Store
 from passt_bench.runner.planned_cell import MODEL, PlannedCell
@@ -61,26 +63,37 @@ def _names(study: StudyRecord) -> dict[str, str]:
     return names
 
 
-def find_model(name: str, runs: Path) -> str:
+def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
     """The path of a model file: of a record's folder, or of ``STUDY:VARIANT[:SEED[:FOLD]]``.
 
-    Without a seed or fold, the first that was kept; without a variant, if there is only one. Any
-    other text is returned as it is.
+    Without a seed or fold, the first that was kept; without a variant, if there is only one. An
+    existing path and a name of published weights are returned as they are.
 
     Raises:
-        InputError: a study on record has no such variant or run, or did not keep its model.
+        InputError: there is no such model (``""``: none is given), or its study did not keep it.
     """
-    if (Path(name) / MODEL).is_file():
+    if name and (Path(name) / MODEL).is_file():
         return str(Path(name) / MODEL)
     study, _, rest = name.partition(":")
     store = Store(runs)
-    if Path(name).exists() or study not in store.studies():
+    if (
+        (name and Path(name).exists())
+        or name in ENSEMBLES
+        or name in PUBLISHED
+        or by_file(Path(name).name)
+    ):
         return name
+    if study not in store.studies():
+        kept = [name for each in store.studies() for name in kept_models(store.study(each), store)]
+        there = f"There are: {first_few(kept)}" if kept else f"No models are kept in {runs}"
+        remedy = f"{there}. Or give a file, or a name of `passt-bench weights list`."
+        problem = "no such model" if name else "no model given"
+        raise InputError(problem, field=field, value=name or None, remedy=remedy)
     record = store.study(study)
     if not rest and len(record.variants) > 1:
         remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."
         problem = "a study of several models"
-        raise InputError(problem, field="--checkpoint", value=name, remedy=remedy)
+        raise InputError(problem, field=field, value=name, remedy=remedy)
     fitting = [key for known, key in _names(record).items() if f"{known}:".startswith(f"{name}:")]
     paths = [store.folder(key) / MODEL for key in fitting]
     if found := [path for path in paths if path.is_file()]:
@@ -91,4 +104,4 @@ def find_model(name: str, runs: Path) -> str:
         again = record.command + " --keep-models" * ("--keep-models" not in record.command)
         problem = "the model of this run was not kept"
         remedy += f" It can be trained again, with the same result: {again}"
-    raise InputError(problem, source=study, field="--checkpoint", value=name, remedy=remedy)
+    raise InputError(problem, source=study, field=field, value=name, remedy=remedy)

@@ -11,7 +11,15 @@ from passt_bench.paper import Corpus, corpora
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, TriedRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS, PATCHOUTS
-from passt_bench.runner.budget import known_ratios, plan_tuning, spent, with_budget, with_choices
+from passt_bench.runner.budget import (
+    check_budgets,
+    known_ratios,
+    plan_tuning,
+    spent,
+    too_short,
+    with_budget,
+    with_choices,
+)
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.estimates import run_flops, summarize_model
 from passt_bench.runner.planned_cell import MODEL, PlannedCell, plan_cell
@@ -100,11 +108,13 @@ def plan_request(
         names = ", ".join(name for name, w in lacking.items() if w == weights)
         get = f"passt-bench weights get {weights}"
         notes.append(f"The weights that {names} start from are not here: {get}.")
+    wanted = {*request.variants} or {v.name for v in study.variants} - {study.baseline}
+    wanted |= {study.baseline} if request.with_baseline else set()
     datasets = datasets or Datasets(paths)
     corpus = corpora().get(study.base.data.name)
     if listed and corpus and study.seeds and (lacking or corpus.name not in paths.data):
         given = (request.seeds, request.folds, file.notebook)
-        plan = plan_study(study, datasets, *given, absent=corpus)
+        plan = plan_study(study, datasets, *given, absent=corpus, wanted=wanted)
         plan = replace(plan, notes=tuple(notes), absent=corpus)
         return choose_variants(plan, request.variants, request.with_baseline)
     able = [variant.name for variant in study.variants if variant.name not in lacking]
@@ -116,7 +126,8 @@ def plan_request(
 
     def expanded(study: Study, seeds: int | None = None, folds: int | None = None) -> StudyPlan:
         given = (study, datasets, seeds, folds, file.notebook)
-        return plan_study(*given, only=able if lacking else None, ratios=ratios)
+        only = able if lacking else None
+        return plan_study(*given, only=only, ratios=ratios, wanted=wanted)
 
     store, plan = Store(paths.runs), expanded(study, request.seeds, request.folds)
     if study.shared == "seconds" and not ratios and (ratios := known_ratios(plan.record, store)):
@@ -150,13 +161,15 @@ def plan_study(
     only: Collection[str] | None = None,
     absent: Corpus | None = None,
     ratios: Mapping[str, float] | None = None,
+    wanted: Collection[str] | None = None,
 ) -> StudyPlan:
     """Expands a study.
 
     Seeds and folds are numbers: see `with_seeds`; the first folds are used. ``only`` names the
     variants that can be planned here, None all of them; without the study's baseline, the first of
     them is the baseline. On a data set that is ``absent`` no cells are planned. ``ratios`` are
-    those of `with_budget`.
+    those of `with_budget`. Of variants that are not ``wanted`` (None: all are) those whose budget
+    is too short are left out.
 
     Raises:
         InputError: the study or the data are not valid.
@@ -178,6 +191,12 @@ def plan_study(
     if study.seeds and not absent:
         fold = chosen[0] if chosen else None
         clips = len(dataset.split(fold)[0])
+    if clips:
+        given = clips, classes, ratios
+        rest = [v for v in planned if wanted is not None and v.name not in wanted]
+        check_budgets(study, [v for v in planned if v not in rest], *given)
+        planned = [v for v in planned if v not in rest or not too_short(study, [v], *given)]
+    if study.seeds and not absent:
         tried, tuning = plan_tuning(study, planned, datasets, fold, clips, classes, ratios)
     tuned = with_choices(study, tried)
     for variant in (tuned.variant(variant.name) for variant in planned):

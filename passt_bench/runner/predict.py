@@ -2,7 +2,8 @@
 
 A file is mixed down, resampled to the front end's rate, and padded with zeros at its end to the
 length of a training clip, as in training. Audio that is longer than the input of the model is cut
-into windows, the last of which ends with the file; a class's probability is their mean or maximum.
+into windows, the last of which ends with the file, unless it would add less than 1 % of a window; a
+class's probability is their mean or maximum.
 Windows are read, predicted and written a few at a time: memory does not grow with their number.
 """
 
@@ -121,11 +122,13 @@ def find_audio(paths: Iterable[Path]) -> tuple[list[Path], str]:
 def place_windows(total: int, clip: int, window: int, hop: int) -> tuple[int, int, int]:
     """The length of the windows of audio, where the last begins, and their number; in samples.
 
-    Audio that is shorter than a clip has one of that length; else the last ends with the audio.
+    Audio that is shorter than a clip has one of that length; else the last ends with the audio, but
+    is dropped if it would add less than 1 % of a window: many a clip of 5 s has some samples more.
     """
     length = max(clip, min(window, total))
     last = max(0, total - length)
-    return length, last, -(-last // hop) + 1
+    count = -(-last // hop) + 1
+    return length, last, count - (count > 1 and last - hop * (count - 2) < length / 100)
 
 
 def cut_windows(

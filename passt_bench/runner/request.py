@@ -142,20 +142,28 @@ def choose(record: StudyRecord, names: Collection[str], baseline: bool) -> Study
 def name_and_folder(item: str, field: str = "--data") -> tuple[str, Path]:
     """The data set and the folder in ``NAME=DIR``, a value of ``field`` (raises `InputError`)."""
     name, _, folder = item.partition("=")
-    if not name or not folder:
+    known = name in {each.name for each in DATASETS.all()}
+    if not folder and not known and Path(item).exists():
+        problem, remedy = "the name of the data set is missing", f"Write manifest={item}."
+        raise InputError(problem, field=field, value=item, remedy=remedy)
+    if not name or (known and not folder):
         problem = "the folder is missing" if name else "the name of the data set is missing"
         remedy = "Write NAME=DIR, e.g. esc50=/data/ESC-50."
         raise InputError(problem, field=field, value=item, remedy=remedy)
     return DATASETS.get(name).name, Path(folder)
 
 
-def data_folders(items: Sequence[str]) -> dict[str, Path]:
-    """Folders by data set: those given (see `name_and_folder`), those in ``PASST_BENCH_DATA``."""
+def data_folders(items: Sequence[str], alone: bool = False) -> dict[str, Path]:
+    """Folders by data set: those given (see `name_and_folder`), those in ``PASST_BENCH_DATA``.
+
+    With ``alone``, an item may be only the name of a data set.
+    """
     from passt_bench.data import find_folders  # slow
 
     root = os.environ.get(DATA_VARIABLE)
     folders = find_folders(Path(root)) if root else {}
-    return folders | dict(map(name_and_folder, items))
+    names = {known.name for known in DATASETS.all()} if alone else ()
+    return folders | dict(name_and_folder(item) for item in items if item not in names)
 
 
 def typed_command() -> str:

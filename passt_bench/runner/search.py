@@ -342,7 +342,7 @@ class _Search:
         trials = {setting_name(trial.params): trial for trial in chosen}
         trials |= {n: t for t in record.best if (n := setting_name(t.params)) in old}
         variants = [self._baseline, *(self._variant(trial.params) for trial in trials.values())]
-        drops = (v.name for v in self._plan.record.variants if v.patchout.get("dropped"))
+        drops = (v.name for v in self._plan.stored_record.variants if v.patchout.get("dropped"))
         others = (source.variant(name) for name in drops if name != self._baseline.name)
         default = next((variant for variant in others if not variant.reference), None)
         if default is not None:  # unless the search found that very setting

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import re
 import shutil
 import site
-import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -24,6 +22,7 @@ from passt_bench.errors import InputError, choose_from
 from passt_bench.published_weights import PUBLISHED, weights_folder
 from passt_bench.records.run import Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
+from passt_bench.registry import STUDIES, import_file
 from passt_bench.spec.key import plain_name, recipe_difference
 from passt_bench.spec.study import Study
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from passt_bench.paper import Available
     from passt_bench.runner.plan import StudyPlan
 
-PACKAGE = "passt_bench.ablations"
 OWN = Path("ablations")  # a user's own studies, in the current folder
 _SUITE = Path(__file__).parents[1]
 _ASSIGNS = re.compile(r"^STUDY\b", re.MULTILINE)
@@ -81,7 +79,7 @@ def load_study(name: str, store: Store | None = None) -> StudyFile:
     if path.parent == shipped_folder():
         path = Path(path.name)
         with _importing(path):
-            module = importlib.import_module(f"{PACKAGE}.{path.stem}")
+            module = importlib.import_module(f"{STUDIES}.{path.stem}")
     else:
         module = _import_path(path)
     notebook = (module.__doc__ or "").strip()
@@ -124,7 +122,7 @@ def _weights_here() -> frozenset[str]:
 
 def shipped_folder() -> Path:
     """The folder of the suite's own study files; in a checkout the pages are beside it."""
-    return Path(importlib.import_module(PACKAGE).__path__[-1])
+    return Path(importlib.import_module(STUDIES).__path__[-1])
 
 
 def _studies_in(folder: Path) -> list[str]:
@@ -136,24 +134,8 @@ def _import_path(path: Path) -> ModuleType:
     if not path.is_file():
         remedy = "Give the path of a study file."
         raise InputError("no such file", field="STUDY", value=str(path), remedy=remedy)
-    # In the package of the suite's studies, so that a copy of one may keep its relative imports.
-    name = f"{PACKAGE}.file:{path.stem.replace('.', '_')}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # a .py file has a loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    # Up to version 0.1 studies imported from `ablations`; to be removed after the next release.
-    sys.modules.setdefault("ablations", importlib.import_module(PACKAGE))
-    # The study may import modules beside it, unless a library has a module of that name.
-    folder = str(path.parent.resolve())
-    sys.path.append(folder)
-    try:
-        with _importing(path):
-            spec.loader.exec_module(module)
-    finally:
-        with suppress(ValueError):  # the study may have changed the path itself
-            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(folder)]
-    return module
+    with _importing(path):
+        return import_file(path)
 
 
 @contextmanager
@@ -169,12 +151,12 @@ def _importing(source: Path) -> Iterator[None]:
             what = str(error).rstrip(".")
         raise InputError(
             f"the study file fails to import: {what}",
-            source=_place_of(error) or source,
+            source=place_of(error) or source,
             remedy="Fix the file; nothing was run.",
         ) from None
 
 
-def _place_of(error: BaseException) -> str | None:
+def place_of(error: BaseException) -> str | None:
     """File and line of the cause: the innermost frame outside libraries and this suite."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno or 1}"

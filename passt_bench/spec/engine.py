@@ -101,7 +101,7 @@ class MeasurementSpec:
         float, about("Target precision of the step-time ratio: 0.03 is ±3 %.", gt=0)
     ] = 0.03
     seconds: Annotated[
-        float, about("Time limit in seconds of all rounds; six always run.", gt=0)
+        float, about("Time limit of all rounds, in s; six, and all warm-ups, always run.", gt=0)
     ] = 50.0
     turn_seconds: Annotated[float, about("Time limit of a turn, in s.", gt=0)] = 300.0
 

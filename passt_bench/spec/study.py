@@ -313,6 +313,9 @@ def parse_patchout(text: str | None, source: str = "--patchout") -> Patchout | N
         if not rate and text != "none":
             remedy = "Write KIND:RATE, e.g. structured:.5, or none."
             raise InputError("no rate given", field="rate", value=text, remedy=remedy)
+        if rate.isdecimal() and 1 < int(rate) < 100:
+            remedy = f"Did you mean {kind}:{int(rate) / 100:g}?"
+            raise InputError("must be below 1", field="rate", value=rate, remedy=remedy)
         return validate(Patchout, {"kind": kind, "rate": None if text == "none" else rate})
 
 

@@ -25,6 +25,7 @@ from passt_bench.errors import InputError
 from passt_bench.models.frontend import make_frontend, mask_fill
 from passt_bench.models.patchout import random_stream
 from passt_bench.processes import follow_parent, fork_server
+from passt_bench.registry import StudyFiles
 from passt_bench.spec.recipe import Recipe, TrainingSpec
 from passt_bench.training.features import Features, changes_waves, draw_waves, logmels, one_thread
 
@@ -308,6 +309,7 @@ class _Caught(data.Dataset[Any]):
     """Batches, or the errors that they raised; torch keeps only the text of an error."""
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._files = StudyFiles()  # first, because unpickling the others may need them
         self._make = make
 
     def __getitem__(self, item: Any) -> Any:

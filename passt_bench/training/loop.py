@@ -223,6 +223,9 @@ def check_labels(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
     if not len(train):
         remedy = "Add the training split to the data folder; `passt-bench evaluate` needs none."
         raise recipe.error("data.name", "no clip to train on", remedy)
+    if training.loss == "ce" and targets.shape[1] < 2:
+        remedy = "Give data of two classes or more."
+        raise recipe.error("data.name", "fewer than two classes", remedy)
     blocks = (train[at : at + _ROWS] for at in range(0, len(train), _ROWS))
     if training.loss == "ce" and any((targets[block].sum(axis=1) != 1).any() for block in blocks):
         problem = "some clips have several classes, or none"

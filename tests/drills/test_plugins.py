@@ -8,8 +8,8 @@ import json
 import re
 import shutil
 import sys
-import tomllib
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -21,7 +21,14 @@ from passt_bench.registry import Registry
 
 PLUGIN = ROOT / "tests" / "plugin"
 LISTS = {
-    "models": ("lily ", "bag_of_patches ", "hear21passt", "transformers_ast", "panns_inference"),
+    "models": (
+        "lily ",
+        "tiny_cnn ",
+        "bag_of_patches ",
+        "hear21passt",
+        "transformers_ast",
+        "panns_inference",
+    ),
     "frontends": ("amplitude ",),
     "datasets": ("tones ",),
     "patchout": ("checkerboard ",),
@@ -77,14 +84,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     options = "-q --no-index --no-deps --no-build-isolation --target"
     words = ["-m", "pip", "--disable-pip-version-check", "install", *options.split(), str(target)]
-    python([*words, *map(str, sources)], folder)
+    cnn, project, initial, cnn_test, bag, bag_test = printed("Add a model")
+    own = folder / "sources" / "own"
+    own.mkdir()
+    (own / "tiny_cnn.py").write_text(f"{cnn}\n{indent(initial, '    ')}", encoding="utf-8")
+    (own / "bag_of_patches.py").write_text(bag, encoding="utf-8")
+    (own / "pyproject.toml").write_text(project, encoding="utf-8")
+    python([*words, *map(str, (*sources, own))], folder)
     for path in (PLUGIN / "still_water.py", PLUGIN / "pond" / "contract.py"):
         shutil.copy(path, folder)
-    model, project, test = printed("Add a model")
-    (target / "bag_of_patches.py").write_text(model, encoding="utf-8")
-    entry_points = tomllib.loads(project)["project"]["entry-points"]
-    write_entry_points(target, "bag-of-patches", entry_points)
-    (folder / "test_bag.py").write_text(test, encoding="utf-8")
+    (folder / "test_own.py").write_text(f"{cnn_test}\n\n{bag_test}", encoding="utf-8")
     metric, test = printed("Add a metric")
     (target / "wrong_labels.py").write_text(metric, encoding="utf-8")
     write_entry_points(target, "wrong-labels", {"passt_bench.metric": {"wrong": "wrong_labels"}})
@@ -115,9 +124,9 @@ def test_they_are_listed(given: Results) -> None:
 
 
 def test_they_keep_the_contracts(folder: Path) -> None:
-    tests = ["contract.py", "test_bag.py", "test_wrong.py"]
+    tests = ["contract.py", "test_own.py", "test_wrong.py"]
     words = ["-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *tests]
-    assert "52 passed" in python(words, folder, folder / "installed")
+    assert "65 passed" in python(words, folder, folder / "installed")
 
 
 def test_records_hold_what_they_bring(folder: Path, given: Results) -> None:

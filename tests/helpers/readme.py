@@ -28,8 +28,9 @@ NOT_RUN = {
     "passt-bench evaluate --checkpoint passt_s_swa_p16_128_ap476 --data audioset=DIR": _WEIGHTS,
     "nox -s search": "searches for five minutes; tests/drills/test_current_folder.py runs a search",
     "nox -s ui": "serves until it is stopped; tests/drills/test_current_folder.py opens the page",
-    "passt-bench compare passt_s passt_s:stride=16 cnn14": "measures large models for minutes; "
-    "tests/drills/test_current_folder.py compares small ones",
+    "passt-bench compare passt_s passt_s:stride=16 cnn14 --device cuda": "needs a GPU",
+    "passt-bench compare passt_micro panns_micro --seconds 2": "measures for a minute; "
+    "tests/drills/test_current_folder.py compares smaller ones",
 }
 
 

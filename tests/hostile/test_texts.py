@@ -133,7 +133,7 @@ def test_a_plug_in_that_exits_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("passt_bench.registry.entry_points", lambda group: [Entry()])
     with pytest.raises(InputError) as caught:
-        Registry[object]("x", "json", "passt_bench.model", "x").all()
+        Registry[object]("x", "errors", "model", "x").all()
     assert (caught.value.field, caught.value.value) == ("leaves", "leaves:now")
 
 

@@ -91,7 +91,7 @@ def test_one_variant_is_run_and_the_others_are_left(
     assert [store.has(v.cells[0].key) for v in study.variants] == [True, True, False]
     assert study.command.endswith(" ".join(named))
     page = Path("runs/reports/tiny/index.html")
-    assert "shows 2 of the 3 variants of the study. Not run yet: “diverges”." in page.read_text()
+    assert "2 of the 3 variants of the study. Not run yet: “diverges”." in page.read_text()
 
     alone = ("--variant", "diverges", "--no-baseline", "--no-track", "--seeds", "1")
     status, said = cli("run", study_file, *alone, "--keep-models")

@@ -12,7 +12,17 @@ from passt_bench.records.files import unpack_json
 from passt_bench.records.store import Store
 from passt_bench.registry import MODELS
 from passt_bench.report.build import build_study, render_index
-from passt_bench.runner.compare import default_name, foreign_patchout, subjects
+from passt_bench.runner.compare import (
+    as_study,
+    default_name,
+    foreign_patchout,
+    shorter,
+    subjects,
+)
+from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.plan import plan_study
+from passt_bench.runner.prediction import Predictor
+from passt_bench.runner.request import Paths
 from passt_bench.spec import DataSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 
 CLASSES = 4
@@ -44,6 +54,17 @@ def test_subjects_have_their_published_settings_and_changed_fields() -> None:
     assert {recipe.model.depth for recipe in found.values()} == {1}
     assert default_name(["passt_s", "passt_s:stride=16"]) == "compare-passt_s-passt_s-stride-16"
     assert len(default_name(["passt_s:patchout.kind=unstructured"] * 5)) <= 60
+
+
+def test_a_comparison_that_takes_hours_says_how_to_shorten_it(tmp_path: Path) -> None:
+    for models, long in (
+        (["panns_micro", "panns_micro:width=4"], False),
+        (["cnn14", "cnn10"], True),
+    ):
+        study = as_study("it", subjects(models, Recipe(data=DataSpec("esc50", seconds=10.0))))
+        plan = plan_study(study, Datasets(Paths(tmp_path)))
+        found = shorter(plan.record, Predictor(tmp_path))
+        assert ("--set measurement.restarts=1" in found) == long
 
 
 def test_published_patchout_on_another_grid_is_told_with_the_rate() -> None:
@@ -130,7 +151,7 @@ def test_the_page_and_its_files(compared: Path, tmp_path: Path) -> None:
         b"The published speed test",
         b"panns_micro",
         b"Tokens and arithmetic",
-        b"2 processes per variant, one after the other",
+        b"2 processes per variant",
         b"95 % intervals that cover differences between processes",
     ):
         assert text in page

@@ -205,7 +205,7 @@ def test_gains_are_ratios_round_by_round_and_their_ratios(tmp_path: Path) -> Non
     )
     page = build_study("costs", tmp_path, tmp_path / "reports").read_text()
     assert "as fast as “old, all”, on 2 cores of Imaginary 3000." in page
-    assert "one process per variant" in page
+    assert "1 process per variant" in page
     assert "95 % intervals, without differences between processes" in page
     # The second process of “new, half” is slower.
     old, new = (samples[v.arm] for v in plan.record.variants[2:])

@@ -1,6 +1,7 @@
 """Cells in processes of their own: what becomes of each, and that none runs twice."""
 
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -13,22 +14,28 @@ from typing import Any
 
 import psutil
 import pytest
+import small_study
 from filelock import FileLock, Timeout
 from planned_study import planned
 from rich.console import Console
 from small_study import results
 
-from passt_bench import processes
+from passt_bench import registry
+from passt_bench.errors import InputError
+from passt_bench.measure.session import ArmProcess
 from passt_bench.processes import oom_kills
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
+from passt_bench.registry import MODELS
+from passt_bench.runner.cluster import train_on_cluster
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import RESTARTS, free_gpu, prepare, run_cells, visible_gpus
 from passt_bench.runner.plan import missing_cells
 from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import is_running, variant_statuses
-from passt_bench.spec import ModelSpec, Patchout, Variant
+from passt_bench.runner.studies import load_study
+from passt_bench.spec import ModelSpec, Variant
 from passt_bench.study_run import find_incomplete
 from passt_bench.training import checkpoint
 
@@ -111,6 +118,43 @@ def test_a_cell_beyond_its_time_is_a_row_and_the_others_finish(make: Callable[..
     assert status.failures == (
         "long, seed 0: timeout (attempt 2, before: timeout): stopped after 2 s",
     )
+
+
+BESIDE = """
+from torch import nn
+from passt_bench.models import AudioModel
+from passt_bench.registry import MODELS
+
+@MODELS.register("beside", version=1, summary="a model in a file next to the study")
+class Beside(AudioModel):
+    def __init__(self, num_classes, options, *, mels, frames):
+        super().__init__(num_classes, options, mels=mels, frames=frames)
+        self.head = nn.Linear(mels, num_classes)
+
+    def forward(self, x, kept=None):
+        return self.head(x.mean(dim=(1, 3)))
+"""
+
+
+def test_the_processes_of_a_study_know_what_a_file_next_to_it_registers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_files", [])
+    monkeypatch.delitem(sys.modules, "besides", raising=False)
+    (tmp_path / "besides.py").write_text(BESIDE)
+    file = small_study.write(tmp_path, imports="import besides")
+    study = Study(file, tmp_path / "runs", {"beside": {"model": ModelSpec("beside")}})
+    (record,) = study.run("beside")
+    assert (record.status, record.message) == ("ok", None)
+    arm = ArmProcess()
+    arm.send(MODELS.get, "beside")
+    assert arm.receive(60) == ("ok", None)
+    arm.close()
+    assert "besides" in sys.modules  # so a second study that imports it does not register it anew
+    load_study(str(file))
+    with pytest.raises(InputError, match="of a file"):
+        train_on_cluster(study.plan.cells, "", study.paths, study.config, Console(quiet=True))
+    MODELS._table.pop("beside")
 
 
 def test_memory_that_runs_out_is_a_row(make: Callable[..., Study]) -> None:
@@ -281,49 +325,6 @@ def test_no_more_than_asked_for_have_the_same_gpu(
     # Another command on the folder, which may ask for fewer, sees the first lock.
     with free_gpu(names, tmp_path, lambda: False, per_gpu), pytest.raises(Timeout):
         FileLock(tmp_path / "gpu-0.lock", timeout=0).acquire()
-
-
-VARIED: dict[str, dict[str, Any]] = {
-    "half": {"patchout": Patchout("unstructured", rate=0.5, scope="sample")},
-    "materialised": {"engine.attention": "materialised"},
-    "swa": {"training.swa_start": 1, "training.swa_every": 1, "training.epochs": 3},
-    "best": {"training.checkpoint_selection": "best_on_validation"},
-    "CNN": {"model": ModelSpec("panns_micro")},
-    "wide": {"model.width": 48},
-    "diverges": {"training.learning_rate": 1e30, "training.warmup": 0.0},
-    "streamed": {"salt": 1, "data.storage": "streamed", "engine.num_workers": 2},
-}
-
-
-def test_results_do_not_depend_on_what_a_process_ran_before(
-    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[object] = []
-    start = processes.PipedChild.__init__
-
-    def count(child: processes.PipedChild, *arguments: Any, **options: Any) -> None:
-        started.append(arguments)
-        start(child, *arguments, **options)
-
-    monkeypatch.setattr(processes.PipedChild, "__init__", count)
-    found, numbers, peaks = [], [], []
-    for number, order in enumerate((1, 1, -1)):
-        study = Study(study_file, tmp_path / f"runs-{number}", VARIED)
-        cells = list(study.plan.cells)[::order]
-        config = replace(study.config, workers=1, fresh_processes=number == 0)
-        started.clear()
-        run_cells(cells, study.paths, config)
-        numbers.append(len(started))
-        found.append(results(study.paths.runs))
-        records = [study.store.run(cell.key) for cell in cells]
-        peaks.append({r.key: r.train["peak_bytes"] for r in records if r and r.status == "ok"})
-    assert Counter(record["status"] for record in found[0].values()) == {"ok": 8, "diverged": 1}
-    assert found[1] == found[0]
-    assert found[2] == found[0]
-    # One for each of three engines, and one more for the cell that diverges or those after it.
-    assert numbers == [9, 4, 4]
-    for reused in peaks[1:]:
-        assert reused == pytest.approx(peaks[0], rel=0.1)
 
 
 @pytest.mark.skipif(oom_kills() is None, reason="needs /proc/vmstat")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -144,6 +145,8 @@ def test_the_command_says_what_was_dropped(one: Path, cnn: Path, cli: Cli, tmp_p
     text = " ".join(said.split())
     title = "one.safetensors (patchout time:0.5, 10 of 18 tokens kept)"
     assert f"{title}: 40 clips" in text and " per clip, for front end" in text
+    value = r"[01]\.\d{3,}"  # with its interval in one line of 80 columns, and as many digits
+    assert re.search(rf"mAP {value} \[{value}, {value}\] \d+ of \d+ .*recall {value} \d+ of", text)
     page = tmp_path / "runs" / "reports" / "evaluations" / "index.html"
     assert f"{title} against one.safetensors" in page.read_text(encoding="utf-8")
     (record,) = Store(tmp_path / "runs").evaluations()

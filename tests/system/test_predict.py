@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_answered_leaves_the_others(
 ) -> None:
     """A sample of 1e29, a name that is not UTF-8, and a letter that an encoding lacks."""
     wave = _wave(tmp_path / "grün.wav", 1.0)
-    soundfile.write(tmp_path / "loud.wav", np.r_[wave, 1e29], 16000, subtype="FLOAT")
+    soundfile.write(tmp_path / "loud.wav", np.r_[1e29, wave], 16000, subtype="FLOAT")
     (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_bytes((tmp_path / "grün.wav").read_bytes())
     output = tmp_path / "out"
     for more in ((), ("--output", output)):
@@ -200,6 +200,12 @@ def test_memory_is_enough_for_a_hop_of_a_sample() -> None:
     places = place_windows(10**15, 16000, 16000, 1)  # samples of the audio
     windows = cut_windows(lambda start, count: np.zeros(count), *places, 1)
     assert [next(windows)[1].shape for _ in range(2)] == [(8, 16000), (8, 16000)]
+
+
+def test_the_last_window_adds_at_least_a_hundredth() -> None:
+    found = [place_windows(160000 + n, 160000, 160000, 160000)[2] for n in (0, 32, 1599, 1600)]
+    assert found == [1, 1, 1, 2]
+    assert place_windows(321599, 160000, 160000, 160000)[2] == 2
 
 
 def test_too_little_memory_fails_that_file_alone(
@@ -297,7 +303,8 @@ def test_a_head_without_names_is_told(model: Path, tmp_path: Path, predict: Pred
 @pytest.mark.parametrize(
     ("words", "source", "field"),
     [
-        ("--checkpoint none.pt a.wav", "none.pt", None),
+        ("--checkpoint none.pt a.wav", None, "--checkpoint"),
+        ("a.wav", None, "--checkpoint"),
         ("--checkpoint stfthop100 a.wav", None, "weights"),
         ("--checkpoint m b.wav", "b.wav", None),
         ("--checkpoint m a.wav --hop 0", None, "--hop"),

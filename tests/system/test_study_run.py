@@ -12,7 +12,7 @@ from passt_bench.records.run import Status
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
-from passt_bench.runner.executor import run_cells
+from passt_bench.runner.executor import feature_seconds, prepare, run_cells
 from passt_bench.runner.plan import StudyPlan, choose_variants
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import PROGRESS, cost_statuses
@@ -61,6 +61,16 @@ def test_the_disk_that_is_expected(two_variants: StudyPlan, tmp_path: Path) -> N
     parts = [tmp_path / name for name in ("cache", "records")]
     taken = sum(path.stat().st_size for part in parts for path in part.rglob("*")) / 1e6
     assert 0.5 * taken < expected < 2 * taken + 1
+
+
+def test_the_time_that_is_expected_includes_that_of_the_features(
+    two_variants: StudyPlan, tmp_path: Path
+) -> None:
+    plan, paths = two_variants, Paths(tmp_path)
+    clips, seconds = plan.record.fingerprint.found, plan.cells[0].recipe.data.seconds
+    assert feature_seconds(plan.cells, paths, plan.datasets) == clips * seconds / 300
+    prepare(plan.cells, paths, plan.datasets, Console(quiet=True))
+    assert feature_seconds(plan.cells, paths, plan.datasets) == 0
 
 
 def test_a_finished_study_does_nothing(

@@ -54,6 +54,7 @@ def test_a_study_keeps_one_model_per_variant_and_others_on_request(
         ("tiny:time:3", "no such run"),
         ("tiny:tame", "has no such run"),
         ("tiny:diverges", "was not kept"),
+        ("tin:time", "There are: tiny:"),
     ):
         error = mistake("predict", study_file, "--checkpoint", name, "--runs", tmp_path)
         assert (error.field, problem in str(error)) == ("--checkpoint", True)

@@ -16,7 +16,7 @@ BASE = (
 # Each part may import itself and what stands here.
 ALLOWED = {
     "errors": (),
-    "processes": ("errors",),
+    "processes": ("errors", "registry"),
     "registry": ("errors",),
     "spec": ("errors", "registry"),
     "records": ("errors", "registry", "spec"),

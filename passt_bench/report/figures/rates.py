@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isfinite
+from itertools import product
+from math import isclose, isfinite
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ from matplotlib.typing import LineStyleType
 
 from passt_bench.registry import FIGURES
 from passt_bench.report import theme
-from passt_bench.report.text import wrapped
+from passt_bench.report.text import quoted, wrapped
 from passt_bench.report.view import StudyView, VariantView
 from passt_bench.spec import MeasurementSpec, Patchout, Recipe
 
@@ -28,20 +29,35 @@ _LINES: tuple[tuple[str, LineStyleType, str], ...] = (
 def rates_data(view: StudyView) -> pd.DataFrame:
     """One row per variant, in groups that differ only in patchout (same model, stride, training).
 
+    In a study with equal budgets a group has the FLOPs, or the epochs, of one that drops nothing.
     Groups without patchout or with a single variant are omitted.
     """
     groups: dict[Recipe, list[VariantView]] = {}
+    budgets = view.study.shared != "epochs"
     for v in view.variants:
         if v.rate is not None:
             alike = replace(v.record.recipe, patchout=Patchout(), measurement=MeasurementSpec())
+            if budgets:
+                alike = replace(alike, training=replace(alike.training, steps=None))
             groups.setdefault(alike, []).append(v)
-    rows = []
+    panels: dict[str, list[VariantView]] = {}
     for members in groups.values():
-        if len(members) < 2 or not any(v.kind != "none" for v in members):
-            continue
         grid = members[0].record.grid
         assert grid is not None  # a rate needs one
-        group = f"{grid[0]} × {grid[1]} patches ({members[0].name})"
+        patches = f"{grid[0]} × {grid[1]} patches"
+        whole = [v for v in members if budgets and v.kind == "none"]
+        if not whole:
+            panels[f"{patches} ({members[0].name})"] = members
+        for base, unit in product(whole, ("FLOPs", "epochs")):
+            cost = base.record.spent.get(unit.lower(), 0.0)
+            costs = ((v, v.record.spent.get(unit.lower(), 0.0)) for v in members)
+            own = [v for v, other in costs if isclose(other, cost, rel_tol=0.01)]
+            if own not in panels.values():
+                panels[f"{patches}, {unit} of {quoted(base.name)}"] = own
+    rows = []
+    for group, members in panels.items():
+        if len(members) < 2 or not any(v.kind != "none" for v in members):
+            continue
         for v in members:
             setting = (v.kind, _scope(v.record.recipe.patchout), v.rate, v.record.tokens)
             rows.append((group, v.name, *setting, view.metric, *v.value))
@@ -59,8 +75,9 @@ def rates(view: StudyView) -> theme.Drawing:
         )
     caption = (
         f"Mean {view.metric} with its 95 % interval against the share of the patch grid that "
-        "training drops; the variants of a panel differ only in patchout. Kinds are shifted by at "
-        "most 0.012 to stay visible; a cross on the axis is a variant without a result."
+        "training drops; the variants of a panel differ only in patchout, and where they share a "
+        "budget in the number of steps. Kinds are shifted by at most 0.012 to stay visible; a "
+        "cross on the axis is a variant without a result."
     )
     groups = list(dict.fromkeys(data["group"]))
     columns = min(2, len(groups))

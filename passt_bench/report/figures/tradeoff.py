@@ -81,7 +81,9 @@ def _draw(
     figure.set_figheight(max(5.6, _draw_legends(axes, shown, key) / 72 + 0.9))
     theme.freeze_layout(figure)
     rims = np.where(lost, 3.0, np.maximum(np.sqrt(shown["area"] / np.pi), 3.0))
-    places = zip(labels, shown["clips_per_second"], shown["y"], rims, strict=True)
+    styles = theme.kind_styles(shown["kind"])
+    colors = [styles[kind].color for kind in shown["kind"]]
+    places = zip(labels, shown["clips_per_second"], shown["y"], rims, colors, strict=True)
     return figure, theme.place_labels(
         axes, [theme.Label(*place) for place in places], _obstacles(shown, axes)
     )

@@ -98,10 +98,21 @@ def test_undecided_says_what_it_takes_and_two_seeds_decide_nothing() -> None:
         assert np.isnan([found[0].low, found[0].high, found[0].detectable]).all()
 
 
+def test_intervals_end_where_the_metric_does_and_two_seeds_have_none() -> None:
+    values = {"none": [0.99, 0.2, 0.9], "time": [0.1, 0.95, 0.02]}
+    of = study(tuple(values), seeds=range(3))
+    found = judge(of, cells_with(of, values))
+    assert [(mean.low, mean.high) for mean in found.means] == [(0.0, 1.0), (0.0, 1.0)]
+    assert (found.comparisons[0].low, found.comparisons[0].high) == (-1.0, 1.0)
+    two = study(tuple(values), seeds=range(2))
+    means = judge(two, cells_with(two, {name: row[:2] for name, row in values.items()})).means
+    assert np.isnan([(mean.low, mean.high) for mean in means]).all()
+
+
 def test_there_is_no_verdict_before_the_planned_seeds_have_ended() -> None:
     values = {"none": BASE, "up": shifted(0.03, 1), "down": shifted(-0.03, 2)}
     of = study(tuple(values), seeds=range(5))
-    found = judge(of, cells_with(of, values), ended=4).comparisons
+    found = compare(replace(of, looks=(6,)), cells_with(of, values))
     assert [c.verdict for c in found] == ["no verdict", "no verdict"]
     assert found[0].low < 0.03 < found[0].high
 
@@ -116,7 +127,7 @@ def test_later_seeds_are_not_judged_and_several_looks_are_stricter() -> None:
     several = replace(of, looks=(3, 5, 9))
     strict = compare(several, cells)[0]
     assert strict.n == 5 and strict.high - strict.low > planned.high - planned.low
-    first = judge(several, cells, ended=4).comparisons
+    first = compare(replace(several, looks=(3, 7, 9)), cells)
     assert first[0].n == 3
 
 

@@ -13,6 +13,7 @@ from passt_bench import load_frame
 from passt_bench.analysis import frame as module
 from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.errors import InputError
+from passt_bench.records.run import CellRecord, TriedRecord
 from passt_bench.records.store import Store
 
 
@@ -85,6 +86,20 @@ def test_rows_know_study_variant_and_costs(store: Store) -> None:
     with pytest.raises(InputError) as refused:
         load_frame(store.root, "seeds")  # type: ignore[arg-type]
     assert refused.value.value == "seeds"
+
+
+def test_what_was_trained_is_told_from_what_was_tried_in_a_folder_of_reports(store: Store) -> None:
+    tiny, report = study(seeds=(0,)), Store(store.root / "tiny")
+    none = replace(tiny.variants[0], spent={"epochs": 64.0, "steps": 2944.0, "flops": 2e12})
+    tried = TriedRecord(("none",), {}, (CellRecord("e" * 16, 1000, None),), 0.9)
+    report.write_study(replace(tiny, variants=(none,), tried=(tried,)))
+    report.write(run(tiny, "none", 0, 0.9))
+    report.write(replace(run(tiny, "none", 0, 0.8), key="e" * 16, seed=1000))
+    frame = load_frame(store.root).set_index("kind")
+    assert frame.loc["quality", "study"] == frame.loc["trial", "study"] == "tiny"
+    given = frame.loc["quality", ["spent/epochs", "spent/steps", "spent/flops", "training.epochs"]]
+    assert given.tolist() == [64, 2944, 2e12, 10]
+    assert frame.loc["trial", ["variant", "spent/epochs"]].isna().all()
 
 
 def test_an_empty_folder_has_no_row_and_a_missing_one_is_refused(store: Store) -> None:

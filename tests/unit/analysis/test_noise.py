@@ -64,9 +64,13 @@ def test_a_plan_says_what_it_can_show(tmp_path: Path) -> None:
     assert known_floor(replace(of, metric="accuracy"), [store]) is None
     planned = replace(of, margin=0.02)
     text = design_sentence(planned, floor)
-    assert f"differences of {floor.detectable(5, 6):.2g} in mAP" in text
-    enough = int(text.rsplit(" ", 2)[1])
+    assert text.startswith(
+        f"5 seeds will probably (0.8) show a difference of {floor.detectable(5, 6):.2g} or more in "
+        "mAP; to show two variants the same within 0.02, plan "
+    )
+    enough = int(text.partition(", plan ")[2].split()[0])
     assert floor.margin(enough, 6) <= 0.02 < floor.margin(enough - 1, 6)
-    assert design_sentence(replace(of, margin=1.0), floor).endswith("0.8.")
+    within = ", and equal variants to be the same within 1. "
+    assert within in design_sentence(replace(of, margin=1.0), floor)
     assert "standard deviations of a run" in design_sentence(of, None)
     assert design_sentence(salted(6, 2), floor) == "A verdict needs 3 seeds."

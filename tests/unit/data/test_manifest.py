@@ -225,7 +225,8 @@ def test_names_the_broken_row(tmp_path: Path, case: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (SMALL.replace("path", "file"), "path: missing columns"),
+        (SMALL.replace("path", "file"), "path = 'file,labels,split': missing columns"),
+        (SMALL.replace(",split", "").replace(",t", ";t"), "neither split nor fold.* data split"),
         (SMALL.replace("split", "part"), "first line = .*neither split nor fold"),
         (SMALL.replace("labels", "fold"), "first line = .*both of split and fold"),
         (SMALL.replace("path,labels,split", "labels,label,split"), "both of labels and label"),
@@ -298,8 +299,11 @@ def test_a_name_with_blanks_at_its_ends_is_looked_up_as_written(tmp_path: Path) 
     assert [name for name in read(root).ids if name not in SMALL] == [" e.wav", "f.wav ", "h.wav"]
 
 
-def test_a_name_that_differs_in_case_alone_is_named(tmp_path: Path) -> None:
-    root = write(tmp_path, SMALL.replace("d.wav", "D.wav"))
+def test_a_name_that_differs_in_case_or_ending_is_named(tmp_path: Path) -> None:
+    root = write(tmp_path, SMALL.replace("d.wav", "d"))
+    with pytest.raises(InputError, match=r"d \(no such file, but there is d\.wav\)"):
+        read(root)
+    write(root, SMALL.replace("d.wav", "D.wav"))
     with pytest.raises(InputError, match=r"D\.wav \(no such file, but there is d\.wav\)"):
         read(root)
 

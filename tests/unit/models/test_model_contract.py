@@ -115,11 +115,20 @@ class DeadWeight(Plain):
         self.spare = nn.Linear(2, 2)
 
 
+class Biased(Plain):
+    init_parameter = AudioModel.init_parameter
+
+    def __init__(self, *arguments: Any, **size: Any) -> None:
+        super().__init__(*arguments, **size)
+        nn.init.constant_(self.head.bias, -2.0)
+
+
 PLAIN = Plain.forward
 SPOILT: list[tuple[str, dict[str, Any] | type[Plain], str]] = [
     ("shape", {"forward": lambda self, x, kept=None: PLAIN(self, x, kept)[:, None]}, "shapes"),
     ("not filled", {"init_parameter": _half_filled}, "initial_weights"),
     ("global seed", {"init_parameter": lambda self, n, p, g: p.normal_()}, "initial_weights"),
+    ("loses a bias", Biased, "own_initial_values"),
     ("hidden state", HiddenState, "state"),
     (
         "dropout",

@@ -95,6 +95,19 @@ def test_input_that_does_not_fit_is_refused(name: str, mels: int, frames: int, f
     assert (refused.value.field, refused.value.value) == (field, wanted)
 
 
+@pytest.mark.parametrize("name", ["passt_micro", "ast", "panns_micro"])
+def test_a_log_mel_without_its_channel_is_refused(name: str) -> None:
+    with torch.device("meta"):
+        net, x = build_model(name, 3), torch.zeros(4, 128, 998)
+    with pytest.raises(InputError, match="3 dimensions.*Give \\(B, 1, mels, frames\\)"):
+        net(x)
+
+
+def test_patchout_may_be_text() -> None:
+    net = build_model("passt_micro", 3, mels=64, frames=64, patchout="unstructured:.5")
+    assert net.patchout == Patchout("unstructured", rate=0.5)
+
+
 def test_the_policy_for_longer_input_comes_from_the_recipe() -> None:
     changes = {"model.name": "passt_micro", "model.frames": 60, "model.stride": (10, 10)}
     recipe = override(Recipe(), changes)

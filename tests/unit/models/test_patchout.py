@@ -160,6 +160,7 @@ def test_a_batch_scope_is_equal_for_all_items_and_a_sample_scope_is_not(kind: st
     ("setting", "field"),
     [
         (Patchout("nothing"), "patchout kind"),
+        (Patchout("unstructured"), "patchout"),  # would drop nothing
         (Patchout("time", time=8), "patchout.time"),  # leaves none
         (Patchout("time", time=9), "patchout.time"),
         (Patchout("time", frequency=1), "patchout.frequency"),

@@ -26,7 +26,7 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_evaluations, render_index
-from passt_bench.report.evaluations import readable
+from passt_bench.report.evaluations import heading, readable
 from passt_bench.report.terminal import print_decisions
 from passt_bench.runner.evaluation import _key
 from passt_bench.spec import Patchout, Recipe
@@ -85,7 +85,9 @@ def test_the_page_its_table_and_the_link_to_it(tmp_path: Path) -> None:
     # Also where the runs no longer have them.
     assert build_evaluations(tmp_path / "elsewhere", reports) == [page]
     assert before == {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
-    assert 'href="evaluations/index.html"' in render_index(reports).read_text(encoding="utf-8")
+    index = render_index(reports).read_text(encoding="utf-8")
+    assert 'href="evaluations/index.html">Checkpoint results next to published numbers<' in index
+    assert heading([FOLD]) == "Checkpoint results"  # of own data
     text = page.read_text(encoding="utf-8")
     assert "&lt;i&gt;mine" in text and "<i>mine" not in text
     assert f'href="records/{RECORD.key}/record.json"' in text and RECORD.notes[0] in text

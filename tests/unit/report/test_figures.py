@@ -202,6 +202,16 @@ def test_rates_come_from_tokens_and_groups_differ_only_in_patchout(quick_view: S
     assert len(groups) == 2
 
 
+def test_with_equal_budgets_a_panel_has_the_flops_or_the_epochs_of_what_drops_nothing() -> None:
+    kept = Store(Path(__file__).parents[3] / "reports" / "quick")
+    data = rates_data(study_view(load_results("quick", [kept])))
+    names = ["unstructured .5", "time .5", "unstructured .75"]
+    assert {group: list(own["variant"]) for group, own in data.groupby("group")} == {
+        "8 × 8 patches, FLOPs of “none”": ["none", *names],
+        "8 × 8 patches, epochs of “none”": ["none", *(f"{name}, 8 epochs" for name in names)],
+    }
+
+
 def test_curves_have_mean_and_range_and_show_failed_runs(quick_view: StudyView) -> None:
     data = curves_data(quick_view)
     runs = next(v for v in quick_view.variants if v.name == "time .75").runs

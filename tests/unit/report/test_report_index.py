@@ -16,7 +16,10 @@ def test_every_study_is_linked_the_newest_first(small: Path, tmp_path: Path) -> 
     path.write_text(json.dumps(summary | {"finished": "2026-12-24", "question": "Is <b> newer?"}))
     text = render_index(tmp_path).read_text(encoding="utf-8")
     assert text.index('href="b/index.html"') < text.index('href="a/index.html"')
-    assert "Is &lt;b&gt; newer?" in text
+    assert "Is &lt;b&gt; newer?" in text and "Each page answers one question" in text
+    path.write_text(json.dumps(summary | {"finished": "2020-12-24", "study": "equal_cost"}))
+    main = render_index(tmp_path).read_text(encoding="utf-8")
+    assert main.index('href="b/index.html"') < main.index('href="a/index.html"')
     assert "2026-12-24" in text and "3 variants" in text and "baseline none" in text
     assert summary["headline"] in text
     assert "paper/index.html" not in text and "#search" not in text

@@ -82,6 +82,9 @@ def test_the_headline_has_the_number_of_trials_and_the_best() -> None:
     said = search_headline(known, cast(StudyView, SimpleNamespace(variants=[variant])))
     assert "0.80 [0.70, 0.90] on the test split with fresh seeds, verdict against “none”" in said
     assert said.endswith(": undecided).")
+    own = cast(StudyView, SimpleNamespace(variants=[SimpleNamespace(name="half")]))
+    said = search_headline(replace(of(FIRST, worse), default="half"), own)
+    assert said.endswith("). “half” is the study's own variant, trained for comparison.")
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 120])

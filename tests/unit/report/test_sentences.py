@@ -6,16 +6,18 @@ from study_on_disk import SMALL, Arm, write_study
 
 from passt_bench.analysis.budgets import Reached
 from passt_bench.analysis.compare import Comparison
-from passt_bench.analysis.results import Results, load_results
+from passt_bench.analysis.results import Results, analyze, load_results
 from passt_bench.records.store import Store
 from passt_bench.report.provenance import conditions
 from passt_bench.report.sentences import (
     answers,
+    coarse,
     costs_headline,
     fastest_without_loss,
     headline,
     power_sentence,
     reached_sentence,
+    runs_sentence,
     speed,
 )
 from passt_bench.report.study_tables import reached_table, verdicts
@@ -106,14 +108,50 @@ def test_the_headline_answers_from_each_declared_family(quick: Results) -> None:
         "early": [contrast("1x", "no verdict", NAN, 0.0)],
     }
     text = headline(study_view(replace(quick, declared=families)))
-    assert text.startswith("“half (primary)”: “8x” is better (+0.040 [+0.030, +0.050]). Against")
+    assert text.startswith("Half (primary): better (8x: +0.040 [+0.030, +0.050]). Against")
     assert text.endswith(
-        ". “few”: “2x” and “4x” are better; “1x” is worse."
-        " “many”: 1 of 5 contrasts is worse and 4 are the same within ±0.02."
-        " “slopes”: “time” is above zero; “frequency” is below zero; "
-        "“both” is not shown to differ from zero."
-        " “early”: “1x” has no verdict."
+        ". Few: better (2x and 4x: +0.040); worse (1x: −0.040 [−0.050, −0.030])."
+        " Many: worse (0: −0.040 [−0.050, −0.030]);"
+        " the same within ±0.02 (1, 2, 3 and 4: 0.000)."
+        " Slopes: above zero (time: +0.040 [+0.030, +0.050]); below zero (frequency:"
+        " −0.040 [−0.050, −0.030]); not shown to differ from zero (both: 0.000 [−0.010, +0.010])."
+        " Early: no verdict (1x)."
     )
+
+
+def test_two_seeds_have_no_verdict_and_the_answer_says_how_to_get_one(quick: Results) -> None:
+    two = study_view(replace(quick, study=replace(quick.study, seeds=(0, 1)), look=None))
+    assert headline(two).startswith(
+        "No verdict: an interval needs 3 seeds, and this study has 2. Run it again with --seeds 3 "
+    )
+
+
+def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None:
+    first, *others = quick.study.variants
+    runs = {c.key: quick.records[c.key] for c in first.cells}
+    by = dict.fromkeys(quick.study.fingerprint.classes[1:], 0.5)
+    runs = {
+        key: replace(run, metrics={"accuracy": 0.75}, train={"test_clips": 12.0, "epoch": 3.0},
+                     per_class={"accuracy": by})
+        for key, run in runs.items()
+    }  # fmt: skip
+    command = "passt-bench train --set training.epochs=5"
+    of = replace(quick.study, variants=(first,), metric="accuracy", contrasts={}, command=command)
+    view = study_view(analyze(of, runs, ()))
+    assert (runs_sentence(view) or "").startswith(
+        "Seed 0: accuracy 0.75 [0.47, 0.91] on 12 test clips (interval over clips), with the "
+        "weights of epoch 3, the best in validation. Seed 1: "
+    )
+    classes = quick.study.fingerprint.classes
+    absent = f"over {len(classes) - 1} of {len(classes)} classes (no test clip of {classes[0]})"
+    assert absent in headline(view) and ", with training.epochs=5." in conditions(view)
+    assert coarse(view) is None  # there is nothing to compare, so no margin
+    two = study_view(analyze(replace(of, variants=(first, others[0])), runs, ()))
+    assert coarse(two) == (
+        "The test split has 12 clips: one is 0.083, 4.2 times the margin of ±0.02. Use folds or "
+        "more clips."
+    )
+    assert "training.epochs=5, while variants have the names of the study file" in conditions(two)
 
 
 def test_with_budgets_contrasts_answer(quick: Results) -> None:
@@ -123,11 +161,17 @@ def test_with_budgets_contrasts_answer(quick: Results) -> None:
     declared = {"half": [gain], "by budget": [slope]}
     view = study_view(replace(quick, declared=declared, reached=reached))
     assert answers(view) == [("better", "half: 8x", "better by 0.040 [0.030, 0.050].")]
-    assert headline(view).startswith("“half”: “8x” is better (+0.040 [+0.030, +0.050]). “by bud")
+    assert headline(view).startswith("Half: better at 8x (+0.040 [+0.030, +0.050]). By budget: ab")
     assert fastest_without_loss(view) is None and power_sentence(view) is None
     assert reached_sentence(view) == (
         "“half” is as good as “none 8x” for 0.40× [0.30, not reached] of its FLOPs."
     )
+    several = [Reached(f"none, {n}x", "half", (0.4 / n, 0.1, 0.5), 9, 10) for n in (1, 2)]
+    view = study_view(replace(quick, declared=declared, reached={"time": several}))
+    assert reached_sentence(view) == (
+        "“half” is as good as none at 1x and 2x for 0.40× and 0.20× of its training time."
+    )
+    view = study_view(replace(quick, reached=reached))
     assert [row[2:] for row in reached_table(view).rows] == [
         ("9 of 10", "0.40× [0.30, not reached]")
     ]
@@ -158,7 +202,7 @@ def test_what_the_seeds_could_hardly_show_is_said_unless_they_showed_it(quick: R
     assert power_sentence(study_view(replace(quick, comparisons=one))) is None
     wide = replace(quick, study=replace(quick.study, margin=0.03))
     assert power_sentence(study_view(wide)) is None
-    assert power_sentence(study_view(replace(quick, ended=0))) is None
+    assert power_sentence(study_view(replace(quick, look=None))) is None
 
 
 def test_a_study_of_lengths_says_from_where_on_another_model_is_faster() -> None:
@@ -178,7 +222,7 @@ def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
     arms = (Arm("none"), Arm("time .5", "time", 0.5, statuses=gone))
     view = study_view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
     assert headline(view).startswith(
-        "No verdict yet: it takes 5 seeds of every variant of the study. “none” reaches mAP 0.8"
+        "No verdict yet: it takes 5 seeds of each of these variants. “none” reaches mAP 0.8"
     )
     assert ", up to 5 seeds, on " in conditions(view)  # the baseline's, not none at all
     ((verdict, _, sentence),) = answers(view)
@@ -215,8 +259,8 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
     study = replace(quick.study, variants=variants)
     view = study_view(replace(quick, study=study, comparisons=items))
     text = headline(view)
-    assert "better" not in text.partition(" “neighbors”: ")[0]
-    assert " (“time .5” and “CNN” are shown for scale, not counted). “neighbors”: " in text
+    assert "better" not in text.partition(" Neighbors: ")[0]
+    assert " (“time .5” and “CNN” are shown for scale, not counted). Neighbors: " in text
     assert f"all {len(variants) - 3} variants" in text
     assert (fastest_without_loss(view) or "").startswith("No variant that trains faster")
     names = {row[0] for row in verdicts(view).texts()}

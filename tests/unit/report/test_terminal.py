@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_the_result_of_a_study_is_its_table_and_then_its_answer(quick_view: Stud
     table, answer = text.split("Against “")
     assert all(v.verdict in table for v in quick_view.variants)
     assert "time of a training step" in table
-    assert "on “" in answer  # its conditions
+    assert "on “" in " ".join(answer.split())  # its conditions
 
 
 def test_show_prints_a_result_again_and_as_json(cli: Cli) -> None:
@@ -63,6 +64,15 @@ def test_show_prints_a_result_again_and_as_json(cli: Cli) -> None:
     assert (
         found["answer"] in json.loads((REPORTS / "quick" / "summary.json").read_text())["headline"]
     )
+
+
+def test_a_failed_run_is_one_line_with_its_reason(quick_view: StudyView) -> None:
+    v = quick_view.others[0]
+    why = "Traceback (most recent call last):\n  File x\npasst_bench.errors.InputError: a: cut off."
+    broken = replace(v, runs=(replace(v.runs[0], status="error", message=why), *v.runs[1:]))
+    variants = tuple(broken if one is v else one for one in quick_view.variants)
+    text = shown(replace(quick_view, variants=variants))
+    assert f"\n{v.name}, seed 0: error: a: cut off.\n" in text and "Traceback" not in text
 
 
 def test_what_is_slower_is_called_slower() -> None:

@@ -11,7 +11,14 @@ from small_studies import session, study
 
 from passt_bench.errors import InputError
 from passt_bench.records.store import Store
-from passt_bench.runner.budget import known_ratios, spent, step_ratios, with_budget
+from passt_bench.runner.budget import (
+    check_budgets,
+    known_ratios,
+    spent,
+    step_ratios,
+    too_short,
+    with_budget,
+)
 from passt_bench.runner.estimates import summarize_model
 from passt_bench.spec import ModelSpec, Patchout, Recipe, Study, Variant, override
 from passt_bench.spec.frontends import frontend_of
@@ -59,6 +66,20 @@ def test_the_batch_counts() -> None:
     study = replace(study, variants=(*study.variants, Variant("big", {"training.batch_size": 64})))
     assert steps(study, "big") == 310
     assert steps(replace(study, shared="steps"), "big") == 620
+
+
+def test_variants_too_short_are_refused_together_with_the_least_epochs_that_are_enough() -> None:
+    study = made("flops", quarter=0.25, third=1 / 3)
+    study = replace(study, base=override(BASE, {"training.epochs": 8}))  # 248 steps
+    with pytest.raises(InputError) as caught:
+        check_budgets(study, study.variants, CLIPS, CLASSES)
+    assert "'quarter' (62 of 100), 'third' (83 of 100)" in caught.value.problem
+    assert (caught.value.field, caught.value.value) == ("training.epochs", 8)
+    assert caught.value.remedy == "Give training.epochs=13."
+    for epochs, short in ((12, {"quarter": (93, 100)}), (13, {})):
+        longer = replace(study, base=override(BASE, {"training.epochs": epochs}))
+        assert too_short(longer, longer.variants, CLIPS, CLASSES) == short
+    check_budgets(study, study.variants[:2], CLIPS, CLASSES)  # only those that are selected
 
 
 def test_what_was_spent() -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from known_subjects import RECIPE
+from torch import Tensor
 
 from passt_bench.errors import InputError
 from passt_bench.measure.target import PublishedProtocol
+from passt_bench.models import AudioModel
+from passt_bench.registry import MODELS
 from passt_bench.runner import cost
 from passt_bench.runner.cost import estimate_cost_time, plan_cost
 from passt_bench.runner.estimates import summarize_model
@@ -51,6 +54,22 @@ def test_a_session_by_hand() -> None:
     assert by_default - least(RECIPE) == pytest.approx(4 * start)
     many = least(RECIPE, spec=replace(SPEC, restarts=9))  # a round in each, at least
     assert many - least(RECIPE) == pytest.approx(8 * start + 3 * turn)
+
+
+def test_what_a_model_of_ones_own_raises_is_said_with_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MODELS, "_table", dict(MODELS._table))
+
+    @MODELS.register("torn", version=1, summary="fails on every batch")
+    class Torn(AudioModel):
+        def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+            return x + "mels"  # type: ignore[operator]
+
+    with pytest.raises(InputError, match="failed on a batch: TypeError") as caught:
+        summarize_model(replace(RECIPE, model=ModelSpec("torn")), CLASSES)
+    assert (caught.value.field, caught.value.value) == ("model", "torn")
+    assert "test_estimates.py:" in (caught.value.remedy or "")
 
 
 def test_models_and_batches_that_cannot_be_taken_in_chunks_are_refused() -> None:

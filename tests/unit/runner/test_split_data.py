@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -5,6 +6,7 @@ import pytest
 from sounds import sound, write_sound
 
 from passt_bench.data import open_dataset
+from passt_bench.data.check import check
 from passt_bench.errors import InputError
 from passt_bench.runner.split_data import split_manifest
 from passt_bench.spec import DataSpec
@@ -22,7 +24,11 @@ def many(clips: int = 120) -> list[tuple[str, ...]]:
 
 
 def test_splits_are_balanced_and_keep_a_source_together(tmp_path: Path) -> None:
-    counts = split_manifest(write(tmp_path, many()))
+    counts, notes = split_manifest(write(tmp_path, many()))
+    assert notes == [
+        "Fewer than 5 clips for validation, so that the best epoch is chosen by chance: a, b, c. "
+        "Rather divide with --into-folds 5, or with --validation 0."
+    ]
     assert (
         counts.loc[["a", "b", "c"], ["train", "validation", "test"]].to_numpy().tolist()
         == [[28, 4, 8]] * 3
@@ -33,7 +39,8 @@ def test_splits_are_balanced_and_keep_a_source_together(tmp_path: Path) -> None:
 
 
 def test_folds_are_of_equal_size(tmp_path: Path) -> None:
-    counts = split_manifest(write(tmp_path, many()), folds=5)
+    counts, notes = split_manifest(write(tmp_path, many()), folds=5)
+    assert not notes
     assert list(counts) == ["1", "2", "3", "4", "5"]
     assert (counts == 8).all().all()
 
@@ -48,11 +55,23 @@ def test_the_seed_decides(tmp_path: Path) -> None:
     assert found[0] == found[1] != found[2]
 
 
+def record(*names: str) -> None:
+    for number, name in enumerate(names):
+        write_sound(Path(name), sound(number, 0.2, 8000), 8000)
+
+
 def test_a_folder_per_class_becomes_a_manifest_that_can_be_read(tmp_path: Path) -> None:
     for name in ("heron", "bittern"):
-        for number in range(6):
-            write_sound(tmp_path / name / f"{number}.wav", sound(number, 0.2, 8000), 8000)
-    split_manifest(tmp_path, test=0.34, validation=0)
+        record(*(f"{tmp_path}/{name}/{number}.wav" for number in range(6)))
+    (tmp_path / "heron" / "7.wav").touch()
+    (tmp_path / "heron" / "about.txt").touch()
+    _, notes = split_manifest(tmp_path, test=0.34, validation=0)
+    assert notes == [
+        "1 file left out: heron/7.wav (empty, 0 bytes).",
+        "Files passed over: 1 .txt.",
+        "No column source: each of the 12 files counts as a recording of its own. If several come "
+        "from one, add that column and divide again, or test clips leak.",
+    ]
     dataset = open_dataset(DataSpec("manifest", seconds=0.2), 8000, tmp_path)
     train, test = dataset.split(None)
     assert dataset.fingerprint.classes == ("bittern", "heron")
@@ -64,7 +83,8 @@ def test_a_folder_per_class_becomes_a_manifest_that_can_be_read(tmp_path: Path) 
     [
         ("path,split,labels", [("a.wav", "train", "x")], "split"),
         ("file,labels", [("a.wav", "x")], "path"),
-        ("path,labels", [("a.wav", "x")], "test"),
+        ("path,labels", [("a.wav", "x"), ("b.wav", "y")], "test"),
+        ("path,labels", [("a.wav", "x"), ("b.wav", "x")], "labels"),
     ],
 )
 def test_what_cannot_be_divided_is_left_as_it_is(
@@ -81,3 +101,53 @@ def test_what_cannot_be_divided_is_left_as_it_is(
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither"):
         split_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("takes", [("-A", "-B"), ("_1", "_2"), ("-A-41", "-B-41")])
+def test_takes_that_may_be_of_one_recording_are_named(tmp_path: Path, takes: tuple[str]) -> None:
+    rows = [(f"{n}x{take}.wav", "ab"[n % 2]) for n in range(40) for take in takes]
+    _, notes = split_manifest(write(tmp_path, rows, "path,labels"), validation=0)
+    table = pd.read_csv(tmp_path / "manifest.csv", index_col="path")["split"]
+    assert len(notes) == 1
+    pair = re.findall(r"\S+?\.wav", notes[0])
+    assert re.sub(r"[-_].*", "", pair[0]) == re.sub(r"[-_].*", "", pair[1])
+    assert table[pair[0]] != table[pair[1]]
+
+
+def test_a_check_says_that_takes_are_in_several_splits(tmp_path: Path) -> None:
+    rows = [("a-A.wav", "x", "train", "1"), ("a-B.wav", "x", "test", "2"), ("b.wav", "y", "test")]
+    record(*(f"{tmp_path}/{row[0]}" for row in rows))
+    found = []
+    for width, columns in ((3, "path,labels,split"), (4, "path,labels,split,source")):
+        write(tmp_path, [(*row, "3")[:width] for row in rows], columns)
+        dataset = open_dataset(DataSpec("manifest", seconds=0.2), 8000, tmp_path)
+        notes = check(dataset, lambda *_: None, compare=False).notes
+        found.append([note for note in notes if "takes" in note])
+    assert found[0][0].startswith("no column source") and not found[1]
+    assert "(1 times, first train a-A.wav and test a-B.wav)" in found[0][0]
+
+
+def test_folders_called_like_splits_are_the_splits(tmp_path: Path) -> None:
+    record(*(f"{tmp_path}/{split}/{n}/x.wav" for split in ("train", "eval") for n in "ab"))
+    counts, notes = split_manifest(tmp_path)
+    assert counts.to_dict() == {"train": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}}
+    assert notes[0] == "The folders eval, train are taken as splits, not as classes."
+    (tmp_path / "manifest.csv").unlink()
+    assert list(split_manifest(tmp_path, folds=2)[0]) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "problem"),
+    [
+        (("train", "val"), "these look like splits, not classes"),
+        (("train", "test", "dev"), "these look like splits, not classes"),
+        (("mine",), "fewer than two classes"),
+    ],
+)
+def test_folders_that_are_not_classes_are_refused(
+    tmp_path: Path, folders: tuple[str, ...], problem: str
+) -> None:
+    record(*(f"{tmp_path}/{folder}/{label}/x.wav" for folder in folders for label in "ab"))
+    with pytest.raises(InputError, match=problem):
+        split_manifest(tmp_path)
+    assert not (tmp_path / "manifest.csv").exists()

@@ -213,3 +213,5 @@ def test_labels_need_a_recipe_that_can_use_them(
     with pytest.raises(InputError) as caught:
         check_labels(Recipe(), targets, np.arange(0))
     assert (caught.value.field, caught.value.value) == ("data.name", "synthetic")
+    with pytest.raises(InputError, match="fewer than two classes"):
+        check_labels(override(Recipe(), {"training.loss": "ce"}), targets[:, :1], labelled)
