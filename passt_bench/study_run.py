@@ -144,9 +144,9 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     if plan.cells:
         notes.print(describe_data(plan.record.fingerprint), markup=False)
     notes.print(describe(plan, store, config, todo), markup=False)
-    if plan.study.variants[1:] and 0 < len(plan.stored_record.seeds) < INTERVAL_FROM:
-        notes.print(f"A verdict needs {INTERVAL_FROM} seeds.")
     if todo:
+        if plan.study.variants[1:] and len(plan.stored_record.seeds) < INTERVAL_FROM:
+            notes.print(f"A verdict needs {INTERVAL_FROM} seeds.")
         notes.print(describe_models(todo), markup=False)
     incomplete = execute_plan(plan, config, paths, console, todo)
     syncing = updating_mlflow(paths.runs, clock, console) if config.track else nullcontext()
@@ -161,8 +161,11 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
         console.print(sentence, markup=False)
     if names := kept_models(plan.record, store):
         more = [f"… {len(names) - _MODELS} more"] if len(names) > _MODELS else []
-        of = f"--checkpoint {shlex.quote(names[0])} --data {plan.record.fingerprint.dataset}=DIR"
-        console.print(f"Models for predict and evaluate, e.g. passt-bench evaluate {of}:")
+        data = plan.record.fingerprint.dataset
+        data += f"={paths.data[data]}" if data in paths.data else ""
+        of = f"--checkpoint {shlex.quote(names[0])} --data {shlex.quote(data)}"
+        line = f"Models for predict and evaluate, e.g. passt-bench evaluate {of}:"
+        console.print(line, markup=False)
         for line in (*names[:_MODELS], *more):
             console.print(f"  {line}", markup=False)
     return not incomplete

@@ -60,7 +60,7 @@ def test_a_finished_study_runs_nothing_but_costs_when_asked(
     before = sorted(Path("runs/records").iterdir())
     ended = "6 runs, 4 done, 2 failed (to retry: run --retry diverged)."
     said = cli("run", study_file, "--no-track")[1]
-    assert f"{ended} Nothing to train. Finished in" in said
+    assert f"{ended} Nothing to train. Finished in" in said, said
     assert sorted(Path("runs/records").iterdir()) == before
     status, said = cli("status", study_file)
     assert status == 0 and "diverges, seed 0: diverged: the loss is" in said

@@ -172,7 +172,13 @@ BROKEN: dict[str, list[Edit]] = {
     ],
     "fsd50k": [
         ("FSD50K.ground_truth/dev.csv", ",val\n", ",dev\n", "split", "dev"),
-        ("FSD50K.ground_truth/dev.csv", "mids,split", "mids,part", "split", None),
+        (
+            "FSD50K.ground_truth/dev.csv",
+            "mids,split",
+            "mids,part",
+            "split",
+            "fname, labels, mids, part",
+        ),
         ("FSD50K.ground_truth/eval.csv", ',"A', ',"Noise,A', "labels", "Noise,A"),
         ("FSD50K.ground_truth/vocabulary.csv", "0,", "7,", "classes", None),
     ],
@@ -182,7 +188,7 @@ BROKEN: dict[str, list[Edit]] = {
     "dcase20": [
         ("evaluation_setup/fold1_train.csv", "\tbus", "\tship", "scene_label", "ship"),
         ("evaluation_setup/fold1_train.csv", "bus-lisbon-", "bus-", "filename", "audio/bus-"),
-        ("evaluation_setup/fold1_evaluate.csv", "\tscene_label", "", "scene_label", None),
+        ("evaluation_setup/fold1_evaluate.csv", "\tscene_label", "", "scene_label", "filename"),
     ],
     "esc50": [
         ("meta/esc50.csv", "2,0,dog", "2,0.5,dog", "target", "0.5"),
@@ -191,7 +197,7 @@ BROKEN: dict[str, list[Edit]] = {
         ("meta/esc50.csv", "2,0,dog", "2,1,dog", "target", "1"),
         ("meta/esc50.csv", "2,0,dog", "100,0,dog", "fold", "100"),
         ("meta/esc50.csv", "2-200-A-0.wav", "../../x.wav", "filename", "../../x.wav"),
-        ("meta/esc50.csv", ",fold", ",part", "fold", None),
+        ("meta/esc50.csv", ",fold", ",part", "fold", "found"),
     ],
 }
 

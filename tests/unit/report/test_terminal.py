@@ -86,6 +86,6 @@ def test_a_search_without_a_confirmation_shows_its_best_trials() -> None:
     _, search = load("search-quick", REPORTS / "search-quick", REPORTS)
     assert search is not None
     text = shown(None, search=search)
-    assert "19 configurations were tried" in text
+    assert "24 configurations were tried" in text
     assert "the best is" in " ".join(text.split())
-    assert result_json(None, search, None)["search"].startswith("19 configurations")
+    assert result_json(None, search, None)["search"].startswith("24 configurations")
