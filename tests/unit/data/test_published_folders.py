@@ -197,7 +197,7 @@ BROKEN: dict[str, list[Edit]] = {
         ("meta/esc50.csv", "2,0,dog", "2,1,dog", "target", "1"),
         ("meta/esc50.csv", "2,0,dog", "100,0,dog", "fold", "100"),
         ("meta/esc50.csv", "2-200-A-0.wav", "../../x.wav", "filename", "../../x.wav"),
-        ("meta/esc50.csv", ",fold", ",part", "fold", "found"),
+        ("meta/esc50.csv", ",fold", ",part", "fold", "filename,part"),
     ],
 }
 
