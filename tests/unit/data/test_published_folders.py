@@ -177,7 +177,7 @@ BROKEN: dict[str, list[Edit]] = {
             "mids,split",
             "mids,part",
             "split",
-            "fname, labels, mids, part",
+            "fname,labels,mids,part",
         ),
         ("FSD50K.ground_truth/eval.csv", ',"A', ',"Noise,A', "labels", "Noise,A"),
         ("FSD50K.ground_truth/vocabulary.csv", "0,", "7,", "classes", None),
