@@ -9,8 +9,9 @@ import io
 import json
 import os
 import tempfile
+import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISCHR, S_ISFIFO
@@ -23,6 +24,7 @@ from passt_bench.records.run import SCHEMA, RunRecord
 from passt_bench.spec.codec import JSON_BYTES, from_json, parse_json, to_plain, wrong_field
 
 T = TypeVar("T", bound=Any)
+GROWTH = 4  # bytes in memory per byte of a file, at most
 _SEAL, _BLOCK = hashlib.sha256().digest_size, 1 << 22  # bytes of a checksum, and read at a time
 
 
@@ -130,6 +132,29 @@ def read_bytes(path: Path, most: int = JSON_BYTES) -> bytes:
         problem, remedy = f"larger than {most >> 20} MiB", "Remove it; no such file is that large."
         raise InputError(problem, source=path, remedy=remedy)
     return data
+
+
+def check_size(needed: int, path: Path, what: str, least: int = 0) -> None:
+    """Refuses what would take more than four times the bytes of its file, before it is made.
+
+    ``least``: so many bytes may be taken whatever the size of the file.
+    """
+    size = path.stat().st_size
+    if needed > max(GROWTH * size, least):
+        problem = f"{what} would take {needed} bytes of memory, but the file has {size}"
+        raise InputError(problem, source=path, remedy="Get the file again from its source.")
+
+
+def check_zip(path: Path, parts: Collection[str] = ()) -> None:
+    """Refuses a zip or npz file whose parts, by default all, unpack to too much, see `check_size`.
+
+    Raises:
+        InputError: they would take more than 64 MiB and more than four times the file's bytes.
+        zipfile.BadZipFile, OSError: the file cannot be read.
+    """
+    with zipfile.ZipFile(path) as archive:
+        needed = sum(p.file_size for p in archive.infolist() if not parts or p.filename in parts)
+    check_size(needed, path, "its content", JSON_BYTES)
 
 
 def refuse_link(*paths: Path) -> None:
