@@ -11,7 +11,16 @@ from typing import Annotated, Literal
 import typer
 
 from passt_bench.cli import options
-from passt_bench.cli.options import app, argument, console, error_console, flag, option, print_json
+from passt_bench.cli.options import (
+    app,
+    argument,
+    console,
+    error_console,
+    flag,
+    option,
+    print_data,
+    print_json,
+)
 from passt_bench.console import stage, visible
 
 _NAMELESS = (
@@ -125,7 +134,7 @@ def predict(
             out.seek(0)
             for line in out:
                 text = line.decode()
-                typer.echo(visible(text) if form == "text" else text, nl=False)
+                print_data(visible(text) if form == "text" else text)
     if output is not None:
         console.print(f"Predictions for {count_of(len(embedded), 'file')}: {output}")
     for failure in failures:
