@@ -276,10 +276,8 @@ def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
         check_zip(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             columns = {name: archive[name] for name in _COLUMNS}
-    except InputError as error:
-        raise broken(path, error.problem) from None
     except (OSError, MemoryError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise broken(path, f"not readable ({error})") from None
+        raise broken(path, f"not readable ({getattr(error, 'problem', error)})") from None
     offsets = columns["offsets"]
     rows = [len(columns[name]) for name in _COLUMNS[1:]]
     if rows != [index.clips] * len(rows) or len(offsets) != index.clips + 1:

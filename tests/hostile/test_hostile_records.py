@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures import Cli
+from fixtures import Cli, Mistake
 from on_disk import files
 from study_on_disk import SMALL, write_study
 
@@ -61,6 +61,39 @@ def test_a_changed_record_is_a_result_or_a_sentence(
         assert code in (0, 2) and "\x1b" not in said
         assert code == 0 or "error: " in said
     assert files(tmp_path) == before
+
+
+def _with_metric(value: str, written: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of a store in which one run has this metric; its folder, and the record."""
+    root = Path(shutil.copytree(written, tmp_path / "runs"))
+    path = Store(root).folder(Store(root).study("quick").variants[1].cells[0].key) / "record.json"
+    text = json.dumps({**json.loads(path.read_text()), "metrics": {"mAP": "here"}}, sort_keys=True)
+    path.write_text(text.replace('"here"', value))
+    return root, path
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "nan", "inf"])
+def test_a_number_that_is_none_is_named(
+    number: str, written: Path, mistake: Mistake, tmp_path: Path
+) -> None:
+    root, path = _with_metric(number, written, tmp_path)
+    error = mistake("report", "quick", "--runs", root)
+    named = "holds NaN, Infinity, or a number beyond" if number[-1] in "Ny0" else f"'{number}}}"
+    assert error.source == path and named in error.problem and "complete" not in error.problem
+
+
+@pytest.mark.parametrize("value", [17, -0.5, 1.001])
+@pytest.mark.parametrize("part", ["metrics", "per_class", "probes"])
+def test_a_metric_is_within_its_bounds(
+    part: str, value: float, written: Path, mistake: Mistake, tmp_path: Path
+) -> None:
+    root, path = _with_metric("0.5", written, tmp_path)
+    plain = json.loads(path.read_text())
+    inside = {"metrics": {"mAP": value}, "per_class": {"mAP": {"x": value}}}
+    inside["probes"] = {"hide": {"mAP/low": value}}
+    path.write_text(json.dumps({**plain, part: inside[part]}, sort_keys=True))
+    error = mistake("report", "quick", "--runs", root)
+    assert (error.source, error.value) == (path, value) and "between 0 and 1" in error.problem
 
 
 @pytest.mark.parametrize("kind", ["pipe", "endless", "folder", "nested", "nothing"])
