@@ -27,8 +27,7 @@ from passt_bench.registry import DATASETS
 LABELS = "openmic-2018.npz"
 _LIKELY, _MOST = 0.5, 64 << 20  # bytes of the names
 _READ = ("Y_true.npy", "Y_mask.npy", "sample_key.npy")
-_UNREADABLE = (OSError, MemoryError, KeyError, ValueError, EOFError)
-_UNREADABLE += (zipfile.BadZipFile, pickle.PickleError)
+_UNREADABLE = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, pickle.PickleError)
 _PICKLED = {  # what an array of text is pickled with
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -84,7 +83,7 @@ def _labels(path: Path, classes: int) -> tuple[np.ndarray, dict[str, int]]:
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             likely, known = np.asarray(file["Y_true"]), np.asarray(file["Y_mask"])
         keys = _keys(path)
-    except _UNREADABLE as error:
+    except (MemoryError, *_UNREADABLE) as error:
         why = getattr(error, "problem", error)
         raise InputError(
             f"not OpenMIC's labels ({why})", source=path, remedy="Put the published file there."

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from fixtures import Cli
 from safetensors import safe_open
 from safetensors.torch import save_file
 from small_model import write_model
@@ -101,7 +102,8 @@ ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
 @pytest.mark.parametrize("what", ARCHIVES)
 def test_archives_unpack_to_at_most_four_times_their_size(what: str, tmp_path: Path) -> None:
     path, (name, read) = tmp_path / "clips.npz", ARCHIVES[what]
-    np.savez_compressed(path, **{"Y_true": SMALL, "Y_mask": SMALL, name: ZEROS})
+    members: dict[str, Any] = {"Y_true": SMALL, "Y_mask": SMALL, name: ZEROS}
+    np.savez_compressed(path, **members)
     error = refused(lambda: read(path))
     assert error.source == path and "bytes of memory, but the file has" in error.problem
 
@@ -109,7 +111,7 @@ def test_archives_unpack_to_at_most_four_times_their_size(what: str, tmp_path: P
 def test_a_shape_without_content_takes_nothing(tmp_path: Path) -> None:
     head = io.BytesIO()
     shape = {"descr": "<f8", "fortran_order": False, "shape": (10**15,)}
-    np.lib.format.write_array_header_1_0(head, shape)  # type: ignore[arg-type]
+    np.lib.format.write_array_header_1_0(head, shape)
     with zipfile.ZipFile(tmp_path / "clips.npz", "w") as archive:
         for name in ("offsets", "Y_true"):
             archive.writestr(f"{name}.npy", head.getvalue())
@@ -164,6 +166,15 @@ def test_json_is_small(tmp_path: Path) -> None:
     for what, read in ((path, lambda: read_record(path)), (packed, lambda: unpack_json(packed))):
         error = refused(read)
         assert error.source == what and "larger than 64 MiB" in error.problem
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, np.empty, bytearray])
+def test_an_error_of_an_allocator_is_a_sentence(
+    allocate: Callable[[int], object], monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    monkeypatch.setattr("passt_bench.cli.app", lambda **options: allocate(1 << 50))
+    code, said = cli("show", "quick")
+    assert code == 2 and said.startswith("error: memory ran out. Choose smaller")
 
 
 def _never_written(file: h5py.File, path: Path) -> None:

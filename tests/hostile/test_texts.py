@@ -111,12 +111,12 @@ def test_data_are_printed_as_they_are_but_on_a_terminal(
 ) -> None:
     audio, model = tmp_path / "a\x07\u202e\x1b[31m.wav", write_model(tmp_path / "m", ["a", "b"])
     soundfile.write(audio, np.zeros(4000), 8000)
-    words = ("predict", audio, "--checkpoint", model, "--format", form)
-    code, said = cli(*words)
+    given = ("predict", audio, "--checkpoint", model, "--format", form)
+    code, said = cli(*given)
     name = f"{audio}," if form == "csv" else json.dumps(str(audio), ensure_ascii=False)
     assert code == 0 and name in said
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    code, said = cli(*words)
+    code, said = cli(*given)
     assert code == 0 and visible(name) in said
 
 
