@@ -19,7 +19,7 @@ from passt_bench.records.store import Store
 
 VALUES = (None, -1, 10**12, 1.5, "../../x", "x" * 3000, [], {}, [[]], True, "\x1b[31m", "delete")
 READING = (("show", "quick"), ("status", "quick"), ("records", "clean"), ("plan", "quick"))
-WRITING = (("sync",), ("records", "merge"), ("report", "quick"))
+WRITING = (("sync",), ("records", "merge"))
 
 
 @pytest.fixture(scope="module")
