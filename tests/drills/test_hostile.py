@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import small_study
@@ -21,8 +20,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from small_model import write_model
 from study_on_disk import SMALL, write_study
-
-from passt_bench.records.store import Store
 
 # Beyond what the same command takes on harmless input: bytes, and s of CPU time, which do not count
 # how busy the machine is or how long a server is waited for. What hangs is killed after so many s.
@@ -153,17 +150,3 @@ def test_servers(what: str, idle: Idle, tmp_path: Path) -> None:
     write_study(tmp_path / "runs", SMALL[:2], seeds=(0,), rich=False)
     with _answering(*SERVERS[what]) as address:
         _refused(idle, "sync", "--runs", tmp_path / "runs", MLFLOW_TRACKING_URI=address)
-
-
-def test_two_runs_of_one_study_on_one_folder_measure_its_costs_once(tmp_path: Path) -> None:
-    study = small_study.write(tmp_path, variants=small_study.TIME, seeds=())
-    words = [sys.executable, "-m", "passt_bench", "run", str(study), "--no-track", "--runs", "runs"]
-    given: dict[str, Any] = {"cwd": tmp_path, "env": small_study.ENVIRONMENT, "text": True}
-    both = [
-        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **given)
-        for _ in range(2)
-    ]
-    said = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sum("Another command measures costs in this folder; " in text for text in said) == 1
-    assert len(Store(tmp_path / "runs").sessions()) == 1
