@@ -19,6 +19,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, entry_points
 from importlib.metadata import version as version_of
 from importlib.util import module_from_spec, spec_from_file_location
+from math import inf
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar
@@ -198,3 +199,9 @@ TRACKERS: Registry[Any] = Registry(
     "tracker", "runner.tracked_run", "tracker", "PASST_BENCH_TRACKERS"
 )
 ALL: tuple[Registry[Any], ...] = (MODELS, FRONTENDS, DATASETS, PATCHOUTS, METRICS, FIGURES)
+
+
+def metric_bounds(name: str) -> tuple[float, float]:
+    """The lowest and the highest value of a metric; infinite if it is not registered."""
+    known = {item.name: item.build.bounds for item in METRICS.all()}
+    return known.get(name, (-inf, inf))

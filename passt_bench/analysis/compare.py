@@ -25,7 +25,7 @@ from passt_bench.analysis.statistics import (
 from passt_bench.errors import InputError, check_known
 from passt_bench.intervals import read_verdict
 from passt_bench.records.run import StudyRecord
-from passt_bench.registry import METRICS, Better
+from passt_bench.registry import METRICS, Better, metric_bounds
 from passt_bench.spec.study import Contrasts, direction
 
 DEFAULT_MARGIN = 0.02
@@ -201,7 +201,7 @@ class Judged:
             verdict = "no verdict"
         else:
             verdict = read_verdict(c.low, c.high, margin, metric_direction(self.study))
-        lowest, highest = metric_bounds(self.study)
+        lowest, highest = metric_bounds(self.study.metric)
         widest = highest - lowest if margin else math.inf
         needed = None
         if verdict == "undecided":
@@ -271,14 +271,8 @@ def metric_direction(study: StudyRecord) -> Better:
     return known[study.metric]
 
 
-def metric_bounds(study: StudyRecord) -> tuple[float, float]:
-    """The lowest and the highest value of the study's metric; infinite if it is not registered."""
-    known = {item.name: item.build.bounds for item in METRICS.all()}
-    return known.get(study.metric, (-math.inf, math.inf))
-
-
 def _means(table: pd.DataFrame, study: StudyRecord) -> list[VariantMean]:
-    means, bounds = [], metric_bounds(study)
+    means, bounds = [], metric_bounds(study.metric)
     for name, row in table.iterrows():
         own = row.to_numpy(dtype=np.float64)
         own = own[np.isfinite(own)]

@@ -22,6 +22,7 @@ from passt_bench.cli.options import (
     flag,
     number,
     option,
+    print_data,
 )
 from passt_bench.errors import InputError, check_known
 
@@ -129,7 +130,7 @@ def check(
         checked = replace(checked, refusal=refusal)
     text = json.dumps({"clean": checked.clean, **to_plain(checked)}, indent=1) + "\n"
     if as_json:
-        typer.echo(text, nl=False)
+        print_data(text)
     else:
         _show(checked)
     if output is not None:

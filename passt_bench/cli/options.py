@@ -5,6 +5,7 @@ import inspect
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ import typer
 
 import passt_bench.console
 from passt_bench import __version__
-from passt_bench.console import plain_console
+from passt_bench.console import plain_console, visible
 from passt_bench.errors import InputError, StorageError, check_known
 from passt_bench.processes import default_workers
 
@@ -72,7 +73,13 @@ Quiet = Annotated[
 
 def print_json(value: object) -> None:
     """Prints a value of lists, dictionaries, texts and numbers as JSON."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
+    print_data(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def print_data(text: str) -> None:
+    """Prints text for programs as it is; on a terminal, its control characters as escapes."""
+    # Without color=True escape sequences would be removed.
+    typer.echo(visible(text) if sys.stdout.isatty() else text, nl=False, color=True)
 
 
 def _print_version(wanted: bool) -> None:

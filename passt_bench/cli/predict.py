@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from passt_bench.cli import options
-from passt_bench.cli.options import app, argument, console, error_console, flag, option, print_json
+from passt_bench.cli.options import app, argument, console, error_console, flag, option
 from passt_bench.console import stage, visible
 
 _NAMELESS = (
@@ -125,7 +125,7 @@ def predict(
             out.seek(0)
             for line in out:
                 text = line.decode()
-                typer.echo(visible(text) if form == "text" else text, nl=False)
+                options.print_data(visible(text) if form == "text" else text)
     if output is not None:
         console.print(f"Predictions for {count_of(len(embedded), 'file')}: {output}")
     for failure in failures:
@@ -203,7 +203,7 @@ def evaluate(
         made["decisions"] = report.decisions_table
         rows = {name: tables.to_rows(table([record])) for name, table in made.items()}
         found = {"record": str(place), "page": str(pages[0]), "notes": record.notes}
-        return print_json({**found, "clocks": record.clocks, "tables": rows})
+        return options.print_json({**found, "clocks": record.clocks, "tables": rows})
     if not fresh:
         console.print(f"Already evaluated on {record.finished}; shown from the record.")
     title = report.title_of(record)

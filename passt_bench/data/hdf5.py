@@ -32,12 +32,12 @@ from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, 
 from passt_bench.data.opening import Encoded, read_header
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
+from passt_bench.records.files import GROWTH
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
 KEYS = {"train": "train", "valid": "validation", "test": "test"}  # key → name in a clip table
 NAME, SOUND, TARGET = "audio_name", "mp3", "target"
-_GROWTH = 4  # bytes of a column per byte of its file, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +236,7 @@ def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns
         kind = file.get(name, getclass=True, getlink=True)
         column: h5py.Dataset = file[name] if kind is h5py.HardLink else None
         own = isinstance(column, h5py.Dataset) and not (column.external or column.is_virtual)
-        if not own or column.size * column.dtype.itemsize > _GROWTH * path.stat().st_size:
+        if not own or column.size * column.dtype.itemsize > GROWTH * path.stat().st_size:
             found = f"{column.dtype} {column.shape}" if own else kind.__name__
             raise _wrong(path, name, "not a column that is stored in this file", found)
     lengths = {name: len(file[name]) for name in (NAME, SOUND, TARGET)}

@@ -21,10 +21,12 @@ from passt_bench.data.layout import DatasetLayout
 from passt_bench.data.scan import find_audio
 from passt_bench.data.tables import read_rows
 from passt_bench.errors import InputError
+from passt_bench.records.files import check_zip
 from passt_bench.registry import DATASETS
 
 LABELS = "openmic-2018.npz"
-_LIKELY = 0.5
+_LIKELY, _MOST = 0.5, 64 << 20  # bytes of the names
+_READ = ("Y_true.npy", "Y_mask.npy", "sample_key.npy")
 _UNREADABLE = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, pickle.PickleError)
 _PICKLED = {  # what an array of text is pickled with
     ("numpy.core.multiarray", "_reconstruct"),
@@ -77,12 +79,14 @@ class OpenMic(DatasetLayout):
 def _labels(path: Path, classes: int) -> tuple[np.ndarray, dict[str, int]]:
     """Targets (N, classes), and the row of each clip."""
     try:
+        check_zip(path, _READ)  # the published file has also features, which are not read
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             likely, known = np.asarray(file["Y_true"]), np.asarray(file["Y_mask"])
         keys = _keys(path)
-    except _UNREADABLE as error:
+    except (MemoryError, *_UNREADABLE) as error:
+        why = getattr(error, "problem", error)
         raise InputError(
-            f"not OpenMIC's labels ({error})", source=path, remedy="Put the published file there."
+            f"not OpenMIC's labels ({why})", source=path, remedy="Put the published file there."
         ) from None
     shape = (len(keys), classes)
     if not likely.shape == known.shape == shape or not np.isfinite(likely).all():
@@ -110,7 +114,7 @@ def _keys(path: Path) -> np.ndarray:
         if kind.hasobject:
             keys: np.ndarray = _Text(file).load()
         else:
-            keys = np.frombuffer(file.read(), dtype=kind)
+            keys = np.frombuffer(file.read(_MOST), dtype=kind)
     return keys.reshape(shape)
 
 

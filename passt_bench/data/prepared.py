@@ -31,7 +31,7 @@ from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, 
 from passt_bench.data.opening import Encoded
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
-from passt_bench.records.files import read, write_atomically
+from passt_bench.records.files import check_zip, read, write_atomically
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.codec import to_plain, written_as
 from passt_bench.spec.recipe import DataSpec
@@ -273,10 +273,11 @@ def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
     """Offsets (N + 1,) of the samples, and names, sources, split codes and targets of N clips."""
     path = folder / CLIPS
     try:
+        check_zip(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             columns = {name: archive[name] for name in _COLUMNS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise broken(path, f"not readable ({error})") from None
+    except (OSError, MemoryError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise broken(path, f"not readable ({getattr(error, 'problem', error)})") from None
     offsets = columns["offsets"]
     rows = [len(columns[name]) for name in _COLUMNS[1:]]
     if rows != [index.clips] * len(rows) or len(offsets) != index.clips + 1:

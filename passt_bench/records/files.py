@@ -9,8 +9,9 @@ import io
 import json
 import os
 import tempfile
+import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISCHR, S_ISFIFO
@@ -19,10 +20,14 @@ from typing import Any, BinaryIO, TypeVar
 from pydantic import ValidationError
 
 from passt_bench.errors import InputError, StorageError
+from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.run import SCHEMA, RunRecord
+from passt_bench.registry import metric_bounds
 from passt_bench.spec.codec import JSON_BYTES, from_json, parse_json, to_plain, wrong_field
 
 T = TypeVar("T", bound=Any)
+GROWTH = 4  # bytes in memory per byte of a file, at most
+_ROUNDING = 1e-9  # of a metric at its bound
 _SEAL, _BLOCK = hashlib.sha256().digest_size, 1 << 22  # bytes of a checksum, and read at a time
 
 
@@ -132,6 +137,21 @@ def read_bytes(path: Path, most: int = JSON_BYTES) -> bytes:
     return data
 
 
+def check_size(needed: int, path: Path, what: str, least: int = 0) -> None:
+    """Refuses what takes more than ``least`` and four times the bytes of its file to be made."""
+    size = path.stat().st_size
+    if needed > max(GROWTH * size, least):
+        problem = f"{what} would take {needed} bytes of memory, but the file has {size}"
+        raise InputError(problem, source=path, remedy="Get the file again from its source.")
+
+
+def check_zip(path: Path, parts: Collection[str] = ()) -> None:
+    """As `check_size` for the parts, by default all, of a zip or npz file; 64 MiB are allowed."""
+    with zipfile.ZipFile(path) as archive:
+        needed = sum(p.file_size for p in archive.infolist() if not parts or p.filename in parts)
+    check_size(needed, path, "its content", JSON_BYTES)
+
+
 def refuse_link(*paths: Path) -> None:
     """Refuses links, which may lead out of the folder."""
     for path in paths:
@@ -177,7 +197,7 @@ def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
     Raises:
         InputError: the file cannot be read, is incomplete, of another kind, or of a newer schema;
             or a name or key in it is not valid, or not that of its place; or a successful run
-            lacks a metric of its recipe.
+            lacks a metric of its recipe, or has one outside of its bounds.
     """
     field, place = ("key", path.parent) if "key" in kind.__annotations__ else ("name", path)
     if in_store:  # folders above may be links
@@ -194,14 +214,29 @@ def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
     if in_store and (name := getattr(record, field)) != own:
         problem, remedy = f"differs from {what}", f"It is in {own}: rename that, or remove it."
         raise InputError(problem, source=path, field=field, value=name, remedy=remedy)
-    if isinstance(record, RunRecord) and record.status == "ok":
-        found = sorted(record.metrics)
-        for metric in record.recipe.metrics:
-            if metric not in found:
-                problem = f"a successful run without its metric {metric}"
-                remedy = f"Remove {path.parent} and run it again."
-                raise InputError(problem, source=path, field="metrics", value=found, remedy=remedy)
+    if isinstance(record, RunRecord | EvaluationRecord):
+        _check_metrics(record, path)
     return record
+
+
+def _check_metrics(record: RunRecord | EvaluationRecord, path: Path) -> None:
+    """Refuses a successful run without a metric of its recipe, and values that no metric has."""
+    wrong: list[tuple[str, str, object]] = []
+    if isinstance(record, RunRecord) and record.status == "ok":
+        without = (name for name in record.recipe.metrics if name not in record.metrics)
+        text, found = "a successful run without its metric", sorted(record.metrics)
+        wrong = [(f"{text} {name}", "metrics", found) for name in without]
+    parts = [record.metrics, *getattr(record, "occlusions", {}).values()]
+    parts += [against.metrics] if (against := getattr(record, "against", None)) else []
+    values = [(name, [value]) for part in parts for name, value in part.items()]
+    values += [(name, [*classes.values()]) for name, classes in record.per_class.items()]
+    for name, own in values:
+        low, high = metric_bounds(name.partition("/")[0])  # of a class group: mAP/frequency
+        beyond = (value for value in own if not low - _ROUNDING <= value <= high + _ROUNDING)
+        wrong += [(f"not between {low:g} and {high:g}", name, value) for value in beyond]
+    for problem, field, value in wrong[:1]:
+        remedy = f"Remove {path.parent} and run it again."
+        raise InputError(problem, source=path, field=field, value=value, remedy=remedy)
 
 
 def _unreadable(
@@ -212,7 +247,9 @@ def _unreadable(
     try:
         plain = parse_json(data)
     except ValueError as broken:
-        return InputError(f"not a complete JSON file ({broken})", source=path, remedy=remedy)
+        text = getattr(broken, "doc", "")[getattr(broken, "pos", 0) :][:20]  # e.g. nan
+        problem = f"not valid JSON ({broken}{f': {text!r}' * bool(text)})"
+        return InputError(problem, source=path, remedy=remedy)
     assert isinstance(error, ValidationError)
     schema = plain.get("schema") if isinstance(plain, dict) else None
     if not isinstance(schema, int) or schema > SCHEMA:

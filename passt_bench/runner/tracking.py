@@ -26,6 +26,7 @@ from math import nan
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 from rich.console import Console
@@ -65,6 +66,8 @@ SETTINGS = {
 
 _LIBRARIES = ("mlflow", "sqlalchemy", "alembic", "sqlite3")  # whose errors reach a user
 _ENDED = ("FINISHED", "FAILED")
+# Schemes of artifacts that are not on this machine; runs: and models: lead to other addresses.
+_REMOTE = ("mlflow-artifacts", "http", "https", "s3", "gs", "wasbs", "abfss", "dbfs")
 Outcome = Literal["created", "finished", "updated", "unchanged"]
 
 
@@ -199,7 +202,15 @@ class _Experiment:
     def _write(self, run: Run, wanted: TrackedRun, complete: dict[str, str]) -> None:
         """Logs all that a run lacks, its status, and last the tags that mark it as complete."""
         from mlflow.entities import DatasetInput, Metric, Param, RunTag
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 
+        uri, place = self._client.tracking_uri, run.info.artifact_uri
+        if _is_server(uri) and urlsplit(place).scheme not in _REMOTE:
+            problem = "the server has its artifacts written to a place on this machine"
+            remedy = "Start it so that it serves artifacts, see docs/tracking.md."
+            where = {"source": without_password(uri), "field": "artifact_uri", "value": place}
+            raise InputError(problem, **where, remedy=remedy)
         run_id, logged, now = run.info.run_id, run.data.metrics, time.time_ns() // 10**6
         values = dict(wanted.metrics)
         if wanted.parent is None:  # overwrite values that are no longer true; the latest is shown
@@ -217,7 +228,9 @@ class _Experiment:
         if not run.inputs.dataset_inputs:
             self._client.log_inputs(run_id, [DatasetInput(self._data)])
         if wanted.record is not None:
-            self._client.log_artifact(run_id, str(wanted.record))
+            # The client's own method asks for the place again, and could get another answer.
+            place = add_databricks_profile_info_to_artifact_uri(place, uri)
+            get_artifact_repository(place, tracking_uri=uri).log_artifact(str(wanted.record))
         if wanted.status in ("RUNNING", "SCHEDULED"):
             self._client.update_run(run_id, status=wanted.status)
         else:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from passt_bench.records.files import write_atomically
+from passt_bench.records.files import check_zip, write_atomically
 
 FORMAT = 3  # raise when the state's layout changes: older checkpoints are then not used
 LATEST, PREVIOUS, BEST = "checkpoint.pt", "checkpoint-before.pt", "best.pt"
@@ -65,13 +65,15 @@ def states(
 def _read(path: Path, identity: tuple[str, int]) -> tuple[Any, str | None]:
     """The state in a file, and why it cannot be used."""
     try:
+        check_zip(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not look at the checksums
         if damaged is not None:
             return None, f"damaged at {damaged}"
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zipfile and torch raise many kinds for a broken file
-        return None, f"not a readable checkpoint ({type(error).__name__})"
+        why = getattr(error, "problem", type(error).__name__)
+        return None, f"not a readable checkpoint ({why})"
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         return None, "a checkpoint of another version of passt-bench"
     if (state.get("key"), state.get("attempt")) != identity:

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures import Cli
+from fixtures import Cli, Mistake
 from on_disk import files
 from study_on_disk import SMALL, write_study
 
 from passt_bench.records.store import Store
 
 VALUES = (None, -1, 10**12, 1.5, "../../x", "x" * 3000, [], {}, [[]], True, "\x1b[31m", "delete")
-COMMANDS = (("show", "quick"), ("status", "quick"), ("records", "clean"))
+READING = (("show", "quick"), ("status", "quick"), ("records", "clean"), ("plan", "quick"))
+WRITING = (("sync",), ("records", "merge"))
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,16 @@ def _places(node: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
             yield from _places(value, (*above, name))
 
 
+def _answered(answer: tuple[int, str]) -> None:
+    """A traceback would fail before this."""
+    code, said = answer
+    assert code in (0, 2) and "\x1b" not in said
+    assert code == 0 or "error: " in said
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_changed_record_is_a_result_or_a_sentence(
-    seed: int, written: Path, cli: Cli, tmp_path: Path
+    seed: int, written: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, random_ = Path(shutil.copytree(written, tmp_path / "runs")), random.Random(seed)
     store = Store(root)
@@ -56,11 +64,47 @@ def test_a_changed_record_is_a_result_or_a_sentence(
             del node[last]
     path.write_text(json.dumps(plain, sort_keys=True, separators=(",", ":")))
     before = files(tmp_path)
-    for command in (*COMMANDS, ("records", "diff", str(records[0]), str(records[1]))):
-        code, said = cli(*command, "--runs", root)  # a traceback would fail here
-        assert code in (0, 2) and "\x1b" not in said
-        assert code == 0 or "error: " in said
+    for command in (*READING, ("records", "diff", str(records[0]), str(records[1]))):
+        _answered(cli(*command, "--runs", root))
     assert files(tmp_path) == before
+    monkeypatch.setenv("PASST_BENCH_TRACKERS", "csv")
+    for command in WRITING:
+        place = (root, "--runs", tmp_path / "all") if "merge" in command else ("--runs", root)
+        _answered(cli(*command, *place))
+    assert {path.name for path in tmp_path.iterdir()} <= {"runs", "all"}
+
+
+def _with_metric(value: str, written: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of a store in which one run has this metric; its folder, and the record."""
+    root = Path(shutil.copytree(written, tmp_path / "runs"))
+    path = Store(root).folder(Store(root).study("quick").variants[1].cells[0].key) / "record.json"
+    text = json.dumps({**json.loads(path.read_text()), "metrics": {"mAP": "here"}}, sort_keys=True)
+    path.write_text(text.replace('"here"', value))
+    return root, path
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "nan", "inf"])
+def test_a_number_that_is_none_is_named(
+    number: str, written: Path, mistake: Mistake, tmp_path: Path
+) -> None:
+    root, path = _with_metric(number, written, tmp_path)
+    error = mistake("report", "quick", "--runs", root)
+    named = "holds NaN, Infinity, or a number beyond" if number[-1] in "Ny0" else f"'{number}}}"
+    assert error.source == path and named in error.problem and "complete" not in error.problem
+
+
+@pytest.mark.parametrize("value", [17, -0.5, 1.001])
+@pytest.mark.parametrize("part", ["metrics", "per_class", "probes"])
+def test_a_metric_is_within_its_bounds(
+    part: str, value: float, written: Path, mistake: Mistake, tmp_path: Path
+) -> None:
+    root, path = _with_metric("0.5", written, tmp_path)
+    plain = json.loads(path.read_text())
+    inside = {"metrics": {"mAP": value}, "per_class": {"mAP": {"x": value}}}
+    inside["probes"] = {"hide": {"mAP/low": value}}
+    path.write_text(json.dumps({**plain, part: inside[part]}, sort_keys=True))
+    error = mistake("report", "quick", "--runs", root)
+    assert (error.source, error.value) == (path, value) and "between 0 and 1" in error.problem
 
 
 @pytest.mark.parametrize("kind", ["pipe", "endless", "folder", "nested", "nothing"])
@@ -77,7 +121,7 @@ def test_a_file_that_is_no_file(kind: str, written: Path, cli: Cli, tmp_path: Pa
             file.truncate(1 << 40)
     else:
         path.write_text("[" * 10**5 if kind == "nested" else "")
-    for command in COMMANDS:
+    for command in READING:
         code, said = cli(*command, "--runs", root)
         assert code in (0, 2)
         assert code == 0 or str(path.parent) in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import resource
 import threading
@@ -10,6 +11,7 @@ import time
 import wave
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from fixtures import Cli
 from safetensors import safe_open
 from safetensors.torch import save_file
 from small_model import write_model
 from tracked_study import write_all
 
+from passt_bench.data import openmic
 from passt_bench.data.hdf5 import open_hdf5
+from passt_bench.data.prepared import read_clips
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import build_ensemble
 from passt_bench.models.weights.formats import read_tensors
@@ -35,6 +40,7 @@ from passt_bench.runner import bounded_answers
 from passt_bench.runner.predict import find_audio, predict_files
 from passt_bench.runner.tracking import sync
 from passt_bench.spec.recipe import DataSpec
+from passt_bench.training import checkpoint
 from passt_bench.training.engine import CPU
 
 GROWTH = 1 << 30  # bytes
@@ -85,6 +91,44 @@ def test_tensors_take_at_most_four_times_their_file(what: str, tmp_path: Path) -
     assert error.source == path and "bytes of memory, but the file has" in error.problem
 
 
+ZEROS, SMALL = np.zeros(1 << 27, np.int8), np.zeros(1, np.int8)
+ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "OpenMIC's labels": ("Y_true", lambda path: openmic._labels(path, 1)),
+    "OpenMIC's names": ("sample_key", lambda path: openmic._labels(path, 1)),
+    "prepared clips": ("names", lambda path: read_clips(path.parent, None)),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("what", ARCHIVES)
+def test_archives_unpack_to_at_most_four_times_their_size(what: str, tmp_path: Path) -> None:
+    path, (name, read) = tmp_path / "clips.npz", ARCHIVES[what]
+    members: dict[str, Any] = {"Y_true": SMALL, "Y_mask": SMALL, name: ZEROS}
+    np.savez_compressed(path, **members)
+    error = refused(lambda: read(path))
+    assert error.source == path and "bytes of memory, but the file has" in error.problem
+
+
+def test_a_shape_without_content_takes_nothing(tmp_path: Path) -> None:
+    head = io.BytesIO()
+    shape = {"descr": "<f8", "fortran_order": False, "shape": (10**15,)}
+    np.lib.format.write_array_header_1_0(head, shape)
+    with zipfile.ZipFile(tmp_path / "clips.npz", "w") as archive:
+        for name in ("offsets", "Y_true"):
+            archive.writestr(f"{name}.npy", head.getvalue())
+    for _, read in ARCHIVES.values():
+        path = tmp_path / "clips.npz"
+        assert refused(partial(read, path)).source == path
+
+
+def test_a_checkpoint_unpacks_to_its_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / checkpoint.LATEST, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("archive/data.pkl", ZEROS.tobytes())
+    assert not list(checkpoint.states(tmp_path, ("key", 1)))
+    assert "bytes of memory, but the file has" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -122,6 +166,15 @@ def test_json_is_small(tmp_path: Path) -> None:
     for what, read in ((path, lambda: read_record(path)), (packed, lambda: unpack_json(packed))):
         error = refused(read)
         assert error.source == what and "larger than 64 MiB" in error.problem
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, np.empty, bytearray])
+def test_an_error_of_an_allocator_is_a_sentence(
+    allocate: Callable[[int], object], monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    monkeypatch.setattr("passt_bench.cli.app", lambda **options: allocate(1 << 50))
+    code, said = cli("show", "quick")
+    assert code == 2 and said.startswith("error: memory ran out. Choose smaller")
 
 
 def _never_written(file: h5py.File, path: Path) -> None:

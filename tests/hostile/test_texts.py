@@ -7,11 +7,15 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from fixtures import Cli, Mistake
+from small_model import write_model
 from study_on_disk import SMALL, write_study
 
 from passt_bench.console import csv_text, plain_console, stage, visible
@@ -99,6 +103,21 @@ def test_the_index_links_into_its_folder(tmp_path: Path) -> None:
     write_text(folder / SUMMARY, json.dumps(dict.fromkeys(fields, "x")))
     text = render_index(tmp_path).read_text(encoding="utf-8")
     assert 'href="javascript%3Aalert%281%29%23/index.html"' in text
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_data_are_printed_as_they_are_but_on_a_terminal(
+    form: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio, model = tmp_path / "a\x07\u202e\x1b[31m.wav", write_model(tmp_path / "m", ["a", "b"])
+    soundfile.write(audio, np.zeros(4000), 8000)
+    given = ("predict", audio, "--checkpoint", model, "--format", form)
+    code, said = cli(*given)
+    name = f"{audio}," if form == "csv" else json.dumps(str(audio), ensure_ascii=False)
+    assert code == 0 and name in said
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    code, said = cli(*given)
+    assert code == 0 and visible(name) in said
 
 
 def test_progress_of_a_name_with_marks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,7 @@ def test_what_cannot_be_read_is_named_and_left_alone(
 def test_a_broken_expansion_is_written_anew(plan: StudyPlan, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "studies" / "tiny.json"
     path.write_text(path.read_text()[:99])
-    with pytest.raises(InputError, match=rf"not a complete JSON file.*Remove {path} "):
+    with pytest.raises(InputError, match=rf"not valid JSON.*Remove {path} "):
         Store(tmp_path / "runs").study("tiny")
     Store(tmp_path / "runs").write_study(plan.record)
     assert Store(tmp_path / "runs").study("tiny") == plan.record

@@ -25,7 +25,7 @@ from passt_bench.errors import InputError
 from passt_bench.models import create_model
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.records.files import to_json
+from passt_bench.records.files import is_sealed, to_json, writing
 from passt_bench.records.store import Store
 from passt_bench.runner import evaluation
 from passt_bench.runner.evaluation import evaluate_checkpoints
@@ -185,7 +185,13 @@ def test_what_was_left_broken_is_computed_anew_and_two_at_once_are_kept_apart(
     folder = Store(tmp_path).folder(whole.key)
     other = io.BytesIO()
     np.save(other, np.zeros((30, 16), np.float32))  # logits, but not those of this model
-    for broken in (b"", b"\x93NUMPY half", b"something else", other.getvalue()):
+    whole_ones = []  # and whole ones of another evaluation, or of the other model
+    for place in (tmp_path / "other" / evaluation.PARTIAL, folder / evaluation.PARTIAL_AGAINST):
+        with writing(place, sealed=True) as file:
+            file.write(other.getvalue())
+        assert is_sealed(place)
+        whole_ones.append(place.read_bytes())
+    for broken in (b"", b"\x93NUMPY half", b"something else", other.getvalue(), *whole_ones):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / evaluation.PARTIAL).write_bytes(broken)

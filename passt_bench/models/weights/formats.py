@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from passt_bench.errors import InputError, located
+from passt_bench.records.files import check_size, check_zip
 from passt_bench.spec.codec import parse_json
 
 Tensors = dict[str, torch.Tensor]
@@ -30,7 +31,6 @@ _AVERAGED = (
     *("swa_model", "swa_state_dict", "swa", "averaged_model"),
 )
 _NESTED = ("state_dict", "model", "model_state_dict", "net", "params")
-_GROWTH = 4  # bytes in memory per byte of a file, at most
 # Lightning's hyper-parameters come in classes of its own; read as plain dictionaries.
 _AS_DICT: list[Any] = [
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
@@ -134,18 +134,9 @@ def _start(path: Path) -> bytes:
     return start
 
 
-def check_size(needed: int, path: Path, what: str) -> None:
-    """Refuses what would take more than four times the bytes of its file, before it is made."""
-    size = path.stat().st_size
-    if needed > _GROWTH * size:
-        problem = f"{what} would take {needed} bytes of memory, but the file has {size}"
-        raise InputError(problem, source=path, remedy=_AGAIN)
-
-
 def _read_torch(path: Path) -> Any:
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:  # torch.save does not compress
-            check_size(sum(part.file_size for part in archive.infolist()), path, "its content")
+        check_zip(path)
     try:
         with torch.serialization.safe_globals(_AS_DICT):
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -30,7 +30,7 @@ from passt_bench.models.weights.adapt import depth_of, grid_of, infer
 from passt_bench.models.weights.formats import TensorFile, Tensors
 from passt_bench.models.weights.load import load_tensors, panns_frontend_of
 from passt_bench.published_weights import Published, by_file, locate
-from passt_bench.records.files import read_bytes, write_atomically
+from passt_bench.records.files import check_size, read_bytes, write_atomically
 from passt_bench.spec.codec import parse_json, to_plain, validate
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.recipe import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
@@ -317,7 +317,7 @@ def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Mo
         with torch.device("meta"):
             planned = from_recipe(*size)
     needed = sum(parameter.nbytes for parameter in planned.parameters())
-    formats.check_size(needed, file.path, "the model that its metadata describe")
+    check_size(needed, file.path, "the model that its metadata describe")
     net = from_recipe(*size)
     loaded = load_tensors(net, file)
     with torch.no_grad():  # what the file lacks, e.g. a classifier that nothing reads

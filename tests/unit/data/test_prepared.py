@@ -195,7 +195,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no JSON": (
         lambda folder: (folder / INDEX).write_text("{"),
-        "prepared.json: not a complete JSON file",
+        "prepared.json: not valid JSON",
     ),
     "HDF5": (
         lambda folder: changed(folder, form="hdf5"),
