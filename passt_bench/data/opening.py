@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (  # of audio files, wherever a folder is searched for them
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".webm", ".wma"),
-    *(".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"),
+    *(".aiff", ".aif", ".au", ".caf", ".w64", ".rf64", ".wave", ".aifc", ".snd", ".mp4", ".mka"),
+    *(".weba", ".voc", ".mpga"),
 )
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz
 _UNKNOWN = 2**63 - 1  # samples, if a header does not state them
