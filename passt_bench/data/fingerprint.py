@@ -66,24 +66,26 @@ def class_notes(
 
 
 def _alike(classes: Sequence[str]) -> list[str]:
-    """Notes on classes whose names a reader cannot tell apart, or that may be lists of names.
-
-    Names that differ in case, in the composition of letters, or in invisible ones.
-    """
+    """Notes on classes whose names a reader cannot tell apart, or that may be lists of names."""
     groups: dict[str, list[str]] = {}
     for name in classes:
-        letters = unicodedata.normalize("NFKD", name).casefold()
-        kept = "".join(letter for letter in letters if unicodedata.category(letter)[0] != "C")
-        groups.setdefault(" ".join(unicodedata.normalize("NFKC", kept).split()), []).append(name)
+        groups.setdefault(look_of(name), []).append(name)
     alike = [" and ".join(map(ascii, names)) for names in groups.values() if len(names) > 1]
-    notes = [f"classes that look alike: {first_few(alike)}"] if alike else []
+    notes = [f"classes that look alike: {', '.join(alike)}"] if alike else []
     known, lists = set(classes), []
     for name in classes:
         parts = [part.strip() for part in re.split(r"[,;|/+&]", name)]
         # A name may have commas, but a blank follows them.
         if re.search(r"[][{}|;]|\S,\S", name) or (len(parts) > 1 and known.issuperset(parts)):
             lists.append(ascii(name))
-    return [*notes, *([f"classes that may be lists: {first_few(lists)}"] if lists else [])]
+    return [*notes, *([f"classes that may be lists: {', '.join(lists)}"] if lists else [])]
+
+
+def look_of(name: str) -> str:
+    """What names have in common that differ in case, composition of letters or invisible ones."""
+    letters = unicodedata.normalize("NFKD", name).casefold()
+    kept = "".join(letter for letter in letters if unicodedata.category(letter)[0] != "C")
+    return " ".join(unicodedata.normalize("NFKC", kept).split())
 
 
 def first_few(names: Sequence[str], count: int | None = None, between: str = ", ") -> str:

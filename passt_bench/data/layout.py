@@ -21,7 +21,7 @@ import pandas as pd
 from passt_bench.data.audio import RESAMPLER, length_at, read_waveform
 from passt_bench.data.clip_table import MISSING, ClipTable, Listing, stem
 from passt_bench.data.dataset import MAX_SKIPPED, Dataset, Incomplete, StoredDataset
-from passt_bench.data.fingerprint import class_notes, digest_of, first_few
+from passt_bench.data.fingerprint import class_notes, digest_of, first_few, look_of
 from passt_bench.data.hdf5 import open_hdf5
 from passt_bench.data.opening import Header
 from passt_bench.data.scan import scan_files
@@ -320,13 +320,16 @@ def _named(skipped: pd.DataFrame, root: Path) -> str:
 
 
 def near_name(path: Path) -> str:
-    """A hint if the folder of a missing file has one that differs in case or a further ending."""
+    """A hint if the folder of a missing file has one that looks alike or has a further ending."""
     try:
-        name, names = path.name.lower(), (each.name for each in path.parent.iterdir())
-        same = [each for each in names if name in (each.lower(), each.lower().rpartition(".")[0])]
+        looks = {each.name: look_of(each.name) for each in path.parent.iterdir()}
     except (OSError, ValueError):
         return ""
-    return "" if path.name in same or not same else f", but there is {same[0]}"
+    name = look_of(path.name)
+    same = [each for each, look in looks.items() if name in (look, look.rpartition(".")[0])]
+    if path.name in same or not same:
+        return ""
+    return f", but there is {same[0] if same[0].isascii() else ascii(same[0])}"
 
 
 def _check_skipped(skipped: pd.DataFrame, incomplete: bool, usable: FolderDataset) -> None:

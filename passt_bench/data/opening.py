@@ -3,7 +3,7 @@
 Incomplete files are refused. What soundfile cannot size (an MP3 whose first frame does not state
 the number of frames, a WAV that was written into a pipe) is copied packet by packet, by PyAV, into
 a file in memory that states its length; nothing is decoded for that. What soundfile does not know
-(m4a, webm) is decoded by PyAV into such a file, from its beginning.
+(m4a, webm), or seeks wrongly in (Opus of FFmpeg), is decoded by PyAV into such a file.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (  # of audio files, wherever a folder is searched for them
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".webm", ".wma"),
-    *(".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"),
+    *(".aiff", ".aif", ".au", ".caf", ".w64", ".rf64", ".wave", ".aifc", ".snd", ".mp4", ".mka"),
+    *(".weba", ".voc", ".mpga"),
 )
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz
 _UNKNOWN = 2**63 - 1  # samples, if a header does not state them
@@ -50,8 +53,11 @@ _CHUNKS |= {b"caff": (">4sq", 8, 1), b"riff": ("<4s12xq", 40, 8)}  # Sony W64's 
 _LOOSE = ("AU", "CAF", "RF64", "W64")  # formats whose sizes libsndfile does not compare
 # In the log if what follows the data is no chunk; 0 bytes of data in a WAV are a placeholder then.
 _NO_CHUNK = re.compile("Unknown chunk marker|Chunk size|Have 0 marker|header allocation .* denied")
-# The Xing or LAME header of an MP3, with the flag that the number of frames is stated.
-_COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\1\3\5\7\x09\x0b\x0d\x0f]")
+# The Xing or LAME header of an MP3, with the flag that the number of frames is stated, and one.
+_COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\1\3\5\7\x09\x0b\x0d\x0f](?!\0{4})")
+# In libsndfile's log of an Opus in which it can seek: elsewhere it lands off by that offset.
+_SEEKS = re.compile(r"Granule pos offset *: 0$", re.MULTILINE)
+_TAGS, _STRAY = (b"TAG", b"ID3", b"APETAGEX"), 128  # beginnings, and bytes that may be anything
 _HEAD = 4096  # bytes that are searched for it
 _MAX_MISSING, _MAX_EXTRA = 0.1, 0.5  # seconds that packets may be shorter or longer than stated
 _MAX_PACKET = 2.0  # seconds of a packet
@@ -137,21 +143,25 @@ def _open(sound: AudioFile) -> soundfile.SoundFile:
     with _raw(sound) as raw:
         head = raw.read(_HEAD)
         if file.format == "FLAC" and not head.startswith(b"fLaC"):
-            # Behind a tag, libsndfile does not find the end.
-            return soundfile.SoundFile(
-                io.BytesIO(b"fLaC" + (head + raw.read()).split(b"fLaC", 1)[1])
-            )
+            # Behind a tag, libsndfile does not find the end. Its size has 7 bits in each byte.
+            size = 10 + sum(each << 7 * at for at, each in enumerate(head[9:5:-1]))
+            raw.seek(size + (10 if head[5] & 16 else 0))
+            return soundfile.SoundFile(io.BytesIO(raw.read()))
         if file.format == "AU" and not file.frames:  # 0 and 0x7FFFFFFF are placeholders, too
             content = head[:8] + b"\xff" * 4 + head[12:] + raw.read()
             return soundfile.SoundFile(io.BytesIO(content))
-    if file.format == "MP3":
-        sized = _COUNTED.search(head) is not None
+    if file.subtype == "OPUS" and not _SEEKS.search(file.extra_info) and (found := _decoded(sound)):
+        return soundfile.SoundFile(found)
+    if file.subtype == "MPEG_LAYER_III":  # in a WAV, the length is an estimate
+        sized = file.format == "MP3" and _COUNTED.search(head) is not None
     else:
         sized = file.frames > 0 or not _NO_CHUNK.search(file.extra_info)
     if sized:
         return file
     file.close()
-    return soundfile.SoundFile(_rewritten(sound, "mp3" if file.format == "MP3" else "wav"))
+    return soundfile.SoundFile(
+        _rewritten(sound, "mp3" if file.subtype == "MPEG_LAYER_III" else "wav")
+    )
 
 
 def _decoded(sound: AudioFile) -> io.BytesIO | None:
@@ -206,7 +216,8 @@ def _chunks(raw: BinaryIO) -> tuple[int, int, int]:
         past = length + (at if mark == b"riff" else begin)
         if name in (b"data", b"SSND"):
             sound, end = past - begin, past
-        padded = past + -past % even
+        raw.seek(min(max(past, 0), size))
+        padded = past + (-past % even if raw.read(1) in (b"", b"\0") else 0)  # some leave it out
         if not at < padded < size + even or not re.fullmatch(rb"[ -~]{4}", name):
             break
         at = padded
@@ -228,7 +239,11 @@ def _compare_chunks(sound: AudioFile, file: soundfile.SoundFile) -> None:
             at, heard = end, heard * stated / (stated + size - end)
         raw.seek(at)
         seconds = (size - at) / stated * heard
-        if seconds > _MAX_MISSING and any(raw.read(_BLOCK)):
+        if size - at <= _STRAY or (file.format == "W64" and seconds <= _MAX_MISSING):
+            return
+        blocks = iter(partial(raw.read, _BLOCK), b"")
+        first = next(blocks)
+        if not first.startswith(_TAGS) and any(b.strip(b"\0") for b in chain([first], blocks)):
             problem = f"the header states {heard:.2f} s, but {seconds:.2f} s follow it"
             raise broken(sound, problem)
 
@@ -249,11 +264,19 @@ def _rewritten(sound: AudioFile, kind: str) -> io.BytesIO:
     """The same packets in a file that states its length."""
     import av
 
-    content, copy = io.BytesIO(), None
+    content, copy, before = io.BytesIO(), None, b""
     with av.open(content, "w", format=kind) as container:
         for stream, packet in _packets(sound):
             if copy is None:
+                data = bytes(packet)
+                if kind == "mp3" and not data.startswith(b"\xff"):
+                    before = data  # the rest of a tag, say; the last such packet ends in a frame
+                    continue
                 copy = container.add_stream_from_template(stream)
+                if (at := before.rfind(data[:2])) >= 0:
+                    first = av.Packet(before[at:])
+                    first.stream, first.time_base = copy, packet.time_base
+                    container.mux(first)
                 if kind == "mp3" and re.search(b"Xing|Info", bytes(packet)):
                     continue  # a header that does not state the number of frames, not sound
             packet.stream = copy

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from passt_bench.data.fingerprint import look_of
 from passt_bench.errors import InputError
 
 FIX = "Fix or remove the row."
@@ -67,7 +68,7 @@ class Row(NamedTuple):
         return name
 
     def known(
-        self, column: str, names: Sequence[str], known: Container[str], where: str, remedy: str
+        self, column: str, names: Sequence[str], known: Collection[str], where: str, remedy: str
     ) -> list[str]:
         """Returns the names without repetitions, if all are known.
 
@@ -76,7 +77,9 @@ class Row(NamedTuple):
         """
         for name in names:
             if name not in known:
-                raise self.wrong(column, f"{where} lacks {name!r}", remedy)
+                alike = [each for each in known if look_of(each) == look_of(name)]
+                there = f"{name!a}, but has {alike[0]!a}" if alike else repr(name)
+                raise self.wrong(column, f"{where} lacks {there}", remedy)
         return list(dict.fromkeys(names))
 
     def wrong(self, column: str, problem: str, remedy: str = FIX) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from passt_bench.errors import InputError
 from passt_bench.records.files import write_atomically
 from passt_bench.records.run import count_of
 
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")  # as Python writes bytes of names that are no text
 _FEW = 5  # clips of a class, of fewer the best epoch is chosen by chance
 _FOLDERS = "Give a folder that has one folder for each class, or a manifest."
 
@@ -56,7 +58,7 @@ def split_manifest(
     classes = sorted({word for row in words for word in row})
     if len(classes) < 2:
         source, value = file if file.is_file() else root, ", ".join(classes)
-        problem = "fewer than two classes"
+        problem = "; ".join(["fewer than two classes", *notes]).rstrip(".")
         raise InputError(problem, source=source, field="labels", value=value, remedy=_FOLDERS)
     targets = np.array([[float(name in row) for name in classes] for row in words])
     sources = list(table["source"]) if "source" in table else [""] * len(table)
@@ -110,7 +112,12 @@ def _read(file: Path) -> pd.DataFrame:
 def _list(root: Path) -> tuple[pd.DataFrame, list[str]]:
     """The audio files in the folders of a folder, by their classes, and what was left out."""
     others = Counter[str]()
-    found = [path.split("/") for path in sorted(audio_below(root, "", others))]
+    found, broken = [], []
+    for path in sorted(audio_below(root, "", others)):
+        if _NOT_UTF8.search(path):
+            broken.append(f"{path!a} (its name is not UTF-8)")
+        else:
+            found.append(path.split("/"))
     rows = [("/".join(path), path) for path in found if len(path) > 1 and path[0][0] != "."]
     names = dict.fromkeys(path[0] for _, path in rows)
     codes = {CODES.get(name.lower()) for name in names}
@@ -136,7 +143,7 @@ def _list(root: Path) -> tuple[pd.DataFrame, list[str]]:
         table["split"] = [SPLIT_NAMES[CODES[path[0].lower()]] for _, path in rows]
         notes.append(f"The folders {', '.join(names)} are taken as splits, not as classes.")
     problems = scan_files(root, list(table["path"]))["problem"]
-    broken = [f"{path} ({why})" for path, why in zip(table["path"], problems, strict=True) if why]
+    broken += [f"{path} ({why})" for path, why in zip(table["path"], problems, strict=True) if why]
     if broken:
         notes.append(f"{count_of(len(broken), 'file')} left out: {first_few(broken)}.")
     if loose := len(found) - len(rows):

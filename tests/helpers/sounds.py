@@ -37,11 +37,11 @@ def sound(
     return np.stack(tracks, axis=1).astype(np.float32).squeeze(axis=1 if channels == 1 else ())
 
 
-def encoded(samples: np.ndarray, rate: int, ending: str) -> bytes:
-    """The bytes of an audio file (wav, flac, ogg or mp3)."""
+def encoded(samples: np.ndarray, rate: int, ending: str, other: str = "") -> bytes:
+    """The bytes of an audio file (wav, flac, ogg or mp3), perhaps with another encoding."""
     kind, subtype = FORMATS[ending]
     file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=kind, subtype=subtype)
+    soundfile.write(file, samples, rate, format=kind, subtype=other or subtype)
     return file.getvalue()
 
 

@@ -24,13 +24,11 @@ from passt_bench.records.files import check_size, check_zip
 from passt_bench.spec.codec import parse_json
 
 Tensors = dict[str, torch.Tensor]
-# Where trainers put averaged tensors, and plain ones; the first that a file has is read.
-_AVERAGED = (
-    *("model_ema", "ema_model", "state_dict_ema", "ema_state_dict", "ema", "params_ema"),
-    *("model_state_dict_ema", "ema_model_state_dict", "model_ema_state_dict"),
-    *("swa_model", "swa_state_dict", "swa", "averaged_model"),
-)
-_NESTED = ("state_dict", "model", "model_state_dict", "net", "params")
+# A word in the names under which trainers put averaged tensors: ema_model, net_swa, averaged, …
+_AVERAGED = re.compile(r"(?:^|_)(?:ema|swa|avg|averaged?|averaging)(?:_|\.|$)")
+# Where they put tensors; the first that a file has is read, but averaged ones before.
+_NESTED = ("state_dict", "model", "model_state_dict", "net", "params", "weights", "shadow")
+_SETTINGS = ("hyper_parameters", "hparams", "config")
 # Lightning's hyper-parameters come in classes of its own; read as plain dictionaries.
 _AS_DICT: list[Any] = [
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
@@ -57,6 +55,7 @@ class TensorFile:
     tensors: Tensors
     metadata: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # which of several sets of tensors was read
+    stated: dict[str, Any] = field(default_factory=dict)  # what a file of torch.save adds to them
 
     def facts(self) -> dict[str, Any] | None:
         """What `pack` wrote; None if it is not a file of this package.
@@ -101,8 +100,8 @@ def read_tensors(path: Path) -> TensorFile:
     """
     with located(path):
         if _start(path)[8:9] != b"{":
-            loaded, notes = _innermost(_read_torch(path))
-            return TensorFile(path, _checked(loaded, path), notes=notes)
+            loaded, notes, stated = _innermost(_read_torch(path))
+            return TensorFile(path, _checked(loaded, path), notes=notes, stated=stated)
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -154,20 +153,38 @@ def _read_torch(path: Path) -> Any:
         raise InputError(f"not a whole file of torch.save ({first})", remedy=_AGAIN) from None
 
 
-def _innermost(loaded: Any) -> tuple[Any, tuple[str, ...]]:
-    """The mapping that holds the tensors, and a note if there are several."""
+def _is_set(value: Any) -> bool:
+    """Whether it holds named tensors and nothing else, or has an entry that does."""
+    if not isinstance(value, Mapping):
+        return False
+    return all(map(torch.is_tensor, value.values())) or any(_is_set(value.get(n)) for n in _NESTED)
+
+
+def _innermost(loaded: Any) -> tuple[Any, tuple[str, ...], dict[str, Any]]:
+    """The mapping that holds the tensors, a note if there are several, and what stands beside."""
     notes: tuple[str, ...] = ()
+    stated: dict[str, Any] = {}
     while isinstance(loaded, Mapping):
-        names = [n for n in (*_AVERAGED, *_NESTED) if isinstance(loaded.get(n), Mapping)]
+        averaged = [n for n in loaded if isinstance(n, str) and _AVERAGED.search(n)]
+        sets = [n for n in averaged if _is_set(loaded[n])]
+        names = [*sets, *(n for n in _NESTED if isinstance(loaded.get(n), Mapping))]
         if not names:
             break
-        others = [n for n, v in loaded.items() if n not in names and isinstance(v, Mapping)]
-        left = names[1:] + [n for n in others if any(map(torch.is_tensor, loaded[n].values()))]
-        if left:
-            kind = "averaged" if names[0] in _AVERAGED else "plain"
+        for settings in (loaded, *map(loaded.get, _SETTINGS)):
+            stated |= settings if isinstance(settings, Mapping) else {}
+        kinds = Mapping, list, tuple
+        unread = [n for n in averaged if n not in sets and isinstance(loaded[n], kinds)]
+        if unread:
+            notes += (f"{unread} cannot be read as weights and were left out",)
+        others = [
+            n for n in loaded if n not in (*names, *unread) and isinstance(loaded[n], Mapping)
+        ]
+        left = [n for n in others if any(map(torch.is_tensor, loaded[n].values()))]
+        if left := names[1:] + left:
+            kind = "averaged" if sets else "plain"
             notes += (f"the {kind} weights ({names[0]}) were chosen, {left} left out",)
         loaded = loaded[names[0]]
-    return loaded, notes
+    return loaded, notes, stated
 
 
 def _checked(loaded: Any, path: Path) -> Tensors:
@@ -253,10 +270,8 @@ def family_of(names: Collection[str]) -> Family:
     return OWN
 
 
-# Of DataParallel and torch.compile; and of trainers, first of averaged weights, then of plain ones.
-_WRAPPERS = ("module.", "_orig_mod.")
-_OWNERS = ("net_swa.", "model_ema.", "ema_model.", "swa_model.", "ema.", "net.", "model.")
-_PLAIN = ("net.", "model.")
+_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+_PLAIN = ("net.", "model.")  # of trainers, before weights that are not averaged
 _SHOWN = 5
 # torch's AveragedModel and others count beside the weights.
 _COUNTERS = ("n_averaged", "num_updates", "decay")
@@ -279,17 +294,21 @@ def strip_prefixes(
     groups: dict[str, dict[str, str]] = {}
     for full in tensors:
         name, owner = full, ""
-        known_prefixes = (*_WRAPPERS, *_OWNERS)
-        while (prefix := next((p for p in known_prefixes if name.startswith(p)), None)) is not None:
-            owner = prefix if prefix in _OWNERS else owner
+        while "." in name:
+            prefix = name.partition(".")[0] + "."
+            if prefix in _PLAIN or _AVERAGED.search(prefix):
+                owner = owner if _AVERAGED.search(owner) else prefix
+            elif prefix not in _WRAPPERS:
+                break
             name = name.removeprefix(prefix)
         groups.setdefault(owner, {})[name] = full
-    chosen = next((owner for owner in _OWNERS if owner in groups), "")
+    owners = [*filter(_AVERAGED.search, groups), *(p for p in _PLAIN if p in groups)]
+    chosen = owners[0] if owners else ""
     picked = groups.pop(chosen)
     why = f"not among the weights under {chosen}*"
     unused = {full: why for names in groups.values() for full in names.values()}
     unused |= {picked.pop(n): "a counter of the averaging" for n in _COUNTERS if n in picked}
-    left = [f"{owner}*" for owner in _OWNERS if owner in groups]
+    left = [f"{owner}*" for owner in owners[1:]]
     tops = dict.fromkeys(f"{n.partition('.')[0]}.*" for n in groups.get("", ()) if "." in n)
     left += list(tops)[:_SHOWN]  # e.g. a teacher's
     notes = []

@@ -238,24 +238,27 @@ def panns_frontend_of(tensors: Tensors) -> FrontendSpec | None:
     The hop is not in the buffers; all released models have 10 ms.
 
     Raises:
-        InputError: filters of no released model.
+        InputError: filters of no released model, or another transform without filters.
     """
-    if _FILTERS not in tensors:
+    known, given = frontend_of("cnn14"), _FILTERS if _FILTERS in tensors else _TRANSFORM
+    if given not in tensors:
         return None
-    found, known = tensors[_FILTERS], frontend_of("cnn14")
-    n_fft = 2 * (found.shape[0] - 1)
-    if _TRANSFORM in tensors:
-        n_fft = tensors[_TRANSFORM].shape[-1]
-    for rate, fmax in ((32000, 14000.0), (16000, 8000.0), (8000, 4000.0)):
-        spec = replace(known, sampling_rate=rate, fmax=fmax, hop=rate // 100)
-        spec = replace(spec, n_fft=n_fft, window=n_fft, mels=found.shape[1])
-        own = make_frontend(spec).filters.T
-        if own.shape == found.shape and torch.allclose(own, found.float(), atol=1e-5):
-            return spec
+    n_fft = tensors[_TRANSFORM].shape[-1] if _TRANSFORM in tensors else 0
+    if given == _FILTERS:
+        found = tensors[_FILTERS]
+        n_fft = n_fft or 2 * (found.shape[0] - 1)
+        for rate, fmax in ((32000, 14000.0), (16000, 8000.0), (8000, 4000.0)):
+            spec = replace(known, sampling_rate=rate, fmax=fmax, hop=rate // 100)
+            spec = replace(spec, n_fft=n_fft, window=n_fft, mels=found.shape[1])
+            own = make_frontend(spec).filters.T
+            if own.shape == found.shape and torch.allclose(own, found.float(), atol=1e-5):
+                return spec
+    elif n_fft == known.n_fft:
+        return None
     raise InputError(
-        "the filters of another front end than those of the released PANNs",
-        field=_FILTERS,
-        value=tuple(found.shape),
+        "of another front end than those of the released PANNs",
+        field=given,
+        value=tuple(tensors[given].shape),
         remedy="Give the weights of a released model, or train one with the front end here.",
     )
 

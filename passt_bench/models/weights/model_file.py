@@ -3,8 +3,9 @@
 The reference code's files are bare state dicts. Width, depth, patch and classes follow from their
 shapes; so do stride and frames, because the position encodings have ``128 // stride`` rows
 and ``frames // stride`` columns. The hop of the front end and the class names follow from the
-name of a published file, the filters from PANNs' buffers, and what transformers writes beside its
-files is read. What is not stated is assumed (for 527 classes, AudioSet), and noted.
+name of a published file, the filters from PANNs' buffers. What a file states beside its tensors, or
+transformers beside the file, is used, or refused where it differs. What is not stated is assumed
+(for 527 classes, AudioSet), and noted.
 """
 
 from __future__ import annotations
@@ -113,12 +114,20 @@ def _infer_passt(tensors: Tensors, entry: Published | None) -> ModelSpec:
     )
 
 
-def _infer_ast(tensors: Tensors, path: Path) -> ModelSpec:
+class Statement(NamedTuple):
+    """A value in a file that describes a model."""
+
+    source: Path
+    name: str
+    value: Any
+
+
+def _infer_ast(tensors: Tensors, stated: Sequence[Statement]) -> ModelSpec:
     weight = tensors["v.patch_embed.proj.weight"]
     places = tensors["v.pos_embed"].shape[1] - SPECIAL_TOKENS
     # All released models have a stride of 10 along frequency, and with it 12 rows.
-    stride = _beside(path, "config.json").get("frequency_stride", 16 if places % 12 else 10)
-    rows, columns = grid_of(places, 8 if stride == 16 else 12)
+    strides = [each.value for each in stated if each.name == "frequency_stride"]
+    rows, columns = grid_of(places, 8 if 16 in (strides or [16 if places % 12 else 10]) else 12)
     stride = 10 if rows == 12 else 16
     return ModelSpec(
         name="ast" if stride == 10 else "ast_n",
@@ -137,64 +146,95 @@ def _infer_panns(tensors: Tensors) -> ModelSpec:
     return ModelSpec(name="cnn14" if "conv_block6.conv1.weight" in tensors else name, width=width)
 
 
-def _beside(path: Path, name: str) -> dict[str, Any]:
-    """What transformers writes beside a file of weights; empty if it is not there."""
-    if not (beside := path.with_name(name)).exists():
-        return {}
-    data = read_bytes(beside)
-    try:
-        content = parse_json(data)
-    except ValueError as error:
-        problem = f"not readable as JSON ({error})"
-        raise InputError(problem, source=beside, remedy="Replace it.") from None
-    return content if isinstance(content, dict) else {}
+def _statements(path: Path, inside: Mapping[str, Any]) -> list[Statement]:
+    """What a file states beside its tensors, and what transformers writes into files beside it."""
+    found = [Statement(path, name, value) for name, value in inside.items()]
+    for beside in map(path.with_name, ("config.json", "preprocessor_config.json")):
+        if not beside.exists():
+            continue
+        try:
+            content = parse_json(read_bytes(beside))
+        except ValueError as error:
+            problem = f"not readable as JSON ({error})"
+            raise InputError(problem, source=beside, remedy="Replace it.") from None
+        content = content if isinstance(content, dict) else {}
+        found += [Statement(beside, name, value) for name, value in content.items()]
+    return [each for each in found if each.value is not None]
 
 
-def _ast_frontend_of(model: ModelSpec, path: Path) -> FrontendSpec:
-    """AST's front end at the length of a model, with what the file beside it states."""
-    spec, stated = frontend_of(model.name), _beside(path, "preprocessor_config.json")
+def _frontend_as_stated(
+    model: ModelSpec, spec: FrontendSpec, stated: Sequence[Statement]
+) -> FrontendSpec:
+    """The front end at the length of a model, with the length and normalisation stated for AST.
 
-    def columns(frames: int | None) -> int:
-        width, stride = (pair[1] if pair else 0 for pair in (model.patch, model.stride))
-        return ((frames or 0) - width) // stride
+    Raises:
+        InputError: something else is stated than the tensors and the front end here have.
+    """
+    is_ast, (rows, stride) = spec.name == "kaldi", model.stride or (None, None)
 
-    frames = spec.frames if columns(spec.frames) == columns(model.frames) else model.frames
-    frames = stated.get("max_length", frames)
-    for name, found, fits in (
-        ("max_length", frames, columns(frames) == columns(model.frames)),
-        ("num_mel_bins", mels := stated.get("num_mel_bins", spec.mels), mels == spec.mels),
-        ("sampling_rate", rate := stated.get("sampling_rate", spec.sampling_rate), rate == 16000),
-    ):
+    def columns(frames: Any) -> int:
+        return ((frames or 0) - (model.patch or (0, 0))[1]) // (stride or 1)
+
+    if is_ast and columns(spec.frames) != columns(model.frames):
+        spec = replace(spec, frames=model.frames)
+    have: dict[str, Any] = {
+        **dict.fromkeys(("sampling_rate", "sample_rate"), spec.sampling_rate),
+        **dict.fromkeys(("hop_length", "hop_size"), spec.hop),
+        **dict.fromkeys(("win_length", "window_size"), spec.window),
+        **dict.fromkeys(("num_mel_bins", "n_mels", "mel_bins"), spec.mels),
+        **{"n_fft": spec.n_fft, "fmin": spec.fmin, "fmax": spec.fmax},
+        **{"hidden_size": model.width, "num_hidden_layers": model.depth},
+        **{"num_attention_heads": model.heads, "frequency_stride": rows, "time_stride": stride},
+        **{"do_normalize": True, "max_length": spec.frames or model.frames},
+        **{"mean": spec.mean, "std": spec.std / 2 if is_ast else spec.std},  # AST's code doubles it
+    }
+    used: dict[str, Any] = {}
+    for source, name, value in stated:
+        if (own := have.get(name)) is None:
+            continue
+        fits = value == own
+        kind = bool if own is True else type(own) if isinstance(own, int) else (int, float)
+        if not isinstance(value, kind) or (own is not True and isinstance(value, bool)):
+            fits = False
+        elif is_ast and name in ("mean", "std", "do_normalize", "max_length"):
+            used[name] = value
+            fits = math.isfinite(value) and (name != "std" or value > 0)
+            fits = fits and (name != "max_length" or columns(value) == columns(model.frames))
         if not fits:
             raise InputError(
-                "does not fit the tensors, or the front end here",
-                source=path.with_name("preprocessor_config.json"),
+                f"does not fit the tensors, or the front end here ({own})",
+                source=source,
                 field=name,
-                value=found,
+                value=value,
                 remedy="Give the file that belongs to these weights.",
             )
-    mean, std = stated.get("mean", spec.mean), stated.get("std", spec.std / 2)
-    return replace(spec, frames=frames, mean=mean, std=2 * std)
+    if not used.get("do_normalize", True):
+        used |= {"mean": 0.0, "std": 0.5}
+    mean, std = float(used.get("mean", spec.mean)), 2.0 * used.get("std", spec.std / 2)
+    return replace(spec, frames=used.get("max_length", spec.frames), mean=mean, std=std)
 
 
-def _class_names(labels: str, count: int, path: Path) -> tuple[str, ...]:
-    """The class names beside a file of transformers, or those of a data set."""
-    stated = _beside(path, "config.json").get("id2label")
-    if not isinstance(stated, dict):
-        return class_names(labels, count)
-    names = tuple(str(stated.get(str(number))) for number in range(count))
-    if len(stated) != count or len(set(names)) != count:
-        raise InputError(
-            f"{len(stated)} names of classes beside weights of {count}",
-            source=path.with_name("config.json"),
-            field="id2label",
-            remedy="Give the file that belongs to these weights.",
-        )
-    return names
+def _stated_classes(stated: Sequence[Statement], count: int) -> tuple[str, ...]:
+    """The names of the classes, if they are stated; else none."""
+    for source, name, value in stated:
+        if name == "id2label" and isinstance(value, dict):
+            value = [value.get(str(number)) for number in range(len(value))]
+        elif name not in ("classes", "class_names") or not isinstance(value, (list, tuple)):
+            continue
+        names = tuple(each for each in value if isinstance(each, str))
+        if not len(value) == len(set(names)) == count:
+            raise InputError(
+                f"{len(value)} names of classes beside weights of {count}",
+                source=source,
+                field=name,
+                remedy="Give the file that belongs to these weights.",
+            )
+        return names
+    return ()
 
 
 def _describe(
-    tensors: Tensors, entry: Published | None, path: Path
+    tensors: Tensors, entry: Published | None, stated: Sequence[Statement]
 ) -> tuple[Recipe, tuple[str, ...], list[str]]:
     """Model, front end, clip length and loss of an official file, a name per logit, and notes.
 
@@ -205,7 +245,7 @@ def _describe(
     if family is formats.PASST:
         model = _infer_passt(tensors, entry)
     elif family is formats.AST:
-        model = _infer_ast(tensors, path)
+        model = _infer_ast(tensors, stated)
     elif family is formats.PANNS:
         model = _infer_panns(tensors)
     else:
@@ -217,10 +257,13 @@ def _describe(
         )
     count = _classes_of(tensors, family)
     labels = entry.labels if entry else "audioset" if count == 527 else ""
-    names = _class_names(labels, count, path)
+    names = _stated_classes(stated, count)
+    classes = "" if names else f", classes of {labels}" if labels else f", {count} classes"
+    if entry is None and names and names != class_names(labels, count):
+        labels = ""
+    names = names or class_names(labels, count)
     frontend = panns_frontend_of(tensors) or frontend_of(model.name)
-    if family is formats.AST:
-        frontend = _ast_frontend_of(model, path)
+    frontend = _frontend_as_stated(model, frontend, stated)
     if entry is not None or model.frames == 3200:  # which in 10 s mean a hop of 100
         frontend = replace(frontend, hop=entry.hop if entry else 100)
     seconds = entry.clip if entry else _SECONDS
@@ -236,7 +279,7 @@ def _describe(
     assumed = (
         f"not all of this is stated in the file: {frontend.sampling_rate} Hz, a hop of "
         f"{frontend.hop} samples, mean {frontend.mean:g} and deviation {frontend.std:g}, clips of "
-        f"{seconds:g} s, " + (f"classes of {labels}" if labels else f"{count} classes")
+        f"{seconds:g} s{classes}"
     )
     return recipe, names, [assumed] if entry is None else []
 
@@ -304,9 +347,10 @@ def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Mo
         tensors, _, chosen = formats.strip_prefixes(file.tensors)
         if formats.family_of(tensors) is formats.AST_HF:
             tensors = from_hugging_face(tensors)
+        stated = _statements(file.path, file.stated)
         file = TensorFile(file.path, tensors)
         with located(file.path):
-            recipe, classes, assumed = _describe(tensors, by_file(file.path.name), file.path)
+            recipe, classes, assumed = _describe(tensors, by_file(file.path.name), stated)
         notes += [*chosen, *assumed]
     # Imported here, because that module imports this package.
     from passt_bench.models import from_recipe

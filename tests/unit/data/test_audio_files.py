@@ -92,6 +92,9 @@ def test_an_mp3_whose_header_states_bytes_alone_or_is_of_another_kind() -> None:
     only_bytes = data[:at] + struct.pack(">II", 2, len(data)).ljust(end - at, b"\0")
     for head in (only_bytes, vbri.ljust(end, b"\0")):
         check(clip(head + bare(data)), read_waveform(clip(bare(data)), 44100), 44100)
+    no_frames = clip(data[: at + 4] + bytes(4) + data[at + 8 :])
+    check(no_frames, read_waveform(no_frames, 44100), 44100)
+    assert read_header(no_frames).samples >= 88200
 
 
 def test_a_stream_that_begins_anywhere() -> None:
@@ -168,6 +171,46 @@ def test_all_frames_of_an_mp3_are_heard_wherever_the_first_begins() -> None:
         assert decode_file(clip(content)).problem == ""
 
 
+def pyav(kind: str, codec: str, wave: np.ndarray, rate: int = 48000) -> Encoded:
+    """A file that FFmpeg wrote; ``wave`` is (samples, 2)."""
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=rate, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave.T), "fltp", "stereo")
+        frame.rate = rate
+        context = stream.codec_context
+        resampler = av.AudioResampler(context.format, "stereo", rate)
+        for given in (*resampler.resample(frame), None):
+            container.mux(stream.encode(given))
+    return clip(file.getvalue())
+
+
+def test_excerpts_of_an_opus_of_ffmpeg_are_those_of_the_whole() -> None:
+    """FFmpeg numbers the samples of an Opus from 312 on, and libsndfile's seeks are off by that."""
+    wave = sound(3, 3.0, 48000, 2)
+    found = pyav("ogg", "libopus", wave)
+    whole = read_waveform(found, 48000)
+    check(found, whole, 48000)
+    assert np.corrcoef(whole[:100000], wave.mean(axis=1)[:100000])[0, 1] > 0.99
+    blocks = np.concatenate([read_waveform(found, 48000, 4000, at) for at in range(0, 96000, 4000)])
+    np.testing.assert_allclose(blocks, whole[:96000], atol=1e-5)
+
+
+def test_an_mp3_in_a_wav_is_whole_though_its_length_is_an_estimate() -> None:
+    found = pyav("wav", "libmp3lame", sound(3, 3.0, 44100, 2), 44100)
+    whole = read_waveform(found, 44100)
+    assert 0 <= len(whole) - 3 * 44100 < 3 * 1152
+    check(found, whole, 44100)
+
+
+def test_all_frames_behind_a_long_tag_without_its_beginning_are_heard() -> None:
+    """libsndfile gives up after 65,536 bytes."""
+    plain = bare(mp3(44100))
+    check(clip(b"a" * 70_000 + plain), read_waveform(clip(plain), 44100), 44100)
+
+
 def sized(wave: np.ndarray, size: int, behind: bytes = b"") -> Encoded:
     data = encoded(wave, 16000, "wav")
     return clip(data[:40] + struct.pack("<I", size) + data[44:] + behind)
@@ -179,8 +222,20 @@ def test_a_wav_that_is_longer_than_it_states_is_named() -> None:
         with pytest.raises(InputError, match=r"the header states 0\.25 s, but 1\.75 s follow it"):
             read(sized(wave, 8000))
     assert "1.75 s follow it" in decode_file(sized(wave, 8000)).problem
-    for behind in (b"LIST\x04\0\0\0INFO", bytes(9000), b"tail"):
+    with pytest.raises(InputError, match=r"states 0\.09 s, but 0\.09 s follow it"):
+        read_header(sized(wave[:2880], 2880))
+    late = np.zeros(16000 * 35, np.float32)
+    late[-1000:] = 0.5
+    with pytest.raises(InputError, match=r"states 0\.25 s, but 34\.75 s follow it"):
+        read_header(sized(late, 8000))
+    chunk = b"LIST\xc8\0\0\0INFO" + b"x" * 196
+    for behind in (chunk, bytes(9000), b"tail", ID3V1, b"APETAGEX" + bytes(900), ID3):
         assert read_header(sized(wave, 64000, behind)).samples == 32000
+        assert read_header(sized(wave[:-1], 63998, behind)).samples == 31999
+    bytewise = encoded(wave[:999], 16000, "wav", "PCM_U8")[
+        : 44 + 999
+    ]  # without the byte of padding
+    assert read_header(clip(bytewise + chunk)).samples == 999
 
 
 @pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "RIFX"])
@@ -249,23 +304,19 @@ def test_files_in_which_soundfile_cannot_seek_are_whole(kind: str, subtype: str)
 
 def test_a_flac_behind_a_tag_and_an_ogg_before_zeros_are_whole() -> None:
     wave = sound(3, 2.0, 16000)
-    for kind, before, behind in (("flac", ID3, b""), ("ogg", b"", bytes(70_000))):
+    named = ID3[:-4] + b"fLaC"
+    for kind, before, behind in (
+        ("flac", ID3, b""),
+        ("flac", named, b""),
+        ("ogg", b"", bytes(70_000)),
+    ):
         data = encoded(wave, 16000, kind)
         check(clip(before + data + behind), read_waveform(clip(data), 16000), 16000)
 
 
 @pytest.mark.parametrize(("kind", "codec"), [("ipod", "aac"), ("webm", "libopus"), ("adts", "aac")])
 def test_what_soundfile_does_not_know_is_read_by_pyav(kind: str, codec: str) -> None:
-    import av
-
-    wave, file = sound(3, 2.0, 48000, 2), io.BytesIO()
-    with av.open(file, "w", format=kind) as container:
-        stream = container.add_stream(codec, rate=48000, layout="stereo")
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave.T), "fltp", "stereo")
-        frame.rate = 48000
-        for packet in (*stream.encode(frame), *stream.encode(None)):
-            container.mux(packet)
-    found = clip(file.getvalue())
+    found = pyav(kind, codec, sound(3, 2.0, 48000, 2))
     whole = read_waveform(found, 48000)
     assert abs(len(whole) - 96000) < 2400
     check(found, whole, 48000)

@@ -11,6 +11,7 @@ import soundfile
 from layouts import write_manifest
 
 from passt_bench.data import find_folders, open_dataset
+from passt_bench.data.fingerprint import class_notes
 from passt_bench.data.layout import FolderDataset
 from passt_bench.data.targets import PackedTargets
 from passt_bench.errors import InputError
@@ -306,6 +307,25 @@ def test_a_name_that_differs_in_case_or_ending_is_named(tmp_path: Path) -> None:
     write(root, SMALL.replace("d.wav", "D.wav"))
     with pytest.raises(InputError, match=r"D\.wav \(no such file, but there is d\.wav\)"):
         read(root)
+
+
+def test_of_look_alikes_the_one_that_is_there_is_named(tmp_path: Path) -> None:
+    root = write(tmp_path, SMALL.replace("d.wav", "gr\u00fcn.wav"))
+    (root / "d.wav").rename(root / "gru\u0308n.wav")
+    with pytest.raises(InputError, match=r"but there is \S+u0308n\.wav"):
+        read(root)
+    for given, there in (("gr\u00fcn", "gru\u0308n"), ("Blau", "blau")):
+        write(root, SMALL.replace("dog", given))
+        (root / "classes.txt").write_text(f"cat\n{there}\n", encoding="utf-8")
+        with pytest.raises(InputError) as error:
+            read(root)
+        assert f"classes.txt lacks {given!a}, but has {there!a}" in str(error.value)
+
+
+def test_all_look_alikes_are_named() -> None:
+    names = [f"{case}{number}" for number in range(9) for case in "aA"]
+    (note,) = class_notes(np.zeros((0, 18)), np.zeros(0), (), names)
+    assert note.count(" and ") == 9 and note.endswith("'a8' and 'A8'")
 
 
 def test_a_backslash_within_a_name_is_a_letter(tmp_path: Path) -> None:

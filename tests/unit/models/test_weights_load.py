@@ -69,23 +69,42 @@ def test_of_plain_and_averaged_weights_the_averaged_are_chosen(
     assert "the averaged weights (net_swa.*) were chosen" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["model_ema", "state_dict_ema", "ema", "swa_state_dict"])
-@pytest.mark.parametrize("form", ["entries", "nested", "prefixes"])
+@pytest.mark.parametrize("form", ["entries", "nested", "shadow", "prefixes"])
+@pytest.mark.parametrize(
+    "name",
+    ["state_dict_ema", "ema", "ema_weights", "net_ema", "model_swa", "average_model", "averaged"],
+)
 def test_of_several_sets_the_averaged_is_taken_and_the_other_named(
     source: Any, name: str, form: str, tmp_path: Path
 ) -> None:
     averaged = small_weights.randomised(small_weights.passt(), 9)
     plain, other = source.state_dict(), averaged.state_dict()
-    content: Any = {"model": plain, name: {"state_dict": other} if form == "nested" else other}
+    content: Any = {"model": plain, name: other}
+    if form in ("nested", "shadow"):
+        inner = {"state_dict": other} if form == "nested" else {"shadow": other, "decay": 0.99}
+        content[name] = inner
     if form == "prefixes":
         content = {f"model.{n}": t for n, t in plain.items()}
-        content |= {f"model_ema.module.{n}": t for n, t in other.items()}
+        content |= {f"{name}.module.{n}": t for n, t in other.items()}
     torch.save(content, tmp_path / "w.pt")
     net = small()
     loaded = load_weights(net, tmp_path / "w.pt")
     assert same(net, averaged)
     (note,) = loaded.notes
     assert "the averaged weights (" in note and "model" in note.partition("chosen")[2]
+
+
+def test_averaged_weights_without_names_are_said_to_be_left_out(
+    source: Any, tmp_path: Path
+) -> None:
+    state = source.state_dict()
+    ema = {"shadow_params": list(state.values()), "decay": torch.tensor(0.9)}
+    torch.save({"model": state, "ema": ema, "swa_start": 5}, tmp_path / "w.pt")
+    net = small()
+    assert load_weights(net, tmp_path / "w.pt").notes == [
+        "['ema'] cannot be read as weights and were left out"
+    ]
+    assert same(net, source)
 
 
 @pytest.mark.parametrize("form", ["entries", "prefixes"])

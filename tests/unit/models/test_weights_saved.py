@@ -156,6 +156,11 @@ def test_a_cnn14_is_used_with_the_front_end_in_its_own_buffers(tmp_path: Path) -
     with pytest.raises(InputError) as caught:
         read_model(tmp_path / "cnn14.pth")
     assert caught.value.field == "logmel_extractor.melW"
+    name = "spectrogram_extractor.stft.conv_real.weight"  # a transform without filters
+    torch.save(state | {name: torch.ones(257, 1, 512)}, tmp_path / "cnn14.pth")
+    with pytest.raises(InputError) as caught:
+        read_model(tmp_path / "cnn14.pth")
+    assert caught.value.field == name
 
 
 def test_a_short_ast_has_short_clips_and_the_normalisation_and_classes_beside_it(
@@ -175,8 +180,57 @@ def test_a_short_ast_has_short_clips_and_the_normalisation_and_classes_beside_it
     found = model.recipe.frontend
     assert (found.mean, found.std, found.frames) == (-6.8, 11.0, 128)
     assert (model.classes, model.recipe.data.seconds) == (("yes", "no", "up"), 1.28)
-    for field, text in (("max_length", "1024"), ("sampling_rate", "8000"), ("num_mel_bins", "64")):
-        beside.write_text(f'{{"{field}": {text}}}')
+    beside.write_text('{"do_normalize": false}')
+    found = read_model(tmp_path / "pytorch_model.bin").recipe.frontend
+    assert (found.mean, found.std) == (0, 1)
+    for file, field, text in (
+        *((beside, "max_length", text) for text in ("1024", "128.5")),
+        *((beside, "sampling_rate", text) for text in ("8000", "true", '"x"')),
+        *((beside, "std", text) for text in ('"x"', "[2.5]", "0")),
+        (beside, "num_mel_bins", "64"),
+        (labels, "time_stride", "16"),
+        (labels, "num_attention_heads", "4"),
+        (labels, "max_length", "1024"),
+    ):
+        beside.unlink(missing_ok=True)
+        file.write_text(f'{{"{field}": {text}}}')
         with pytest.raises(InputError) as caught:
             read_model(tmp_path / "pytorch_model.bin")
-        assert (caught.value.source, caught.value.field) == (beside, field)
+        assert (caught.value.source, caught.value.field) == (file, field)
+
+
+@pytest.mark.parametrize("place", ["config.json", "preprocessor_config.json", "", "hparams"])
+def test_what_is_stated_beside_any_weights_is_used_or_refused(tmp_path: Path, place: str) -> None:
+    names = ["yes", "no", "up"]
+    cnn = dict(create_model("cnn14", 3, width=4, mels=64).state_dict())
+    passt = dict(small_weights.passt(3).state_dict())
+    for tensors, field in ((cnn, "sampling_rate"), (passt, "sample_rate")):
+        for rate in (32000, 16000):
+            stated: dict[str, object] = {field: rate, "classes": names}
+            path, content = tmp_path / "w.pth", {"state_dict": tensors}
+            if place.endswith("json"):
+                (tmp_path / place).write_text(json.dumps(stated))
+            else:
+                content |= {place: stated} if place else stated
+            torch.save(content, path)
+            if rate == 32000:
+                assert read_model(path).classes == tuple(names)
+                continue
+            with pytest.raises(InputError) as caught:
+                read_model(path)
+            assert (caught.value.field, caught.value.value) == (field, rate)
+
+
+def test_527_classes_with_names_beside_them_are_not_called_those_of_audioset(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = small_weights.save(tmp_path / "w.pth", small_weights.passt())
+    labels = {str(number): f"n{number}" for number in range(527)}
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": labels}))
+    model = read_model(path)
+    assert (model.classes[526], model.recipe.data.name) == ("n526", "unknown")
+    assert "clips of 10 s" in caplog.text and "audioset" not in caplog.text
+    del labels["7"]
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": labels}))
+    with pytest.raises(InputError, match="526 names of classes beside weights of 527"):
+        read_model(path)

@@ -78,6 +78,21 @@ def test_a_folder_per_class_becomes_a_manifest_that_can_be_read(tmp_path: Path) 
     assert (len(train), len(test)) == (8, 4)
 
 
+def test_files_and_folders_whose_names_are_not_utf_8_are_left_out_and_named(tmp_path: Path) -> None:
+    for name in ("x", "y", "z"):
+        record(*(f"{tmp_path}/{name}/{number}.wav" for number in range(3)))
+    (tmp_path / "x" / "0.wav").rename(tmp_path / "x" / "caf\udce9.wav")
+    (tmp_path / "z").rename(tmp_path / "z\udce9")
+    _, notes = split_manifest(tmp_path, test=0.5, validation=0)
+    assert notes[0].startswith("4 files left out: 'x/caf\\udce9.wav' (its name is not UTF-8), 'z")
+    table = pd.read_csv(tmp_path / "manifest.csv")
+    assert sorted(table["path"]) == ["x/1.wav", "x/2.wav", "y/0.wav", "y/1.wav", "y/2.wav"]
+    (tmp_path / "manifest.csv").unlink()
+    (tmp_path / "y").rename(tmp_path / "y\udce9")
+    with pytest.raises(InputError, match=r"fewer than two classes; 7 files left out: .*not UTF-8"):
+        split_manifest(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("columns", "rows", "field"),
     [
