@@ -66,7 +66,7 @@ class Proxy:
     def __init__(self, behind, fault, after=0):
         self.behind, self.fault, self.left = behind, fault, after
         self.port, self.asked, self.failed = free_port(), 0, 0
-        self.released = threading.Event()
+        self.released, self._server = threading.Event(), None
         if fault != "refuse" or after:
             self._server = _Server(("127.0.0.1", self.port), _Handler)
             self._server.proxy = self
@@ -83,14 +83,21 @@ class Proxy:
         if self.left >= 0:
             return None
         if self.fault == "refuse":
-            self._server.socket.close()
+            self._stop()
         if self.fault == "cut" and self.asked % 3:
             return None
         self.failed += 1
         return self.fault
 
+    def _stop(self):
+        # A loop over a socket that is closed alone would take a core until its process ends.
+        self._server.shutdown()
+        self._server.server_close()
+
     def close(self):
         self.released.set()
+        if self._server is not None:
+            self._stop()
 
 
 class _Server(ThreadingHTTPServer):
