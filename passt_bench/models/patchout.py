@@ -251,9 +251,6 @@ def resolve(setting: Patchout, grid: Pair) -> Resolved:
             remedy="Use 'constant', or another kind.",
         )
     amounts = _amounts(setting)
-    if kind.fields and not amounts:
-        remedy = f"Give one of {', '.join(kind.fields)}."
-        raise InputError("no amount given", field="patchout", value=setting.kind, remedy=remedy)
     for name, value in amounts.items():
         problem = None
         if name not in kind.fields:
@@ -265,6 +262,9 @@ def resolve(setting: Patchout, grid: Pair) -> Resolved:
         if problem:
             raise InputError(problem, field=f"patchout.{name}", value=value, remedy=remedy)
     resolved = kind.resolve(setting, grid)
+    if kind.fields and not amounts and resolved.kept == grid[0] * grid[1]:
+        remedy = f"Give one of {', '.join(kind.fields)}."
+        raise InputError("no amount given", field="patchout", value=setting.kind, remedy=remedy)
     if resolved.kept < 1:
         values = tuple(amounts.values())
         raise InputError(
