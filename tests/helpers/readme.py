@@ -27,7 +27,7 @@ NOT_RUN = {
     "structured:.5": _WEIGHTS,
     "passt-bench evaluate --checkpoint passt_s_swa_p16_128_ap476 --data audioset=DIR": _WEIGHTS,
     'passt-bench run quick --seeds 3 --set training.epochs=3 --variant "unstructured .5" '
-    "--runs runs/try": "trains and measures for 40 seconds, as tests/system/test_cli.py does for less",
+    "--runs runs/try": "trains and measures for 40 seconds; tests/system/test_cli.py does for less",
     "nox -s search": "searches for five minutes; tests/drills/test_current_folder.py runs a search",
     "nox -s ui": "serves until it is stopped; tests/drills/test_current_folder.py opens the page",
     "passt-bench compare passt_s passt_s:stride=16 cnn14 --device cuda": "needs a GPU",
