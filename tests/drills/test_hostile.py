@@ -124,11 +124,10 @@ def _answering(answer: bytes, times: int, pause: float) -> Iterator[str]:
         def serve() -> None:
             while True:
                 try:
-                    client = server.accept()[0]
-                    for _ in range(times):
-                        client.sendall(answer)
-                        time.sleep(pause)
-                    client.close()
+                    with server.accept()[0] as client:
+                        for _ in range(times):
+                            client.sendall(answer)
+                            time.sleep(pause)
                 except OSError:
                     if server.fileno() < 0:
                         return
