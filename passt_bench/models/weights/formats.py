@@ -161,7 +161,7 @@ def _is_set(value: Any) -> bool:
 
 
 def _innermost(loaded: Any) -> tuple[Any, tuple[str, ...], dict[str, Any]]:
-    """The mapping that holds the tensors, a note if there are several, and what was stored with it."""
+    """The mapping that holds the tensors, a note if there are several, and what else was stored."""
     notes: tuple[str, ...] = ()
     stated: dict[str, Any] = {}
     while isinstance(loaded, Mapping):
