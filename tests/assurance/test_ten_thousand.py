@@ -52,8 +52,12 @@ def recorded(cell: PlannedCell, number: int, rng: np.random.Generator) -> RunRec
         return record
     assert facts.grid is not None
     value = float(0.8 + 0.001 * (cell.seed % 20) + rng.normal(0, 0.01))
-    classes = {name: float(value + rng.normal(0, 0.05)) for name in data.classes}
-    groups = {f"mAP/{group}": float(value + rng.normal(0, 0.05)) for group in data.groups}
+
+    def near() -> float:
+        return float(np.clip(value + rng.normal(0, 0.05), 0, 1))
+
+    classes = {name: near() for name in data.classes}
+    groups = {f"mAP/{group}": near() for group in data.groups}
     logmel = tuple(map(tuple, rng.integers(0, 256, (64, 64)).tolist()))
     return replace(
         record,
