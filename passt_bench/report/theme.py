@@ -167,14 +167,16 @@ def _prefixed(svg: str, name: str) -> str:
         return f' id="{name}-{match[1]}"' if match[1] in used else ""
 
     def rounded(match: re.Match[str]) -> str:
-        return re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.1f}", match[0])
+        return re.sub(r"\d+\.\d+", lambda number: f"{round(float(number[0]), 1):g}", match[0])
 
     svg = re.sub(r'\s+id="([^"]*)"', prefixed, svg)
     # In tenths of a point, which is finer than a screen's dots, a figure has a quarter fewer bytes.
     svg = re.sub(r'\b(?:d|x|y|points)="[^"]*"', rounded, svg)
     svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
-    svg = re.sub(r"'DejaVu Sans'(, '[^']*')*", _READERS_FONTS, svg)
-    return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
+    # Neither indentation, nor a line per point, nor a font per text: a sixth of the bytes.
+    svg = re.sub(r"\n(?=[LzMCQ\"])", " ", re.sub(r"\n +| +\n", "\n", svg))
+    svg = re.sub(r' transform="rotate\(-0 [^"]*\)"| font-family: \'DejaVu Sans\'[^;"]*;?', "", svg)
+    return svg.replace("<svg ", f'<svg font-family="{_READERS_FONTS}" ', 1)
 
 
 # Layout is computed for the first; the others are as wide or narrower.
