@@ -63,6 +63,7 @@ def split(
         int | None, option("N", "Divide into folds instead.", "--into-folds", min=2, max=100)
     ] = None,
     seed: Annotated[int, option("N", "Seed of the division.", min=0)] = 0,
+    again: Annotated[bool, flag("--again", "Replace the splits or folds of the manifest.")] = False,
 ) -> None:
     """Divide a manifest, or a folder with one folder per class, into splits or folds."""
     from passt_bench.runner.split_data import split_manifest
@@ -72,7 +73,8 @@ def split(
     if test + validation >= 1:
         problem, remedy = "nothing is left to train on", "Give smaller shares."
         raise InputError(problem, field="--test", value=test + validation, remedy=remedy)
-    counts, notes = split_manifest(root, test=test, validation=validation, folds=folds, seed=seed)
+    shares = {"test": test, "validation": validation, "folds": folds}
+    counts, notes = split_manifest(root, **shares, seed=seed, again=again)
     table = Table("class", *counts.columns)
     for row in counts.itertuples():
         table.add_row(str(row[0]), *map(str, row[1:]))

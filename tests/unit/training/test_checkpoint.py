@@ -235,7 +235,9 @@ def test_of_epochs_with_the_same_metric_the_one_with_the_lowest_loss_is_kept(
 ) -> None:
     net, losses = fresh(), []
     task = make_task(tmp_path, replace(RECIPE.training, learning_rate=0.05, epochs=6))
-    task.validation = clips = VALIDATION[:2]  # which sound the same, so that no training tells them apart
+    task.validation = clips = VALIDATION[
+        :2
+    ]  # which sound the same, so that no training tells them apart
     task.features[clips], task.targets[clips] = 0.5, [[1, 0, 0], [0, 1, 0]]
 
     def note(progress: Progress) -> None:
