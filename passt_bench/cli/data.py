@@ -73,8 +73,9 @@ def split(
     if test + validation >= 1:
         problem, remedy = "nothing is left to train on", "Give smaller shares."
         raise InputError(problem, field="--test", value=test + validation, remedy=remedy)
-    shares = {"test": test, "validation": validation, "folds": folds}
-    counts, notes = split_manifest(root, **shares, seed=seed, again=again)
+    counts, notes = split_manifest(
+        root, test=test, validation=validation, folds=folds, seed=seed, again=again
+    )
     table = Table("class", *counts.columns)
     for row in counts.itertuples():
         table.add_row(str(row[0]), *map(str, row[1:]))
@@ -224,9 +225,11 @@ def _show(checked: Checked) -> None:
     from passt_bench.data.fingerprint import first_few
     from passt_bench.records.run import count_of
 
-    splits = Table("split", "expected", "found", "missing", "broken")
+    published = checked.dataset != "manifest"  # of which the clips that are listed are expected
+    titles = [*["expected"] * published, "found", "missing", "broken"]
+    splits = Table("split", *titles)
     for split in checked.splits:
-        numbers = (split.expected, split.found, split.missing, split.broken)
+        numbers = [getattr(split, title) for title in titles]
         splits.add_row(split.name, *(f"{number:,}" for number in numbers))
     console.print(splits)
     shown, title = list(checked.classes), "class"

@@ -14,10 +14,7 @@ FEW = 5  # clips of a class
 
 
 def is_small(counts: np.ndarray) -> bool:
-    """Whether a validation split with so many clips of each class chooses the epoch by chance.
-
-    With fewer than `FEW` clips of most classes, several epochs are equally good.
-    """
+    """Whether of most classes there are too few clips to tell which epoch is best."""
     return bool(np.median(counts) < FEW)
 
 
@@ -26,13 +23,11 @@ def stratified(
 ) -> np.ndarray:
     """Divides clips into parts that have about their share of every label; the part of each, (N,).
 
-    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011) of groups, which stay
-    together: those with the rarest label come first, big ones before small ones, and each joins the
-    part that lacks most of that label, of several the one that lacks most clips. A label
-    with groups enough is in every part.
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): groups, which stay together,
+    join the part that lacks most of their rarest label, of several the one that lacks most clips;
+    the rarest label and big groups come first. A label with groups enough is in every part.
 
-    ``groups`` (N,) are numbers from 0, ``targets`` (N, C) is 0 or 1, ``shares`` are those of the
-    parts and add up to 1.
+    ``groups`` (N,) count from 0; ``targets`` (N, C) are 0 or 1; ``shares`` add up to 1.
     """
     targets = np.column_stack([targets, ~targets.any(axis=1)])  # no label counts as one more
     sizes = np.bincount(groups)

@@ -104,8 +104,8 @@ def _on_sources(paths: Sequence[str], parts: Sequence[str]) -> str:
 
 def _read(file: Path, again: bool) -> pd.DataFrame:
     labels = "label" if "label" in columns_of(file) else "labels"
-    rows = ({**row.values, **row.written} for row in read_rows(file, ("path", labels)))
-    table = pd.DataFrame(rows)
+    rows = read_rows(file, ("path", labels))
+    table = pd.DataFrame({**row.values, **row.written} for row in rows)
     for column in [name for name in ("split", "fold") if name in table and not again]:
         found = table[column].value_counts(sort=False).items()
         there = ", ".join(f"{number} {part or '(none)'}" for part, number in found)
@@ -117,23 +117,17 @@ def _read(file: Path, again: bool) -> pd.DataFrame:
 def _groups(root: Path, table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
     """Numbers of the groups of clips that stay together, (N,); and the sets of identical files."""
     of_clip, files = pd.factorize(table["path"])
-    known = scan_files(root, list(files))
-    known = known[["bytes", "piece"]][known["problem"] == ""].reset_index(names="file")
-    places = known.pop("file").to_numpy()
-    same, _ = identical(known, lambda n: root / files[places[n]], _THREADS, lambda share: None)
-    content = np.arange(len(files))
-    sets = [places[found] for found in equal_sets(pd.DataFrame({"same": same})[same >= 0])]
-    for members in sets:
-        content[members] = members[0]
-    source = table["path"]
-    if "source" in table:
-        source = table["source"].where(table["source"] != "", source)
-    # Sources and contents are the nodes of a graph, which clips connect.
-    nodes = len(files) + pd.factorize(source)[0], content[of_clip]
-    total = len(files) + len(table)
-    graph = coo_array((np.ones(len(table)), nodes), shape=(total, total))
-    groups = connected_components(graph, directed=False)[1][nodes[0]]
-    return pd.factorize(groups)[0], [" = ".join(files[members]) for members in sets]
+    known = scan_files(root, list(files))[["bytes", "piece"]]
+    same, _ = identical(known, lambda number: root / files[number], _THREADS, lambda share: None)
+    content = np.where(same < 0, np.arange(len(files)), len(files) + same)[of_clip]
+    named = table.get("source", table["path"])
+    source = pd.factorize(named.where(named != "", table["path"]))[0] + 2 * len(files)
+    # Clips are the edges of a graph, between their sources and contents.
+    nodes = 2 * len(files) + len(table)
+    graph = coo_array((np.ones(len(table)), (source, content)), shape=(nodes, nodes))
+    groups = pd.factorize(connected_components(graph, directed=False)[1][content])[0]
+    alike = equal_sets(pd.DataFrame({"same": same})[same >= 0])
+    return groups, [" = ".join(files[members]) for members in alike]
 
 
 def _list(root: Path) -> tuple[pd.DataFrame, list[str]]:

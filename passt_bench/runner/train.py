@@ -39,8 +39,8 @@ def train_study(
 ) -> Study:
     """A study with one variant: a model on a data set, with the loss and metrics of its labels.
 
-    The epoch is chosen on the data's validation split, if there is one that is not small
-    (`splits.is_small`); else the last one is kept. The model is typed as in
+    The epoch is chosen on the data's validation split, unless there is none or a small one
+    (`splits.is_small`). The model is typed as in
     `compare.subjects`; None is that of the ``checkpoint`` (path or published name of the weights to
     start from), or passt_micro. ``overrides`` (``a.b`` → value) change what is chosen by the data.
     ``seconds`` is the clip length, ``seeds`` the number of runs.
@@ -95,13 +95,10 @@ def note_on_epoch(recipe: Recipe, datasets: Datasets) -> str:
     clips = hold_out(recipe, fold, dataset)[1] if best else dataset.validation()
     if clips is None or not is_small(class_counts(dataset.targets, clips)):
         return ""
-    few = f"there are fewer than {FEW} validation clips of most classes"
+    kept, other = "the last one", "best_on_validation"
     if best:
-        return (
-            f"The epoch is chosen largely by chance, because {few}. To train to the end: --set "
-            "training.checkpoint_selection=last"
-        )
+        kept, other = "chosen largely by chance", "last"
     return (
-        f"The last epoch is kept, not the best, because {few}. To choose all the same: --set "
-        "training.checkpoint_selection=best_on_validation"
+        f"The epoch is {kept}: fewer than {FEW} validation clips of most classes. To change that: "
+        f"--set training.checkpoint_selection={other}"
     )

@@ -159,7 +159,7 @@ def _draw(net: AudioModel, task: Task, step: int, clips: int) -> dict[str, torch
 def _validate(state: Training, clips: np.ndarray) -> None:
     """Evaluates on the validation split; keeps the weights if the epoch is the best so far.
 
-    Few clips have few values of a metric: of equal ones the lower loss counts, then the later epoch.
+    Few clips give few values of a metric: of equal ones the lower loss counts, then the later one.
     """
     task, progress, since = state.task, state.progress, time.perf_counter()
     name = task.recipe.metrics[0]
