@@ -47,6 +47,8 @@ from passt_bench.runner.tracking import regular_sync, updating_mlflow
 from passt_bench.spec.study import Study, parse_assignments
 
 _MODELS = 12  # kept models that are named at the end
+# About what a command takes that trains nothing, on two free cores.
+_START_SECONDS, _MLFLOW_SECONDS = 10.0, 10.0
 
 
 def run_study(
@@ -146,20 +148,26 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     notes.print(describe(plan, store, config, todo), markup=False)
     if todo:
         if plan.study.variants[1:] and len(plan.stored_record.seeds) < INTERVAL_FROM:
-            notes.print(f"A verdict needs {INTERVAL_FROM} seeds.")
+            notes.print(f"A verdict needs {INTERVAL_FROM} seeds: --seeds {INTERVAL_FROM}.")
         notes.print(describe_models(todo), markup=False)
     incomplete = execute_plan(plan, config, paths, console, todo)
-    syncing = updating_mlflow(paths.runs, clock, console) if config.track else nullcontext()
-    with syncing, notes.status("Writing the page"):
-        page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
-    notes.print(f"Finished in {duration(clock.elapsed)}.", markup=False)
-    results, search = load(name, paths.runs, paths.reports)
-    assert results is not None
-    print_result(console, study_view(results), search)
-    console.print(f"Page: {page}", markup=False)
-    for sentence in incomplete:
-        console.print(sentence, markup=False)
-    if names := kept_models(plan.record, store):
+    with updating_mlflow(paths.runs, clock, console) if config.track else nullcontext():
+        with notes.status("Writing the page"):
+            page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
+        notes.print(f"Finished in {duration(clock.elapsed)}.", markup=False)
+        results, search = load(name, paths.runs, paths.reports)
+        assert results is not None
+        print_result(console, study_view(results), search)
+        console.print(f"Page: {page}", markup=False)
+        for sentence in incomplete:
+            console.print(sentence, markup=False)
+        _print_models(plan, paths, console)
+    return not incomplete
+
+
+def _print_models(plan: StudyPlan, paths: Paths, console: Console) -> None:
+    """Prints the names of the models that were kept, and a command for the first."""
+    if names := kept_models(plan.record, Store(paths.runs)):
         more = [f"… {len(names) - _MODELS} more"] if len(names) > _MODELS else []
         data = plan.record.fingerprint.dataset
         data += f"={paths.data[data]}" if data in paths.data else ""
@@ -168,7 +176,6 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
         console.print(line, markup=False)
         for line in (*names[:_MODELS], *more):
             console.print(f"  {line}", markup=False)
-    return not incomplete
 
 
 def execute_plan(
@@ -362,7 +369,9 @@ def describe(
         return f"{text} How long it takes is not known; for a GPU, give its name: --gpu H100."
     place = " ".join(predictor.gpu.name_parts) if predictor.gpu else "this machine"
     disk = f", and {disk_bytes(todo, paths, config, plan.datasets) / 1e6:.0f} MB of disk"
-    expected = f"Expected: about {duration(seconds)} in all on {place}{disk if todo else ''}."
+    total = duration(seconds + _START_SECONDS + _MLFLOW_SECONDS * config.track)
+    expected = f"Expected: about {total} in all on {place}{disk if todo else ''}; of this "
+    expected += f"{duration(seconds)} to train and measure, the rest to start and to report."
     return f"{text} {expected}" if seconds else text
 
 

@@ -114,7 +114,7 @@ def design_sentence(study: StudyRecord, floor: NoiseFloor | None) -> str:
     seeds, arms = study.judged_at[-1], len(study.variants)
     level = LEVELS[len(study.judged_at) - 1]
     if seeds < INTERVAL_FROM:
-        return f"A verdict needs {INTERVAL_FROM} seeds."
+        return f"A verdict needs {INTERVAL_FROM} seeds: --seeds {INTERVAL_FROM}."
     given = f"{seeds} seeds will probably (0.8) show a difference of"
     if floor is None:
         planned = planned_contrast(arms, seeds, level=level)

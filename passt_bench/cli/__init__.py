@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 from types import FrameType
 
-from passt_bench.cli.options import app, console
+from passt_bench.cli.options import app, console, error_console
 from passt_bench.errors import InputError
 from passt_bench.processes import without_current_folder
 
@@ -46,6 +46,8 @@ for _group_of_commands in app.registered_groups:
     _group_of_commands.rich_help_panel = "More commands"
 
 INTERRUPTED = 130
+_LONG = frozenset(("run", "train", "search", "predict", "evaluate", "compare"))
+_TERSE = frozenset(("--quiet", "--json", "json", "csv", "-h", "--help"))
 _RESUMING = frozenset(("run", "search", "evaluate", "prepare", "get"))  # keep what was done
 
 
@@ -54,6 +56,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # names of files may hold what no encoding takes
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    words = {word.removeprefix("--format=") for word in sys.argv[1:]}
+    if _LONG.intersection(sys.argv[1:2]) and not words & _TERSE and "torch" not in sys.modules:
+        error_console().print("Starting; PyTorch takes some seconds to load.")
     before = signal.signal(signal.SIGINT, _stop)
     gc.set_threshold(100_000)  # at 700 a tenth of the time of a plan of ten thousand runs
     try:

@@ -63,6 +63,7 @@ def split(
         int | None, option("N", "Divide into folds instead.", "--into-folds", min=2, max=100)
     ] = None,
     seed: Annotated[int, option("N", "Seed of the division.", min=0)] = 0,
+    again: Annotated[bool, flag("--again", "Replace the splits or folds of the manifest.")] = False,
 ) -> None:
     """Divide a manifest, or a folder with one folder per class, into splits or folds."""
     from passt_bench.runner.split_data import split_manifest
@@ -72,7 +73,9 @@ def split(
     if test + validation >= 1:
         problem, remedy = "nothing is left to train on", "Give smaller shares."
         raise InputError(problem, field="--test", value=test + validation, remedy=remedy)
-    counts, notes = split_manifest(root, test=test, validation=validation, folds=folds, seed=seed)
+    counts, notes = split_manifest(
+        root, test=test, validation=validation, folds=folds, seed=seed, again=again
+    )
     table = Table("class", *counts.columns)
     for row in counts.itertuples():
         table.add_row(str(row[0]), *map(str, row[1:]))
@@ -222,9 +225,11 @@ def _show(checked: Checked) -> None:
     from passt_bench.data.fingerprint import first_few
     from passt_bench.records.run import count_of
 
-    splits = Table("split", "expected", "found", "missing", "broken")
+    published = checked.dataset != "manifest"  # of which the clips that are listed are expected
+    titles = [*["expected"] * published, "found", "missing", "broken"]
+    splits = Table("split", *titles)
     for split in checked.splits:
-        numbers = (split.expected, split.found, split.missing, split.broken)
+        numbers = [getattr(split, title) for title in titles]
         splits.add_row(split.name, *(f"{number:,}" for number in numbers))
     console.print(splits)
     shown, title = list(checked.classes), "class"

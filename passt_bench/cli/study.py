@@ -13,6 +13,7 @@ from rich.table import Table
 
 from passt_bench.cli import options
 from passt_bench.cli.options import app, argument, asks_for_study, console, flag, option, print_json
+from passt_bench.console import aside
 
 if TYPE_CHECKING:
     from passt_bench.records.run import StudyRecord
@@ -131,7 +132,7 @@ def train(
     from passt_bench.runner.kept_models import find_model
     from passt_bench.runner.request import Paths, RunConfig, StudyRequest, data_folders
     from passt_bench.runner.studies import StudyFile
-    from passt_bench.runner.train import train_study
+    from passt_bench.runner.train import note_on_epoch, train_study
     from passt_bench.spec.key import plain_name
     from passt_bench.spec.study import parse_assignments, parse_patchout
     from passt_bench.study_run import run_study
@@ -154,7 +155,12 @@ def train(
     )
     config = RunConfig(workers=workers, keep_models=True, curves=curves, cost=False, track=track)
     request = StudyRequest(chosen, folds=folds)
-    if not run_study(StudyFile(study, ""), request, config, paths, console, datasets):
+    if note := note_on_epoch(study.base, datasets):
+        aside(console).print(note)
+    done = run_study(StudyFile(study, ""), request, config, paths, console, datasets)
+    if note:
+        console.print(note)
+    if not done:
         raise typer.Exit(1)
 
 

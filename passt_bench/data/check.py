@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -21,9 +22,10 @@ from passt_bench.data.contents import (
     takes_apart,
 )
 from passt_bench.data.dataset import Dataset
+from passt_bench.data.fingerprint import first_few
 from passt_bench.data.layout import near_name
 from passt_bench.data.opening import AudioFile
-from passt_bench.data.scan import in_threads
+from passt_bench.data.scan import audio_below, in_threads
 from passt_bench.data.targets import class_counts
 from passt_bench.errors import InputError
 from passt_bench.records.run import count_of
@@ -206,6 +208,7 @@ def check(
         notes=(
             *(n for n in fingerprint.notes if not any(said in n for said in _SAID)),
             *_alike_in_several_splits(table),
+            *(_not_named(table) if fingerprint.dataset == "manifest" else ()),
         ),
     )
 
@@ -221,6 +224,16 @@ def _alike_in_several_splits(table: ClipTable) -> list[str]:
         f"no column source, and clips of several splits have names like takes of one recording "
         f"({len(apart)} times, first {pair}): if they are, add that column and divide again"
     ]
+
+
+def _not_named(table: ClipTable) -> list[str]:
+    """A note if there are audio files beside the list that it does not name."""
+    names = set(table.skipped["name"])
+    listed = {*(table.files or ()), *names, *(name.rpartition("@")[0] for name in names)}
+    found = audio_below(table.root, "", Counter()) if table.files else ()
+    others = [path for path in found if path not in listed]
+    count = count_of(len(others), "audio file")
+    return [f"{count} in the folder that no row names: {first_few(others)}"] if others else []
 
 
 def _read(

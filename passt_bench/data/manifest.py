@@ -53,8 +53,8 @@ class Manifest(DatasetLayout):
                 source=file,
                 field="manifest=DIR",
                 remedy="Give a CSV file with the columns path, labels and split (or fold), or the "
-                f"folder that holds it as {MANIFEST}; `passt-bench data split manifest=DIR` makes "
-                "it of a folder with one folder for each class.",
+                f"folder that holds it as {MANIFEST}; `passt-bench data split manifest={root}` "
+                "makes it of a folder with one folder for each class.",
             )
         return file
 
@@ -113,7 +113,8 @@ def _one_of(file: Path, columns: tuple[str, ...], one: str, other: str) -> str:
     """The one of two mutually exclusive columns that the file has."""
     if (one in columns) == (other in columns):
         undivided = one == "split" and one not in columns and "path" in columns
-        adds = " `passt-bench data split manifest=DIR` adds the column split." * undivided
+        place = file.parent if file.name == MANIFEST else file
+        adds = f" `passt-bench data split manifest={place}` adds the column split." * undivided
         raise InputError(
             f"both of {one} and {other}" if one in columns else f"neither {one} nor {other}",
             source=file,

@@ -1,4 +1,4 @@
-"""Cuts validation splits from training clips, and chooses balanced subsets of clips."""
+"""Divides clips into balanced splits, and chooses balanced subsets of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,46 @@ from passt_bench.data.targets import Targets, class_counts
 from passt_bench.errors import InputError
 
 _ROWS = 1 << 16  # clips at a time
+FEW = 5  # clips of a class
+
+
+def is_small(counts: np.ndarray) -> bool:
+    """Whether of most classes there are too few clips to tell which epoch is best."""
+    return bool(np.median(counts) < FEW)
+
+
+def stratified(
+    groups: np.ndarray, targets: np.ndarray, shares: Sequence[float], seed: int
+) -> np.ndarray:
+    """Divides clips into parts that have about their share of every label; the part of each, (N,).
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): groups, which stay together,
+    join the part that lacks most of their rarest label, of several the one that lacks most clips;
+    the rarest label and big groups come first. A label with groups enough is in every part.
+
+    ``groups`` (N,) count from 0; ``targets`` (N, C) are 0 or 1; ``shares`` add up to 1.
+    """
+    targets = np.column_stack([targets, ~targets.any(axis=1)])  # no label counts as one more
+    sizes = np.bincount(groups)
+    labels = np.zeros((len(sizes), targets.shape[1]))  # clips of each group and label
+    np.add.at(labels, groups, targets)
+    room, totals = len(groups) * np.array(shares), labels.sum(axis=0)
+    lacking = np.outer(shares, totals)
+    of_label = (labels > 0).sum(axis=0)
+    for part in range(len(shares) - 1):
+        enough = of_label >= part + 2
+        lacking[part][enough] = np.maximum(lacking[part], totals / np.maximum(of_label, 1))[enough]
+    lacking[-1] = totals - lacking[:-1].sum(axis=0)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    parts = np.full(len(sizes), -1)
+    while (left := labels[parts < 0].sum(axis=0)).any():
+        label = np.where(left > 0, left, np.inf).argmin()
+        for group in order[(parts[order] < 0) & (labels[order, label] > 0)]:
+            parts[group] = part = np.lexsort((room, lacking[:, label]))[-1]
+            lacking[part] -= labels[group]
+            room[part] -= sizes[group]
+    return np.asarray(parts[groups])
 
 
 def validation_split(

@@ -10,6 +10,7 @@ in its own folder ``runs``, so that a cell that is interrupted there resumes the
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from filelock import AcquireReturnProxy, Timeout
 from rich.console import Console
 
 from passt_bench import __version__
-from passt_bench.console import stage
+from passt_bench.console import Stopwatch, aside, stage
 from passt_bench.errors import InputError
 from passt_bench.processes import without_current_folder
 from passt_bench.records.files import to_json, write_atomically
@@ -38,6 +39,7 @@ from passt_bench.runner.cells import final_outcome
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import POLL, parallel_runs, prepare, run_cells
 from passt_bench.runner.planned_cell import MODEL, PlannedCell, plan_cell
+from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, RunConfig, data_folders
 from passt_bench.runner.run_status import CURVES, lock
 from passt_bench.spec.codec import from_json, to_plain, validate
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 PACKAGE, RUNS = "passt-bench", Path("runs")
 _CONNECT = 30  # seconds
+_TELLING, _PATIENCE = 0.05, 60.0  # share of the work and seconds, before a machine is called slow
 Answer = tuple[str, dict[str, bytes]]  # the record as JSON, or why there is none; files beside it
 
 
@@ -68,8 +71,26 @@ def train_cells(
     if cells:
         width = min(len(cells), parallel_runs(cells, config))
         title = f"Training and evaluating {count_of(len(cells), 'run')}, {width} in parallel"
+        predictor, clock = Predictor(paths.runs), Stopwatch()
+        expected = sum(cell.seconds(predictor) for cell in cells) / width
         with stage(console, title) as update:
-            run_cells(cells, paths, config, update, console.print if config.curves else None)
+
+            def show(share: float, text: str) -> None:
+                nonlocal expected
+                update(share, text)
+                if slow := describe_slowness(clock, share, expected):
+                    aside(console).print(slow, markup=False)
+                    expected = math.inf  # said once
+
+            run_cells(cells, paths, config, show, console.print if config.curves else None)
+
+
+def describe_slowness(clock: Stopwatch, share: float, expected: float) -> str:
+    """A sentence if a share of work took more than twice its part of the expected seconds."""
+    enough = share >= _TELLING and clock.elapsed >= _PATIENCE
+    if not (enough and (times := clock.elapsed / (share * expected)) > 2):
+        return ""
+    return f"This machine is {times:.0f} times slower than estimated: {clock.left(share)}."
 
 
 def train_on_cluster(

@@ -144,7 +144,7 @@ def _prepare(asked: Preparation, source: Dataset, progress: Progress) -> Index:
         for start in range(0, len(source.ids), _SHARD):
             numbers = range(start, min(start + _SHARD, len(source.ids)))
             clips += _shard(asked, source, pool, numbers, progress)
-            _check_skipped(asked.folder, source, clips)
+            _check_skipped(asked, source, clips)
     finally:
         pool.shutdown(cancel_futures=True)
     checksum = checksum_of(asked.folder, lambda share: progress(share, "reading it again"))
@@ -195,17 +195,17 @@ def _foreign(path: Path, problem: str) -> InputError:
     return InputError(problem, source=path, field="--folder", remedy=remedy)
 
 
-def _check_skipped(folder: Path, source: Dataset, clips: Sequence[Decoded]) -> None:
+def _check_skipped(asked: Preparation, source: Dataset, clips: Sequence[Decoded]) -> None:
     """Refuses data of which too many clips break."""
     skipped = [number for number, clip in enumerate(clips) if clip.problem is not None]
     if len(skipped) > MAX_SKIPPED * len(source.ids):
         raise InputError(
             f"more than {100 * MAX_SKIPPED:g} % of the clips break in decoding",
-            source=folder,
+            source=asked.folder,
             field="clips",
             value=", ".join(source.ids[number] for number in skipped[-5:]),
             remedy=f"The last: {clips[skipped[-1]].problem}. `passt-bench data check "
-            f"{source.fingerprint.dataset}=DIR --decode` names all.",
+            f"{asked.name}={asked.root} --decode` names all.",
         )
 
 

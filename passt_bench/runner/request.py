@@ -148,7 +148,7 @@ def name_and_folder(item: str, field: str = "--data") -> tuple[str, Path]:
         raise InputError(problem, field=field, value=item, remedy=remedy)
     if not name or (known and not folder):
         problem = "the folder is missing" if name else "the name of the data set is missing"
-        remedy = "Write NAME=DIR, e.g. esc50=/data/ESC-50."
+        remedy = f"Write {name or 'NAME'}={folder or 'DIR'}, e.g. esc50=/data/ESC-50."
         raise InputError(problem, field=field, value=item, remedy=remedy)
     return DATASETS.get(name).name, Path(folder)
 

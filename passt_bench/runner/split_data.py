@@ -1,4 +1,4 @@
-"""Divides the clips of a manifest into splits or folds, balanced by class and grouped by source."""
+"""Divides a manifest's clips into splits or folds, balanced by label and grouped by source."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from passt_bench.data.clip_table import SPLIT_NAMES, TEST, TRAIN
-from passt_bench.data.contents import takes_apart
+from passt_bench.data.contents import equal_sets, identical, takes_apart
 from passt_bench.data.fingerprint import first_few
 from passt_bench.data.manifest import CODES, MANIFEST
 from passt_bench.data.scan import audio_below, scan_files
-from passt_bench.data.splits import validation_split
+from passt_bench.data.splits import FEW, is_small, stratified
 from passt_bench.data.tables import columns_of, read_rows
 from passt_bench.errors import InputError
 from passt_bench.records.files import write_atomically
 from passt_bench.records.run import count_of
 
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # as Python writes bytes of names that are no text
-_FEW = 5  # clips of a class, of fewer the best epoch is chosen by chance
+_THREADS = 8
 _FOLDERS = "Give a folder that has one folder for each class, or a manifest."
 
 
@@ -33,26 +35,28 @@ def split_manifest(
     validation: float = 0.1,
     folds: int | None = None,
     seed: int = 0,
+    again: bool = False,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Adds a column ``split``, or ``fold``, to a manifest, and writes it.
 
     Without a manifest one is made of the folders in ``root``: each is a class, with the readable
     audio files below it; or they are called ``train``, ``test`` and ``validation`` and have a
     folder for each class, and are then the splits. Clips of one ``source`` (by default one file)
-    stay together; they are drawn in an order that follows from the seed.
+    stay together, and those of identical files; see `splits.stratified`.
 
     ``root`` is the folder of the manifest, or the CSV file; ``test`` and ``validation`` are shares
-    of the clips, or ``folds`` is the number of folds, which count from 1.
+    of the clips, or ``folds`` is the number of folds, which count from 1. ``again`` replaces
+    splits or folds that the manifest has.
 
     Returns:
         Numbers of clips, classes by splits or folds; and sentences on what a reader should know.
 
     Raises:
-        InputError: there is nothing to divide, a split is given already, fewer than two classes, or
+        InputError: there is nothing to divide, it is divided already, fewer than two classes, or
             too few clips.
     """
     file = root / MANIFEST if root.is_dir() else root
-    table, notes = (_read(file), []) if file.is_file() else _list(root)
+    table, notes = (_read(file, again), []) if file.is_file() else _list(root)
     labels = table["labels" if "labels" in table else "label"]
     words = [[word.strip() for word in text.split(";") if word.strip()] for text in labels]
     classes = sorted({word for row in words for word in row})
@@ -61,17 +65,17 @@ def split_manifest(
         problem = "; ".join(["fewer than two classes", *notes]).rstrip(".")
         raise InputError(problem, source=source, field="labels", value=value, remedy=_FOLDERS)
     targets = np.array([[float(name in row) for name in classes] for row in words])
-    sources = list(table["source"]) if "source" in table else [""] * len(table)
-    sources = [source or path for source, path in zip(sources, table["path"], strict=True)]
-    column, rest, order = "split", "train", ["train", "validation", "test"]
-    shares = {"test": test, "validation": validation}
+    column, order = "split", ["train", "validation", "test"]
+    shares = {"test": test, "validation": validation, "train": 1 - test - validation}
     if folds is not None:
-        column, rest, order = "fold", str(folds), [str(number + 1) for number in range(folds)]
-        shares = dict.fromkeys(order[:-1], 1 / folds)
+        column, order = "fold", [str(number + 1) for number in range(folds)]
+        shares = dict.fromkeys(order, 1 / folds)
     if "split" in table and folds is None:
         parts = list(table["split"])
     else:
-        parts = _divide(file, sources, targets, shares, rest, seed)
+        groups, alike = _groups(file.parent, table)
+        parts = _divide(file, groups, targets, shares, seed)
+        notes += [f"Identical files stay in one part: {first_few(alike)}."] if alike else []
     table = table.drop(columns="split", errors="ignore").assign(**{column: parts})
     write_atomically(file, table.to_csv(index=False).encode())
     of_class = pd.DataFrame({"class": words, "part": parts}).explode("class")
@@ -79,11 +83,11 @@ def split_manifest(
     counts = counts[[part for part in order if part in parts]]
     if "source" not in table:
         notes.append(_on_sources(list(table["path"]), parts))
-    few = list(counts.index[counts["validation"] < _FEW]) if "validation" in counts else []
-    if few:
+    if "validation" in counts and is_small(counts["validation"].to_numpy()):
+        few = list(counts.index[counts["validation"] < FEW])
         notes.append(
-            f"Fewer than {_FEW} clips for validation, so that the best epoch is chosen by chance: "
-            f"{first_few(few)}. Rather divide with --into-folds 5, or with --validation 0."
+            f"Fewer than {FEW} clips for validation, too few to choose an epoch: {first_few(few)}; "
+            "`train` trains to the end. Rather divide with --into-folds 5, or with --validation 0."
         )
     return counts, notes
 
@@ -98,15 +102,32 @@ def _on_sources(paths: Sequence[str], parts: Sequence[str]) -> str:
     )
 
 
-def _read(file: Path) -> pd.DataFrame:
-    names = columns_of(file)
-    if given := [name for name in ("split", "fold") if name in names]:
-        remedy = (
-            "To divide anew, remove this column, or the file if `data split` made it of folders."
-        )
-        raise InputError("divided already", source=file, field=given[0], remedy=remedy)
-    labels = "label" if "label" in names else "labels"
-    return pd.DataFrame({**row.values, **row.written} for row in read_rows(file, ("path", labels)))
+def _read(file: Path, again: bool) -> pd.DataFrame:
+    labels = "label" if "label" in columns_of(file) else "labels"
+    rows = read_rows(file, ("path", labels))
+    table = pd.DataFrame({**row.values, **row.written} for row in rows)
+    for column in [name for name in ("split", "fold") if name in table and not again]:
+        found = table[column].value_counts(sort=False).items()
+        there = ", ".join(f"{number} {part or '(none)'}" for part, number in found)
+        problem, remedy = "it is divided already", "To replace this division, add --again."
+        raise InputError(problem, source=file, field=column, value=there, remedy=remedy)
+    return table.drop(columns=["split", "fold"], errors="ignore")
+
+
+def _groups(root: Path, table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
+    """Numbers of the groups of clips that stay together, (N,); and the sets of identical files."""
+    of_clip, files = pd.factorize(table["path"])
+    known = scan_files(root, list(files))[["bytes", "piece"]]
+    same, _ = identical(known, lambda number: root / files[number], _THREADS, lambda share: None)
+    content = np.where(same < 0, np.arange(len(files)), len(files) + same)[of_clip]
+    named = table.get("source", table["path"])
+    source = pd.factorize(named.where(named != "", table["path"]))[0] + 2 * len(files)
+    # Clips are the edges of a graph, between their sources and contents.
+    nodes = 2 * len(files) + len(table)
+    graph = coo_array((np.ones(len(table)), (source, content)), shape=(nodes, nodes))
+    groups = pd.factorize(connected_components(graph, directed=False)[1][content])[0]
+    alike = equal_sets(pd.DataFrame({"same": same})[same >= 0])
+    return groups, [" = ".join(files[members]) for members in alike]
 
 
 def _list(root: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -155,24 +176,14 @@ def _list(root: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _divide(
-    file: Path,
-    sources: Sequence[str],
-    targets: np.ndarray,
-    shares: dict[str, float],
-    rest: str,
-    seed: int,
+    file: Path, groups: np.ndarray, targets: np.ndarray, shares: dict[str, float], seed: int
 ) -> list[str]:
-    """The part of every clip; ``rest`` is that of the clips that no other part has."""
-    parts = np.full(len(sources), rest, dtype=object)
-    left, remaining = np.arange(len(sources)), 1.0
-    for name, share in shares.items():
-        if share == 0:
-            continue
-        try:
-            left, taken = validation_split(left, sources, targets, share / remaining, seed)
-        except InputError as error:
-            remedy = "Give more clips, or another share or number of folds."
-            raise InputError(error.problem, source=file, field=name, remedy=remedy) from None
-        parts[taken] = name
-        remaining -= share
-    return list(parts)
+    """The part of every clip; no part with a share is empty."""
+    wanted = [name for name, share in shares.items() if share > 0]
+    found = stratified(groups, targets, [shares[name] for name in wanted], seed)
+    parts = [wanted[number] for number in found]
+    if empty := [name for name in wanted if name not in parts]:
+        problem = f"none of {len(groups)} clips of {groups.max() + 1} sources is left for it"
+        remedy = "Give more clips, or another share or number of folds."
+        raise InputError(problem, source=file, field=empty[0], remedy=remedy)
+    return parts

@@ -32,7 +32,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from passt_bench.analysis.results import load_results
-from passt_bench.console import Progress, Stopwatch
+from passt_bench.console import Progress, Stopwatch, aside
 from passt_bench.errors import InputError, check_known
 from passt_bench.processes import PipedChild
 from passt_bench.records.run import StudyRecord
@@ -305,7 +305,7 @@ def _explained(uri: str, root: Path) -> Iterator[None]:
                 f"remove mlflow.db and mlartifacts in {root}: the next sync rebuilds both."
             )
         reason = without_password(text.splitlines()[0])[:300]
-        problem = f"MLflow was not updated; the records are not affected: {reason}"
+        problem = f"no usable answer; the records are not affected: {reason}"
         raise InputError(problem, source=without_password(uri), remedy=remedy) from error
 
 
@@ -323,7 +323,7 @@ def regular_sync(
 
 @contextmanager
 def updating_mlflow(runs: Path, clock: Stopwatch, console: Console) -> Iterator[None]:
-    """Syncs once beside the body, then waits for the sync; a failure is printed, not raised.
+    """Syncs once beside the body, waits for the sync, and prints its place, or why it failed.
 
     Waits at most 30 s, or 2 % of the command's run time (``clock``) if that is longer.
     """
@@ -340,6 +340,12 @@ def updating_mlflow(runs: Path, clock: Stopwatch, console: Console) -> Iterator[
             failure += f"; the records are not affected. Run later: passt-bench sync --runs {runs}"
     if failure:
         console.print(f"MLflow was not updated: {failure}", style="yellow", markup=False)
+    elif MLFLOW in os.environ.get(CHOSEN, MLFLOW):
+        uri = tracked.store_uri(runs)
+        text = f"Logged to MLflow at {without_password(uri)}."
+        if uri == tracked.local_uri(runs):
+            text = f"Logged to MLflow in {runs}; `passt-bench ui --runs {runs}` shows it."
+        aside(console).print(text, markup=False)
 
 
 def _sync_in_child(

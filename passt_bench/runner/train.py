@@ -9,11 +9,13 @@ import numpy as np
 
 from passt_bench.data import layouts
 from passt_bench.data.dataset import Dataset
+from passt_bench.data.splits import FEW, is_small
+from passt_bench.data.targets import class_counts
 from passt_bench.errors import InputError
 from passt_bench.models import read_model
 from passt_bench.published_weights import locate
 from passt_bench.runner.compare import typed_recipe
-from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.datasets import Datasets, hold_out
 from passt_bench.spec.recipe import DataSpec, InitSpec, Patchout, Recipe, TrainingSpec
 from passt_bench.spec.study import Study, Variant, override
 from passt_bench.training.metrics import DataKind, default_metrics
@@ -37,7 +39,8 @@ def train_study(
 ) -> Study:
     """A study with one variant: a model on a data set, with the loss and metrics of its labels.
 
-    The epoch is chosen on the data's validation split, if there is one. The model is typed as in
+    The epoch is chosen on the data's validation split, unless there is none or a small one
+    (`splits.is_small`). The model is typed as in
     `compare.subjects`; None is that of the ``checkpoint`` (path or published name of the weights to
     start from), or passt_micro. ``overrides`` (``a.b`` → value) change what is chosen by the data.
     ``seconds`` is the clip length, ``seeds`` the number of runs.
@@ -74,10 +77,28 @@ def _fit(recipe: Recipe, dataset: Dataset) -> Recipe:
     layout = layouts().get(data.dataset)
     metrics = (layout.default_metrics if layout else ()) or default_metrics(kind)
     loss = {"multi_label": "bce", "one_class": "ce", "partly_labelled": "masked_bce"}[kind]
-    select = "last" if dataset.validation() is None else "best_on_validation"
+    held = dataset.validation()
+    small = held is None or is_small(class_counts(dataset.targets, held))
+    select = "last" if small else "best_on_validation"
     changes = {"training.loss": loss, "training.checkpoint_selection": select, "metrics": metrics}
     if not dataset.folds and not len(dataset.split(None)[1]):
         problem = "there are no test clips to evaluate the model on"
         remedy = "Give some clips the split test in the manifest."
         raise InputError(problem, source=data.dataset, field="split", remedy=remedy)
     return override(recipe, changes)
+
+
+def note_on_epoch(recipe: Recipe, datasets: Datasets) -> str:
+    """A sentence if the validation split is too small to choose the epoch; else empty."""
+    dataset, best = datasets.get(recipe), recipe.training.checkpoint_selection != "last"
+    fold = dataset.folds[0] if dataset.folds else None
+    clips = hold_out(recipe, fold, dataset)[1] if best else dataset.validation()
+    if clips is None or not is_small(class_counts(dataset.targets, clips)):
+        return ""
+    kept, other = "the last one", "best_on_validation"
+    if best:
+        kept, other = "chosen largely by chance", "last"
+    return (
+        f"The epoch is {kept}: fewer than {FEW} validation clips of most classes. To change that: "
+        f"--set training.checkpoint_selection={other}"
+    )

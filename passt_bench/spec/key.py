@@ -73,7 +73,7 @@ def component_versions(recipe: Recipe) -> dict[str, int]:
 
     Front ends were registered after records had been written: version 1 of a front end stays out,
     so that older records keep their keys. Version 2 of the crop reads random parts near the end of
-    an Ogg file where they are.
+    an Ogg file where they are; that of the epoch breaks ties of the metric by the loss.
     """
     frontend = FRONTENDS.get(recipe.frontend.name).version
     return {
@@ -82,6 +82,7 @@ def component_versions(recipe: Recipe) -> dict[str, int]:
         "patchout": PATCHOUTS.get(recipe.patchout.kind).version,
         **({"frontend": frontend} if frontend > 1 else {}),
         **({"crop": 2} if recipe.data.crop == "random" else {}),
+        **({"epoch": 2} if recipe.training.checkpoint_selection == "best_on_validation" else {}),
         **{f"metric {name}": METRICS.get(name).version for name in recipe.metrics},
     }
 

@@ -21,7 +21,14 @@ from passt_bench.registry import METRICS, MODELS
 from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.recipe import Pair, Patchout, Recipe, TrainingSpec
 from passt_bench.training import batches
-from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_chunks, check_engine
+from passt_bench.training.engine import (
+    Engine,
+    ModelStep,
+    StepGraph,
+    check_chunks,
+    check_engine,
+    loss_of,
+)
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import keep_on_device
 from passt_bench.training.metrics import score
@@ -150,16 +157,22 @@ def _draw(net: AudioModel, task: Task, step: int, clips: int) -> dict[str, torch
 
 
 def _validate(state: Training, clips: np.ndarray) -> None:
-    """Evaluates on the validation split; keeps the weights if the epoch is the best so far."""
+    """Evaluates on the validation split; keeps the weights if the epoch is the best so far.
+
+    Few clips give few values of a metric: of equal ones the lower loss counts, then the later one.
+    """
     task, progress, since = state.task, state.progress, time.perf_counter()
     name = task.recipe.metrics[0]
     with state.with_evaluation_weights():
         scores = predict(state.net, task.features, clips, Engine(task.recipe.engine))
-        value, _ = score(name, task.targets[clips], scores)
+        targets = task.targets[clips]
+        value, _ = score(name, targets, scores)
         sign = -1 if METRICS.get(name).build.better == "less" else 1
         best = max((sign * old for old in progress.validation), default=-np.inf)
-        if task.keeps_best and sign * value > best:
-            progress.best_epoch = progress.epoch
+        given = torch.from_numpy(scores), torch.from_numpy(targets)
+        loss = float(loss_of(task.recipe.training.loss, *given))
+        if task.keeps_best and (sign * value, -loss) >= (best, -progress.best_loss):
+            progress.best_epoch, progress.best_loss = progress.epoch, loss
             state.save_best()
     progress.validation.append(value)
     elapsed = time.perf_counter() - since

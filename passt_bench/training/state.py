@@ -102,7 +102,8 @@ class Progress:
     learning_rate: list[float] = field(default_factory=list)  # last of each epoch
     # The metric on the validation split after each epoch, for ``best_on_validation``.
     validation: Annotated[list[float], written_as("inner")] = field(default_factory=list)
-    best_epoch: int = 0  # the first with the best of these, counted from 1; 0 is none
+    best_epoch: int = 0  # with the best of these, counted from 1; 0 is none
+    best_loss: float = np.inf  # of that epoch, on the validation split
     seconds: float = 0.0  # wall seconds of training steps
     cpu_seconds: float = 0.0  # of the process in training steps
     epoch_seconds: float = 0.0  # wall seconds of the current epoch

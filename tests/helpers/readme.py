@@ -8,19 +8,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
-_STUDY = "trains a whole study for minutes or hours; the words after -- are planned instead"
+STUDY = "trains a whole study for minutes or hours; the words after -- are planned instead"
 _WEIGHTS = "needs a download of 330 MB"
 # Command, without its comment, and why it takes more than 30 seconds or cannot be run here.
 NOT_RUN = {
     "pip install nox && nox -s ablate": "installs 2 GB and trains the quick study for six minutes",
     "nox -s tests": "these are the tests",
-    "nox -s ablate -- patchout_rate": _STUDY,
-    "nox -s ablate -- quick --set training.epochs=20": _STUDY,
-    "nox -s ablate -- patchout_type --data esc50=DIR": _STUDY,
-    "nox -s ablate -- patchout_type --name esc10-patchout-type --data esc50=DIR": _STUDY,
-    "nox -s ablate -- patchout_type --set data.name=manifest --data manifest=DIR": _STUDY,
-    "nox -s ablate -- paper_table3_esc50 --data esc50=DIR": _STUDY,
-    "nox -s ablate -- stride.py": _STUDY,
+    "nox -s ablate -- patchout_rate": STUDY,
+    "nox -s ablate -- quick --set training.epochs=20": STUDY,
+    "nox -s ablate -- patchout_type --data esc50=DIR": STUDY,
+    "nox -s ablate -- patchout_type --name esc10-patchout-type --data esc50=DIR": STUDY,
+    "passt-bench run patchout_type --set data.name=manifest --data manifest=DIR": STUDY,
+    "nox -s ablate -- paper_table3_esc50 --data esc50=DIR": STUDY,
+    "nox -s ablate -- stride.py": STUDY,
     "nox -s ablate -- quick --device cuda": "needs a GPU",
     "passt-bench weights get passt_s_swa_p16_128_ap476": _WEIGHTS,
     "passt-bench train --data manifest=DIR --from passt_s_swa_p16_128_ap476 --patchout "

@@ -50,11 +50,13 @@ def names(told: dict[str, Any], kind: str) -> list[str]:
 
 def test_a_clean_folder(tmp_path: Path, cli: Cli) -> None:
     written = write_manifest(tmp_path / "own")
+    write_sound(written.root / "more" / "spare.wav", sound(9, 0.2, 8000), 8000)
     code, said = cli("data", "check", f"manifest={written.root}", "--decode")
     assert code == 0
     data = open_dataset(DataSpec(name="manifest", seconds=1.0), 16000, written.root)
     for fragment in (
-        "train │ 6 │ 6 │ 0 │ 0 │", "validation │ 6 │ 6 │ 0 │ 0 │", "test │ 6 │ 6 │ 0 │ 0 │",
+        "train │ 6 │ 0 │ 0 │", "validation │ 6 │ 0 │ 0 │", "test │ 6 │ 0 │ 0 │",
+        "Note: 1 audio file in the folder that no row names: more/spare.wav.",
         "bell │ 2 │ 2 │ 2 │ 0 │", "Lengths: 0.7 s (6 clips), 1 s (6 clips), 1.6 s (6 clips).",
         "44100 Hz (9 clips)", "Channels: 1 (9 clips), 2 (9 clips).",
         f"Digest: {data.fingerprint.digest}, 18 of 18 clips.",

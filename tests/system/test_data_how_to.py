@@ -48,7 +48,8 @@ def test_every_command_of_the_how_to_works(marsh: Path, cli: Cli) -> None:
     for line in "".join(blocks("bash")).splitlines():
         first, *words = shlex.split(line)
         assert first == "passt-bench"
-        code, told = cli(*words, *{"run": BRIEF, "train": BRIEF[3:]}.get(words[0], ()))
+        chosen = ("--set", "training.checkpoint_selection=best_on_validation") * ("tuned" in words)
+        code, told = cli(*words, *{"run": BRIEF, "train": BRIEF[3:]}.get(words[0], ()), *chosen)
         assert code == 0, f"{line}\n{told}"
         said.append(told)
     check, _, trained, of_dusk, tuned, plan, _, evaluated, predicted, *others = said
@@ -59,10 +60,13 @@ def test_every_command_of_the_how_to_works(marsh: Path, cli: Cli) -> None:
     assert "frequency" in plan
     assert "accuracy" in trained  # one label per clip
     assert ("heron" in of_dusk, "tuned:passt_micro:0" in tuned) == (True, True)
-    for name in ("train-passt_micro-manifest", "tuned"):
+    for name, choice, text, note in (  # one validation clip of each class is too few
+        ("train-passt_micro-manifest", "last", trained, "The epoch is the last one"),
+        ("tuned", "best_on_validation", tuned, "The epoch is chosen largely by chance"),
+    ):
         recipe = Store(marsh / "runs").study(name).variants[0].recipe
-        chosen = recipe.training.loss, recipe.training.checkpoint_selection
-        assert chosen == ("ce", "best_on_validation")
+        assert (recipe.training.loss, recipe.training.checkpoint_selection) == ("ce", choice)
+        assert text.count(note) == 2 and text.splitlines()[-1].startswith(note)  # also at the end
     assert (recipe.init.source, recipe.training.learning_rate) == ("checkpoint", 1e-4)
     assert "3 clips of manifest, test" in evaluated
     assert "heron" in predicted

@@ -185,7 +185,8 @@ def test_a_cell_is_seen_while_it_trains_and_the_last_sync_delivers(synced, capsy
     assert beside() == []
     monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 120)
     Store(synced).write(cell_record("none", 2))
-    assert updated(synced, capsys) == ""
+    shown = f"`passt-bench ui --runs {synced}` shows it."
+    assert updated(synced, capsys) == f"Logged to MLflow in {synced}; {shown}"
     assert runs_of(synced)[key].info.status == "FINISHED"
 
 

@@ -73,4 +73,4 @@ def test_a_plan_says_what_it_can_show(tmp_path: Path) -> None:
     within = ", and equal variants to be the same within 1. "
     assert within in design_sentence(replace(of, margin=1.0), floor)
     assert "standard deviations of a run" in design_sentence(of, None)
-    assert design_sentence(salted(6, 2), floor) == "A verdict needs 3 seeds."
+    assert design_sentence(salted(6, 2), floor) == "A verdict needs 3 seeds: --seeds 3."

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passt_bench.data.splits import first_stratified, validation_split
+from passt_bench.data.splits import first_stratified, is_small, stratified, validation_split
 from passt_bench.errors import InputError
 
 
@@ -84,3 +84,28 @@ def test_the_first_in_turn_over_classes() -> None:
     assert list(chosen) == [0, 1, 3, 5]
     assert list(first_stratified(np.arange(6), one_hot(labels, 3), 6)) == [0, 1, 2, 3, 4, 5]
     assert list(first_stratified(np.array([2, 4]), one_hot(labels, 3), 1)) == [2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_several_labels_of_a_clip_are_divided_exactly_where_that_is_possible(seed: int) -> None:
+    rows = [[1, 1, 0]] * 10 + [[0, 1, 1]] * 20 + [[0, 0, 1]] * 10 + [[0, 0, 0]] * 10
+    targets = np.array(rows, dtype=np.float32)
+    parts = stratified(np.arange(50), targets, (0.2, 0.1, 0.7), seed)
+    found = [[*targets[parts == part].sum(axis=0), (parts == part).sum()] for part in range(3)]
+    assert found == [[2, 6, 6, 10], [1, 3, 3, 5], [7, 21, 21, 35]]
+
+
+def test_a_rare_label_is_in_every_part_and_groups_stay_together() -> None:
+    groups = np.repeat(np.arange(100), 3)
+    targets = np.zeros((300, 2), dtype=np.float32)
+    targets[:9, 0] = 1  # of three groups
+    targets[5:, 1] = 1
+    parts = stratified(groups, targets, (0.2, 0.1, 0.7), 0)
+    assert sorted(parts[:9].tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert (parts.reshape(100, 3) == parts[::3, None]).all()
+    assert np.bincount(parts).tolist() == pytest.approx([60, 30, 210], abs=3)
+
+
+def test_a_split_is_small_if_most_classes_have_few_clips() -> None:
+    few = [is_small(np.array(counts)) for counts in ([4, 4, 9], [4, 5, 9], [0], [5])]
+    assert few == [True, False, True, False]

@@ -1,18 +1,20 @@
 """How long measuring will take: arithmetic with known results, nothing timed."""
 
 from dataclasses import replace
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 
 import pytest
 from known_subjects import RECIPE
 from torch import Tensor
 
+from passt_bench.console import Stopwatch
 from passt_bench.errors import InputError
 from passt_bench.measure.target import PublishedProtocol
 from passt_bench.models import AudioModel
 from passt_bench.registry import MODELS
 from passt_bench.runner import cost
+from passt_bench.runner.cluster import describe_slowness
 from passt_bench.runner.cost import estimate_cost_time, plan_cost
 from passt_bench.runner.estimates import summarize_model
 from passt_bench.runner.prediction import Predictor
@@ -120,3 +122,21 @@ def test_a_gpu_is_expected_to_work_as_its_data_sheet_says() -> None:
     assert expected(half, on=gpu) > 0
     for unknown in (Predictor(Path("none"), "V100"), HERE):  # without bfloat16; without a GPU
         assert isnan(expected(half, on=unknown))
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "share", "seconds", "said"),
+    [
+        (300.0, 0.25, 400.0, "3 times slower than estimated: about 15 min 0 s left."),
+        (300.0, 0.25, 700.0, ""),
+        (59.0, 0.25, 10.0, ""),
+        (300.0, 0.01, 400.0, ""),
+        (300.0, 0.25, nan, ""),
+    ],
+)
+def test_a_machine_that_is_much_slower_than_estimated_is_named(
+    elapsed: float, share: float, seconds: float, said: str
+) -> None:
+    clock = Stopwatch()
+    clock._start -= elapsed
+    assert describe_slowness(clock, share, seconds).removeprefix("This machine is ") == said

@@ -26,8 +26,8 @@ def many(clips: int = 120) -> list[tuple[str, ...]]:
 def test_splits_are_balanced_and_keep_a_source_together(tmp_path: Path) -> None:
     counts, notes = split_manifest(write(tmp_path, many()))
     assert notes == [
-        "Fewer than 5 clips for validation, so that the best epoch is chosen by chance: a, b, c. "
-        "Rather divide with --into-folds 5, or with --validation 0."
+        "Fewer than 5 clips for validation, too few to choose an epoch: a, b, c; `train` trains to "
+        "the end. Rather divide with --into-folds 5, or with --validation 0."
     ]
     assert (
         counts.loc[["a", "b", "c"], ["train", "validation", "test"]].to_numpy().tolist()
@@ -61,8 +61,7 @@ def record(*names: str) -> None:
 
 
 def test_a_folder_per_class_becomes_a_manifest_that_can_be_read(tmp_path: Path) -> None:
-    for name in ("heron", "bittern"):
-        record(*(f"{tmp_path}/{name}/{number}.wav" for number in range(6)))
+    record(*(f"{tmp_path}/{name}/{n}.wav" for name in ("heron", "bittern") for n in range(6)))
     (tmp_path / "heron" / "7.wav").touch()
     (tmp_path / "heron" / "about.txt").touch()
     _, notes = split_manifest(tmp_path, test=0.34, validation=0)
@@ -111,6 +110,29 @@ def test_what_cannot_be_divided_is_left_as_it_is(
         split_manifest(tmp_path)
     assert error.value.field == field
     assert (tmp_path / "manifest.csv").read_bytes() == before
+
+
+def test_a_division_is_replaced_only_on_request(tmp_path: Path) -> None:
+    split_manifest(write(tmp_path, many()))
+    with pytest.raises(InputError) as error:
+        split_manifest(tmp_path, folds=5)
+    assert (error.value.field, error.value.value) == ("split", "84 train, 12 validation, 24 test")
+    assert "--again" in str(error.value)
+    assert list(split_manifest(tmp_path, folds=5, again=True)[0]) == ["1", "2", "3", "4", "5"]
+    assert list(pd.read_csv(tmp_path / "manifest.csv")) == ["path", "labels", "source", "fold"]
+
+
+def test_identical_files_stay_in_one_part(tmp_path: Path) -> None:
+    for name in "ab":
+        record(*(f"{tmp_path}/{name}/{number}.wav" for number in range(8)))
+    content = (tmp_path / "a" / "3.wav").read_bytes()
+    for number in range(6):
+        (tmp_path / "a" / f"copy {number}.wav").write_bytes(content)
+    _, notes = split_manifest(tmp_path, test=0.3, validation=0.2)
+    assert "Identical files stay in one part: a/0.wav = b/0.wav" in notes[0]
+    parts = pd.read_csv(tmp_path / "manifest.csv", index_col="path")["split"]
+    assert len({parts[f"a/{name}.wav"] for name in ("3", *(f"copy {n}" for n in range(6)))}) == 1
+    assert all(parts[f"a/{number}.wav"] == parts[f"b/{number}.wav"] for number in range(8))
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ def test_content_seed_fold_data_and_versions_make_other_keys() -> None:
     assert digest(key_fields(Recipe())) == "0ab9c53b50a224b2"
     versions = component_versions(override(Recipe(), {"data.crop": "random"}))
     assert versions == component_versions(Recipe()) | {"crop": 2}
+    best = override(Recipe(), {"training.checkpoint_selection": "best_on_validation"})
+    assert component_versions(best) == component_versions(Recipe()) | {"epoch": 2}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from small_training import (
     EPOCHS,
     RECIPE,
@@ -51,7 +52,7 @@ def test_stopped_after_any_step_it_comes_to_the_same(
     stopped(monkeypatch, steps, make_task(tmp_path, validation=whole.task.validation))
     task, expected = make_task(tmp_path, validation=whole.task.validation), whole.progress
     done = trained(task)
-    for field in ("train_loss", "learning_rate", "validation", "best_epoch"):
+    for field in ("train_loss", "learning_rate", "validation", "best_epoch", "best_loss"):
         assert getattr(done.progress, field) == getattr(expected, field)
     assert equal(copy_of(whole.net), copy_of(done.net))
     assert len(done.progress.step_seconds) == EPOCHS
@@ -224,9 +225,31 @@ def test_the_best_epoch_on_the_validation_split_is_kept(tmp_path: Path) -> None:
     task.features[:] = np.random.default_rng(7).normal(size=task.features.shape)
     done = trained(task, net, on_epoch=lambda progress: weights.append(copy_of(net))).progress
     assert len(done.validation) == EPOCHS
-    assert done.best_epoch == 1 + done.validation.index(max(done.validation))
+    assert done.validation[done.best_epoch - 1] == max(done.validation)
     assert equal(weights[done.best_epoch - 1], copy_of(net))
     assert task.clocks["select"] > 0
+
+
+def test_of_epochs_with_the_same_metric_the_one_with_the_lowest_loss_is_kept(
+    tmp_path: Path,
+) -> None:
+    net, losses = fresh(), []
+    task = make_task(tmp_path, replace(RECIPE.training, learning_rate=0.05, epochs=6))
+    task.validation = clips = VALIDATION[
+        :2
+    ]  # which sound the same, so that no training tells them apart
+    task.features[clips], task.targets[clips] = 0.5, [[1, 0, 0], [0, 1, 0]]
+
+    def note(progress: Progress) -> None:
+        x = torch.from_numpy(task.features[clips]).unsqueeze(1)
+        logits = net.eval()(x).detach()
+        wanted = torch.from_numpy(task.targets[clips])
+        losses.append(float(F.binary_cross_entropy_with_logits(logits, wanted)))
+
+    done = trained(task, net, on_epoch=note).progress
+    assert len(set(done.validation)) == 1
+    assert done.best_epoch == 1 + int(np.argmin(losses))
+    assert 1 < done.best_epoch < 6  # neither the first nor the last by chance
 
 
 def test_the_best_epoch_by_a_loss_is_the_one_with_the_least(
