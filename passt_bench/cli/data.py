@@ -24,7 +24,7 @@ from passt_bench.cli.options import (
     option,
     print_data,
 )
-from passt_bench.errors import InputError, check_known
+from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
     from passt_bench.data import Dataset
@@ -69,7 +69,9 @@ def split(
     from passt_bench.runner.split_data import split_manifest
 
     name, root = _folder_of(data_set)
-    check_known(name, ("manifest",), "has published splits", field="NAME=DIR")
+    if name != "manifest":
+        problem, remedy = "has published splits", f"For recordings of your own: manifest={root}"
+        raise InputError(problem, field="NAME=DIR", value=data_set, remedy=remedy)
     if test + validation >= 1:
         problem, remedy = "nothing is left to train on", "Give smaller shares."
         raise InputError(problem, field="--test", value=test + validation, remedy=remedy)

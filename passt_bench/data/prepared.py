@@ -231,7 +231,7 @@ def _check_fits(index: Index, spec: DataSpec, sampling_rate: int, folder: Path) 
     made, again = index.source.dataset, f"passt-bench data prepare {spec.name}=DIR --rate"
     longest = math.inf if index.seconds is None or not index.cut else index.seconds
     for name, found, fits, remedy in (
-        ("data.name", spec.name, made == spec.name, f"Give {made}={folder.name}."),
+        ("data.name", spec.name, made == spec.name, f"Give {made}={folder}."),
         (
             "frontend.sampling_rate",
             sampling_rate,

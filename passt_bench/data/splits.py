@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from passt_bench.data.targets import Targets, class_counts
 from passt_bench.errors import InputError
@@ -100,10 +101,7 @@ def first_stratified(indices: np.ndarray, targets: Targets, count: int) -> np.nd
     starts = range(0, len(indices), _ROWS)
     rows = (targets[indices[start : start + _ROWS]] > 0.5 for start in starts)
     labels = np.concatenate([block.argmax(axis=1) for block in rows])
-    turn = np.zeros(len(indices), dtype=np.int64)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        turn[members] = np.arange(len(members))
+    turn = pd.Series(labels).groupby(labels).cumcount()
     order = np.lexsort((labels, turn))
     return np.asarray(np.sort(indices[order[:count]]))
 

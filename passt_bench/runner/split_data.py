@@ -58,13 +58,11 @@ def split_manifest(
     file = root / MANIFEST if root.is_dir() else root
     table, notes = (_read(file, again), []) if file.is_file() else _list(root)
     labels = table["labels" if "labels" in table else "label"]
-    words = [[word.strip() for word in text.split(";") if word.strip()] for text in labels]
-    classes = sorted({word for row in words for word in row})
-    if len(classes) < 2:
-        source, value = file if file.is_file() else root, ", ".join(classes)
+    marks = labels.str.strip().str.replace(r"\s*;\s*", ";", regex=True).str.get_dummies(";")
+    if len(marks.columns) < 2:
+        source, value = file if file.is_file() else root, ", ".join(marks)
         problem = "; ".join(["fewer than two classes", *notes]).rstrip(".")
         raise InputError(problem, source=source, field="labels", value=value, remedy=_FOLDERS)
-    targets = np.array([[float(name in row) for name in classes] for row in words])
     column, order = "split", ["train", "validation", "test"]
     shares = {"test": test, "validation": validation, "train": 1 - test - validation}
     if folds is not None:
@@ -74,13 +72,11 @@ def split_manifest(
         parts = list(table["split"])
     else:
         groups, alike = _groups(file.parent, table)
-        parts = _divide(file, groups, targets, shares, seed)
+        parts = _divide(file, groups, marks.to_numpy(), shares, seed)
         notes += [f"Identical files stay in one part: {first_few(alike)}."] if alike else []
     table = table.drop(columns="split", errors="ignore").assign(**{column: parts})
     write_atomically(file, table.to_csv(index=False).encode())
-    of_class = pd.DataFrame({"class": words, "part": parts}).explode("class")
-    counts = pd.crosstab(of_class["class"], of_class["part"])
-    counts = counts[[part for part in order if part in parts]]
+    counts = marks.groupby(parts).sum().T[[part for part in order if part in parts]]
     if "source" not in table:
         notes.append(_on_sources(list(table["path"]), parts))
     if "validation" in counts and is_small(counts["validation"].to_numpy()):

@@ -40,10 +40,10 @@ def train_study(
     """A study with one variant: a model on a data set, with the loss and metrics of its labels.
 
     The epoch is chosen on the data's validation split, unless there is none or a small one
-    (`splits.is_small`). The model is typed as in
-    `compare.subjects`; None is that of the ``checkpoint`` (path or published name of the weights to
-    start from), or passt_micro. ``overrides`` (``a.b`` → value) change what is chosen by the data.
-    ``seconds`` is the clip length, ``seeds`` the number of runs.
+    (`splits.is_small`). The model is typed as in `compare.subjects`; None is that of the
+    ``checkpoint`` (path or published name of the weights to start from), or passt_micro.
+    ``overrides`` (``a.b`` → value) change what is chosen by the data. ``seconds`` is the clip
+    length, ``seeds`` the number of runs.
 
     Raises:
         InputError: the model, the file or the data are not valid, or there are no test clips.
