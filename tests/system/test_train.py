@@ -12,12 +12,11 @@ from fixtures import Cli, Mistake
 from passt_bench import load_frame
 from passt_bench.models import read_model
 from passt_bench.records.run import RunRecord
-from passt_bench.records.store import Store
+from passt_bench.records.store import MODEL, Store
 from passt_bench.runner.evaluation import evaluate_checkpoints
 from passt_bench.runner.initial_weights import sha256_of
 from passt_bench.runner.kept_models import find_model, with_kept_models
 from passt_bench.runner.plan import plan_request
-from passt_bench.runner.planned_cell import MODEL
 from passt_bench.runner.request import Paths, StudyRequest
 from passt_bench.runner.run_status import CURVES
 from passt_bench.runner.studies import load_study
