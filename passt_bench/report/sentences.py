@@ -66,7 +66,7 @@ def headline(view: StudyView) -> str:
         return f"The baseline {name} has no result, so nothing can be compared with it."
     if not view.others:
         share = f" with {base.kind} patchout ({fixed(100 * (base.rate or 0), 0)} % dropped)"
-        return f"In {quoted(view.study.name)} {name}{share * bool(base.rate)} reaches {value}."
+        return f"In {quoted(view.study.name)}, {name}{share * bool(base.rate)} reaches {value}."
     if not view.answers:
         return f"{name} reaches {value}; nothing else is shown."
     if (seeds := len(view.study.seeds)) < INTERVAL_FROM:

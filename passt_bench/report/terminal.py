@@ -56,8 +56,8 @@ def print_result(
             print_table(console, best, without=("rate", "seconds", "key"))
         console.print(search_headline(search, view), soft_wrap=False)
     if view is not None:
-        found = " ".join(filter(None, (answer(view), runs_sentence(view))))
-        for part in filter(None, (found, coarse(view), not_run(view))):
+        told = " ".join(filter(None, (answer(view), runs_sentence(view))))
+        for part in filter(None, (told, coarse(view), not_run(view))):
             # A no-break space keeps an interval or a command on one line.
             text = re.sub(r"\[[^]]*\]|`[^`]*`", lambda x: x[0].replace(" ", "\xa0"), part)
             lines = textwrap.fill(text, console.width, break_on_hyphens=False)
@@ -132,7 +132,7 @@ def _summary(view: StudyView) -> Table:
     base, whole = view.baseline.memory_per_clip, " and of the whole training"
     caption = _COSTS.format(whole * bool(view.whole_training), view.memory_name)
     memory = Column("memory", "memory", times, get=lambda v: v.memory_per_clip / base)
-    columns = (
+    columns: tuple[Column, ...] = (
         NAME,
         TOKENS,
         Column("speed", "clips/s", significant, get=lambda v: v.speed.value),
