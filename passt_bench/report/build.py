@@ -278,7 +278,6 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
     further = (
         sentences.runs_sentence,
         sentences.reached_sentence,
-        sentences.fastest_without_loss,
         sentences.power_sentence,
     )
     notes = (sentences.not_run, sentences.coarse, sentences.weights_sentence)

@@ -302,21 +302,6 @@ def _gain(view: StudyView, v: VariantView) -> str:
     return f"{_pace(v.cost(TRAIN_STEP).speedup)}{memory}"
 
 
-def fastest_without_loss(view: StudyView) -> str | None:
-    """A sentence on the fastest variant that keeps the quality; None if no step was timed."""
-    timed = [v for v in view.answers if TRAIN_STEP in v.costs]
-    if not timed or contrasts_first(view):
-        return None  # a fast step may belong to the longest training
-    faster = [v for v in timed if v.cost(TRAIN_STEP).speed_verdict == "faster"]
-    kept = [v for v in faster if v.verdict in _KEPT]
-    if not kept:
-        return f"No variant that trains faster is shown to keep the baseline's {view.metric}."
-    best = max(kept, key=lambda v: v.cost(TRAIN_STEP).speedup.value)
-    word = "is better in" if best.verdict == "better" else "keeps"
-    pace = step_time(best.cost(TRAIN_STEP)) + _whole_training(view, best)
-    return f"The fastest variant that {word} {view.metric} is {quoted(best.name)}: {pace}."
-
-
 def answers(view: StudyView) -> list[tuple[str, str, str]]:
     """Verdict, name and sentence of every variant but the baseline, in the study's order.
 

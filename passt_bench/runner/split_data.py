@@ -82,8 +82,8 @@ def split_manifest(
     few = list(counts.index[counts["validation"] < _FEW]) if "validation" in counts else []
     if few:
         notes.append(
-            f"Fewer than {_FEW} clips for validation: {first_few(few)}. The best epoch would be "
-            "chosen by chance; rather divide with --into-folds 5, or with --validation 0."
+            f"Fewer than {_FEW} clips for validation, so that the best epoch is chosen by chance: "
+            f"{first_few(few)}. Rather divide with --into-folds 5, or with --validation 0."
         )
     return counts, notes
 
