@@ -330,7 +330,8 @@ def describe(
     todo = missing_cells(plan.cells, store, config.retry) if todo is None else todo
     trials = missing_cells(plan.tuning, store)
     tuned = describe_tuning(plan.study, trials)
-    text = " ".join((*plan.notes, plan.stored_record.cannot_run, tuned, "")).lstrip()
+    first = (*plan.notes, plan.stored_record.cannot_run, tuned)
+    text = "".join(f"{sentence} " for sentence in first if sentence)
     if plan.absent:
         each = [plan.expected(variant, predictor) for variant in plan.record.variants]
         runs, hours = sum(n for n, _ in each), sum(n * s for n, s in each) / 3600

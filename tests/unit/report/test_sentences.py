@@ -14,6 +14,7 @@ from passt_bench.report.sentences import (
     coarse,
     costs_headline,
     headline,
+    not_run,
     power_sentence,
     reached_sentence,
     runs_sentence,
@@ -116,6 +117,13 @@ def test_the_headline_answers_from_each_declared_family(quick: Results) -> None:
         " −0.040 [−0.050, −0.030]); not shown to differ from zero (both: 0.000 [−0.010, +0.010])."
         " Early: no verdict (1x)."
     )
+
+
+def test_variants_that_cannot_run_are_named_with_the_reason(quick: Results) -> None:
+    study = replace(quick.study, left_out={"CNN-2": "69 steps, of at least 100"})
+    wanted = "1 of 14 variants cannot run here: “CNN-2” (69 steps, of at least 100)."
+    assert not_run(study_view(replace(quick, study=study))) == wanted
+    assert not not_run(study_view(quick))
 
 
 def test_two_seeds_have_no_verdict_and_the_answer_says_how_to_get_one(quick: Results) -> None:
