@@ -337,7 +337,8 @@ def describe(
     todo = missing_cells(plan.cells, store, config.retry) if todo is None else todo
     trials = missing_cells(plan.tuning, store)
     tuned = describe_tuning(plan.study, trials)
-    text = " ".join((*plan.notes, tuned, "")).lstrip()
+    first = (*plan.notes, plan.stored_record.cannot_run, tuned)
+    text = "".join(f"{sentence} " for sentence in first if sentence)
     if plan.absent:
         each = [plan.expected(variant, predictor) for variant in plan.record.variants]
         runs, hours = sum(n for n, _ in each), sum(n * s for n, s in each) / 3600
@@ -345,10 +346,10 @@ def describe(
         if isnan(hours):
             return f"{text}. How long they take is not known; give a GPU's name: --gpu H100."
         return f"{text}, about {hours:.1f} h one after the other, without measuring costs."
-    text += count_runs(plan.record, len(plan.stored_record.variants), store, config.retry)
+    text += count_runs(plan.record, len(plan.study.variants), store, config.retry)
     text += "" if todo or not plan.cells else " Nothing to train."
     if plan.cells and (coarse := clip_sentence(plan.record, _test_clips(plan))):
-        text += f" {coarse}"
+        text = f"{coarse}\n{text}"
     width = config.per_gpu if predictor.gpu else parallel_runs(todo, config)
     work = sum(cell.seconds(predictor) for cell in (*trials, *todo))
     seconds = work / min(width, len(todo) or 1)

@@ -69,8 +69,8 @@ class Comparison:
         n: blocks that both have.
         difference: variant minus baseline, adjusted for blocks where cells are missing.
         low: lower end of the interval of the difference; the intervals of all variants of the study
-            cover together with probability 0.95, at all looks. Cut at what two values of the metric
-            can differ by; NaN below three blocks.
+            cover together with probability 0.95, at all looks (but see `alone`). Cut at what two
+            values of the metric can differ by; NaN below three blocks.
         high: upper end of this interval.
         verdict: see `intervals.read_verdict`; ``no verdict`` without an interval or before the
             planned seeds have ended, ``not estimable`` if the runs that succeeded do not determine
@@ -133,8 +133,7 @@ class Judged:
 
         The margin holds for differences of two means; of a slope or an interaction the verdict only
         says whether its interval excludes zero. One that is a comparison with the baseline has the
-        interval of that comparison, so that a page has one verdict on it, unless it is declared
-        alone in its family, as a primary question is.
+        interval of that comparison, so that a page has one verdict on it.
         """
         study, found = self.study, {}
         names = {variant.name for variant in study.variants}
@@ -149,8 +148,7 @@ class Judged:
             if not known:
                 continue
             items = self._family(known)
-            if len(own) != 1:  # else it is a primary question
-                items |= {name: c for name, w in known.items() if (c := self._with_baseline(w))}
+            items |= {name: c for name, w in known.items() if (c := self._with_baseline(w))}
             found[family] = [self._comparison(n, "", known[n], *c) for n, c in items.items()]
         place = {pair: number for number, pair in enumerate(study.contrast_order)}
         every = [(family, item) for family, items in found.items() for item in items]
@@ -174,7 +172,9 @@ class Judged:
 
     @cached_property
     def _baseline_family(self) -> dict[str, tuple[Contrast, int]]:
-        return self._family(self._against_baseline)
+        weights = self._against_baseline
+        own = {name: self._family({name: weights[name]})[name] for name in alone(self.study)}
+        return self._family(weights) | own
 
     def _with_baseline(self, weights: Mapping[str, float]) -> tuple[Contrast, int] | None:
         """A contrast as compared with the baseline; None if it is another one."""
@@ -234,6 +234,16 @@ def judge(study: StudyRecord, cells: pd.DataFrame) -> Judged:
     look, cells = judged_cells(study, cells)
     table, *folds = block_tables(study, cells, study.metric)
     return Judged(study, look, _means(table, study), table, folds)
+
+
+def alone(study: StudyRecord) -> list[str]:
+    """Variants whose comparison with the baseline is alone in its family, as a primary question.
+
+    Its interval covers by itself, not together with those of the other variants.
+    """
+    lone = [direction(*own.values()) for own in study.contrasts.values() if len(own) == 1]
+    others = (v.name for v in study.variants if v.name != study.baseline)
+    return [name for name in others if direction({name: 1.0, study.baseline: -1.0}) in lone]
 
 
 def judged_cells(study: StudyRecord, cells: pd.DataFrame) -> tuple[int | None, pd.DataFrame]:

@@ -103,10 +103,13 @@ def clip_sentence(study: StudyRecord, clips: int) -> str:
     margin = DEFAULT_MARGIN if study.margin is None else study.margin
     if len(study.variants) < 2 or not is_share(study.metric) or not 0 < clips < 1 / margin:
         return ""
-    return (
-        f"The test split has {clips} clips: one is {1 / clips:.2g}, {1 / clips / margin:.2g} times "
-        f"the margin of ±{margin:g}. Use folds or more clips."
+    text = (
+        f"One of the {clips} test clips changes {study.metric} by {1 / clips:.2g}, "
+        f"{1 / clips / margin:.2g} times the margin of ±{margin:g}. Use more clips"
     )
+    if study.fingerprint.dataset != "manifest" or study.folds:
+        return f"{text}, or folds."
+    return f"{text}, or folds: `passt-bench data split manifest=DIR --into-folds 5`"
 
 
 def design_sentence(study: StudyRecord, floor: NoiseFloor | None) -> str:

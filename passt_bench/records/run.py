@@ -13,6 +13,7 @@ from passt_bench.spec.key import Key, Name
 from passt_bench.spec.recipe import Pair, Recipe
 
 SCHEMA = 1
+_IF_ANY = Field(exclude_if=lambda value: not value)
 
 Status = Literal["ok", "oom", "diverged", "timeout", "error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -170,10 +171,12 @@ class StudyRecord:
     # family → contrast → variant → weight, see `spec.study.Study`
     contrasts: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     # (family, contrast) as they were declared: a mapping is written in the order of its keys.
-    contrast_order: Annotated[tuple[tuple[str, str], ...], Field(exclude_if=lambda p: not p)] = ()
+    contrast_order: Annotated[tuple[tuple[str, str], ...], _IF_ANY] = ()
     # The last day when they were changed although runs were on record; then they were not planned.
-    contrasts_changed: Annotated[str, Field(exclude_if=lambda day: not day)] = ""
+    contrasts_changed: Annotated[str, _IF_ANY] = ""
     tried: tuple[TriedRecord, ...] = ()
+    # Declared variant → why it cannot run with these settings.
+    left_out: Annotated[dict[str, str], _IF_ANY] = field(default_factory=dict)
     better: Better | None = None  # direction of the metric; None in records of earlier versions
     notebook: str = ""  # docstring of the study file
     command: str = ""  # the command as typed
@@ -184,6 +187,13 @@ class StudyRecord:
         """The keys of all cells, of the variants and of what was tried before."""
         cells = [*(v.cells for v in self.variants), *(item.cells for item in self.tried)]
         return [cell.key for own in cells for cell in own]
+
+    @property
+    def cannot_run(self) -> str:
+        """A sentence on the variants that are left out; empty if there are none."""
+        each = [f"“{name}” ({why})" for name, why in self.left_out.items()]
+        of = len(each) + len(self.variants)
+        return f"{len(each)} of {of} variants cannot run here: {', '.join(each)}." * bool(each)
 
     @property
     def judged_at(self) -> tuple[int, ...]:

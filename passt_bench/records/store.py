@@ -17,6 +17,7 @@ from passt_bench.spec.codec import JSON_BYTES
 from passt_bench.spec.key import is_key, plain_name
 
 STUDIES, SEARCHES = "studies", "search"  # folders
+MODEL = "model.safetensors"  # in the folder of its record
 Record = RunRecord | SessionRecord | EvaluationRecord
 Document = StudyRecord | SearchRecord
 _FOLDERS = {StudyRecord: STUDIES, SearchRecord: SEARCHES}
@@ -46,6 +47,10 @@ class Store:
     def has(self, key: str) -> bool:
         """Whether the key has a final record."""
         return (self.folder(key) / "record.json").is_file()
+
+    def has_model(self, key: str) -> bool:
+        """Whether the model that the key's run trained was kept."""
+        return (self.folder(key) / MODEL).is_file()
 
     def run(self, key: str) -> RunRecord | None:
         """The record of a quality cell, or None if there is none."""

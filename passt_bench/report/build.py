@@ -12,7 +12,7 @@ from typing import Any
 from passt_bench.analysis.results import Results, begun, load_results
 from passt_bench.errors import InputError, choose_from
 from passt_bench.records.files import read_bytes, write_atomically
-from passt_bench.records.run import cell_name
+from passt_bench.records.run import StudyRecord, cell_name
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.store import SEARCHES, STUDIES, Record, Store, read_search, write_document
 from passt_bench.report import files, provenance, sentences
@@ -193,7 +193,8 @@ def _build_study(
         for key in sorted(filter(source.has, wanted)):
             files.keep_record(key, source, kept, Store(new))
         shared = shared_runs(results, runs, reports) if results is not None else ""
-        render(results, new, kept, search, shared)
+        model = _kept_model(results.study, source) if results is not None else ""
+        render(results, new, kept, search, shared, model)
     for key in set(kept.record_keys()) - wanted:
         # The runs may be this very folder, or lead to it.
         if source.has(key) and source.folder(key).resolve() != kept.folder(key).resolve():
@@ -210,14 +211,15 @@ def render(
     kept: Store | None = None,
     search: SearchRecord | None = None,
     shared: str = "",
+    model: str = "",
 ) -> Path:
     """Writes the report of a study, a search, or both: a self-contained page, and its parts.
 
     Writes ``index.html``, ``summary.json`` (what an index of reports needs), ``tables/NAME`` as
     md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
     Records are linked if they are beside the page, or in ``kept``, the store that will be. With a
-    search, the results are those of the study that confirms it; None without one. ``shared``: see
-    `build.shared_runs`.
+    search, the results are those of the study that confirms it; None without one. ``shared`` and
+    ``model`` are sentences, on runs of other studies as well, and on where the model is.
     """
     view = study_view(results) if results is not None else None
     record = view.study if view else search
@@ -241,7 +243,7 @@ def render(
         "view": view,
         "search": search,
         "searched": searched,
-        "note": sentences.not_run(view) if view else "",
+        "notes": [],
         "facts": facts,
         "shared": shared,
         "home": f"../{PAGE}",
@@ -262,6 +264,7 @@ def render(
         drawings["study"] = [d for d in drawn if view.others or d.figure is not None]
         facts.insert(0, ("", provenance.study_facts(view)))
         context |= _study_part(view, tables)
+        context["notes"].append(model)
         context["records"] = files.linked(_records(view), out, kept)
         context["notebook"][:0] = provenance.fact("From the study file:", [view.study.notebook])
     text = json.dumps(about, sort_keys=True, indent=1, ensure_ascii=False)
@@ -274,12 +277,10 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
     study, sessions, variants = view.study, view.results.sessions, len(view.variants)
     further = (
         sentences.runs_sentence,
-        sentences.coarse,
         sentences.reached_sentence,
-        sentences.fastest_without_loss,
         sentences.power_sentence,
-        sentences.weights_sentence,
     )
+    notes = (sentences.not_run, sentences.coarse, sentences.weights_sentence)
     probes = tables.get("probes")
     return {
         "kicker": [
@@ -292,6 +293,7 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
         "main": "speed" if not study.seeds else "verdicts" if view.others else "",
         "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
         "further": [text(view) for text in further] if study.seeds else [],
+        "notes": [text(view) for text in notes] if study.seeds else [sentences.not_run(view)],
         "answers": sentences.answers(view),
         "baseline_probes": probes
         and replace(probes, rows=tuple(row for row in probes.rows if row[0] == study.baseline)),
@@ -314,6 +316,14 @@ def _records(view: StudyView) -> list[tuple[str, str, str, str]]:
     for session in view.results.sessions:
         found.append(("cost session", counted(len(session.arms), "variant"), "ok", session.key))
     return found
+
+
+def _kept_model(study: StudyRecord, runs: Store) -> str:
+    """Where the model of a study of one variant is; empty if none was kept."""
+    cells = () if study.variants[1:] else study.variants[0].cells
+    key = next((cell.key for cell in cells if runs.has_model(cell.key)), "")
+    place = f"The model is in `records/{key}` of the folder of runs; other commands take it as "
+    return f"{place}`--checkpoint {study.name}`." if key else ""
 
 
 def shared_runs(results: Results, runs: Path, reports: Path) -> str:

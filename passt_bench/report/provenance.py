@@ -13,7 +13,7 @@ from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.report.sentences import costs_headline, headline
 from passt_bench.report.text import counted, fixed, listed, quoted, significant
-from passt_bench.report.view import TRAIN_STEP, StudyView
+from passt_bench.report.view import StudyView
 from passt_bench.spec import EngineSpec
 
 Fact = tuple[str, str]
@@ -57,7 +57,6 @@ def study_facts(view: StudyView) -> list[Fact]:
         *fact("Attention kernel", distinct(kernels), ", "),
         *fact("Measured matmul peak", [f"{significant(p / 1e9)} GFLOP/s" for p in peaks], ", "),
         *fact("Vendor's peak", distinct(stated)),
-        *_precision(view),
         *_clocks(runs),
     ]
 
@@ -237,18 +236,6 @@ def distinct(texts: Iterable[str]) -> list[str]:
     """Each text once, the most frequent first."""
     counts = Counter(text for text in texts if text)
     return [text for text, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-
-
-def _precision(view: StudyView) -> list[Fact]:
-    named = {
-        f"difference in {view.metric}": [v.difference for v in view.others],
-        "ratio of the training step": [v.cost(TRAIN_STEP).ratio for v in view.others],
-    }
-    shown = []
-    for name, spans in named.items():
-        if halves := [(s.high - s.low) / 2 for s in spans if s.has_interval]:
-            shown.append(f"{name} at most ±{significant(max(halves), 2)}")
-    return fact("Half widths of the intervals", shown, ", ")
 
 
 def _clocks(runs: Sequence[RunRecord]) -> list[Fact]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, nan
 
-from passt_bench.analysis.budgets import relative_seconds
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.noise import clip_sentence, is_share, share_interval
 from passt_bench.analysis.statistics import INTERVAL_FROM
@@ -63,12 +62,13 @@ def headline(view: StudyView) -> str:
     base = view.baseline
     name = quoted(base.name)
     value = f"{view.metric} {interval(base.value)}{_classes_scored(view)}"
-    verdicts = [v.verdict for v in view.answers]
     if not base.value.known:
         return f"The baseline {name} has no result, so nothing can be compared with it."
-    if not verdicts:
-        more = "; nothing else is shown" if view.others else ""
-        return f"{name} reaches {value}{more}."
+    if not view.others:
+        share = f" with {base.kind} patchout ({fixed(100 * (base.rate or 0), 0)} % dropped)"
+        return f"In {quoted(view.study.name)}, {name}{share * bool(base.rate)} reaches {value}."
+    if not view.answers:
+        return f"{name} reaches {value}; nothing else is shown."
     if (seeds := len(view.study.seeds)) < INTERVAL_FROM:
         least = f"an interval needs {INTERVAL_FROM} seeds, and this study has {seeds}"
         again = f"Run it again with --seeds {INTERVAL_FROM} or more"
@@ -80,11 +80,12 @@ def headline(view: StudyView) -> str:
     are = "is" if len(references) == 1 else "are"
     beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
     found = _found(view, [(v.name, v.verdict) for v in view.answers])
-    # A baseline with another budget than the variants' only shows that longer training helps.
-    alone = has_budgets(view) and bool(view.results.declared)
-    told = [] if alone else [f"Against {name} ({value}), {found}{beside}."]
+    against, last = f"Against {name} ({value}), {found}{beside}.", contrasts_first(view)
+    told = [] if last else [against]
     for family, items in view.results.declared.items():
         told.insert(0 if family.endswith(PRIMARY) else len(told), _family(view, family, items))
+    if last and not has_budgets(view):
+        told.append(against)
     return " ".join(told)
 
 
@@ -117,12 +118,13 @@ def _short(names: Sequence[str]) -> list[str]:
 
 
 def not_run(view: StudyView) -> str:
-    """Names the variants of the study that have not begun; empty if there are none."""
-    if not (names := view.results.not_run):
-        return ""
-    shown = len(view.variants)
-    text = f"These are {shown} of the {shown + len(names)} variants of the study. "
-    return f"{text}Not run yet: {listed(map(quoted, names))}."
+    """Names the variants that have not begun or cannot run; empty if there are none."""
+    study, text = view.results.whole or view.study, ""
+    if names := view.results.not_run:
+        of = len(study.variants) + len(study.left_out)
+        text = f"These are {len(view.variants)} of the {of} variants of the study. "
+        text += f"Not run yet: {listed(map(quoted, names))}. "
+    return f"{text}{study.cannot_run}".rstrip()
 
 
 def runs_sentence(view: StudyView) -> str | None:
@@ -142,11 +144,10 @@ def runs_sentence(view: StudyView) -> str | None:
     return " ".join(told) or None
 
 
-def coarse(view: StudyView) -> str | None:
+def coarse(view: StudyView) -> str:
     """That one test clip counts for more than the margin, see `noise.clip_sentence`."""
     first = [run for run in view.baseline.ok_runs if run.seed == view.study.seeds[0]]
-    clips = sum(run.train.get("test_clips", 0) for run in first)
-    return clip_sentence(view.study, round(clips)) or None
+    return clip_sentence(view.study, round(sum(run.train.get("test_clips", 0) for run in first)))
 
 
 def _classes_scored(view: StudyView) -> str:
@@ -164,6 +165,15 @@ def _classes_scored(view: StudyView) -> str:
 def has_budgets(view: StudyView) -> bool:
     """Whether the baseline's model was trained with several budgets."""
     return any(view.results.reached.values())
+
+
+def contrasts_first(view: StudyView) -> bool:
+    """Whether declared contrasts answer the question, rather than differences to the baseline.
+
+    Those mostly show what more clips or steps do, where they vary for one model and patchout.
+    """
+    alike = any(v.subject == view.baseline.subject for v in view.answers)
+    return bool(view.results.declared) and (alike or has_budgets(view))
 
 
 def _found(view: StudyView, found: Sequence[tuple[str, str]]) -> str:
@@ -208,12 +218,11 @@ def power_sentence(view: StudyView) -> str | None:
     margins = [v.comparison.smallest_margin for v in view.answers if v.comparison]
     least = min(filter(isfinite, margins), default=0.0)
     shown = any(v.verdict == "same" for v in view.answers)
-    if has_budgets(view) or view.results.look is None or shown or least <= view.margin:
+    if contrasts_first(view) or view.results.look is None or shown or least <= view.margin:
         return None
     return (
-        f"With these seeds even an equal variant is seldom shown to be the same within "
-        f"±{view.margin:g}: for four times out of five the margin would have to be "
-        f"±{significant(least, 2)}."
+        f"These seeds are too few to show that two variants are the same within ±{view.margin:g}: "
+        f"they could for a margin of ±{significant(least, 2)} (with probability 0.8)."
     )
 
 
@@ -226,10 +235,9 @@ def weights_sentence(view: StudyView) -> str | None:
     fold = f" --fold {study.folds[0]}" if study.folds else ""
     first, second = (f"'{study.name}:{name}:{place}'" for name in (others[0], study.baseline))
     return (
-        f"With {counted(len(study.seeds), 'seed')} nothing can be said about other trainings. What "
-        f"these very weights differ by on the same clips, this command shows, on this page too: "
-        f"passt-bench evaluate --data {study.fingerprint.dataset}{fold} --checkpoint {first} "
-        f"--against {second}"
+        f"{counted(len(study.seeds), 'seed')} cannot tell how other trainings would end. This "
+        f"compares these very weights, on this page too: `passt-bench evaluate --data "
+        f"{study.fingerprint.dataset}{fold} --checkpoint {first} --against {second}`"
     )
 
 
@@ -294,34 +302,20 @@ def _gain(view: StudyView, v: VariantView) -> str:
     return f"{_pace(v.cost(TRAIN_STEP).speedup)}{memory}"
 
 
-def fastest_without_loss(view: StudyView) -> str | None:
-    """A sentence on the fastest variant that keeps the quality; None if no step was timed."""
-    timed = [v for v in view.answers if TRAIN_STEP in v.costs]
-    if not timed or has_budgets(view):
-        return None  # with budgets, a fast step may belong to the longest training
-    faster = [v for v in timed if v.cost(TRAIN_STEP).speed_verdict == "faster"]
-    kept = [v for v in faster if v.verdict in _KEPT]
-    if not kept:
-        return f"No variant that trains faster is shown to keep the baseline's {view.metric}."
-    best = max(kept, key=lambda v: v.cost(TRAIN_STEP).speedup.value)
-    word = "is better in" if best.verdict == "better" else "keeps"
-    pace = _pace(best.cost(TRAIN_STEP).speedup) + _whole_training(view, best)
-    return f"The fastest variant that {word} {view.metric} is {quoted(best.name)}: it {pace}."
-
-
 def answers(view: StudyView) -> list[tuple[str, str, str]]:
     """Verdict, name and sentence of every variant but the baseline, in the study's order.
 
-    Of a study with budgets, of its contrasts, as far as they are in the metric's unit.
+    Contrasts come first where they answer the question, and with budgets they come alone.
     """
-    if has_budgets(view) and view.results.declared:
-        return [
-            (item.verdict, f"{family}: {item.variant}", f"{_quality_of(view, item)}.")
-            for family, items in view.results.declared.items()
-            for item in items
-            if item.margin
-        ]
-    return [(v.verdict, v.label, f"{_quality(view, v)}{_cost(view, v)}.") for v in view.others]
+    first = [
+        (finding(item), f"{family}: {item.variant}", f"{_quality_of(view, item)}.")
+        for family, items in view.results.declared.items()
+        for item in (items if contrasts_first(view) else ())
+    ]
+    if first and has_budgets(view):
+        return first
+    own = [(v.verdict, v.label, f"{_quality(view, v)}{_cost(view, v)}.") for v in view.others]
+    return first + own
 
 
 def _quality(view: StudyView, v: VariantView) -> str:
@@ -342,6 +336,9 @@ def _quality_of(view: StudyView, item: Comparison) -> str:
         seen = counted(item.n, "seed")
         why = f"{seen} so far" if view.results.look is None else f"{seen}, an interval needs three"
         return f"no verdict (difference {interval(gap, sign=True)}; {why})"
+    if finding(item) != item.verdict:
+        words = _VERDICTS[finding(item)][0].removeprefix("is ")
+        return f"{words} ({interval(gap, sign=True)})"
     if item.verdict in ("better", "worse"):
         size = gap if gap.value >= 0 else Span(-gap.value, -gap.high, -gap.low)
         return f"{item.verdict} by {interval(size)}"
@@ -362,29 +359,30 @@ def _outlook(item: Comparison, places: int) -> str:
 
 
 def _cost(view: StudyView, v: VariantView) -> str:
-    parts = []
+    parts, kept = list[str](), list[str]()
     if v.cost(TRAIN_STEP).ratio.known:
-        parts.append(speed(v.cost(TRAIN_STEP)) + _whole_training(view, v))
+        parts.append(step_time(v.cost(TRAIN_STEP)) + _whole_training(view, v))
     elif v.cost_status not in ("ok", "missing"):
         parts.append(f"its step could not be timed ({v.cost_status})")
     memory, base = v.memory_per_clip, view.baseline.memory_per_clip
     if isfinite(memory) and isfinite(base) and base > 0:
-        parts.append(f"takes {fixed(memory / base, 2)}× the {view.memory_name}")
+        kept.append(f"{fixed(memory / base, 2)}× the {view.memory_name}")
     if v.record.tokens:
-        parts.append(f"with {v.record.tokens} of {v.record.tokens_full} tokens")
+        kept.append(f"{v.record.tokens} of {v.record.tokens_full} tokens")
+    parts += [f"with {listed(kept)}"] if kept else []
     return "; " + ", ".join(parts) if parts else ""
 
 
 def _whole_training(view: StudyView, v: VariantView) -> str:
-    """What follows the speed of a variant's step where trainings differ in length, else empty."""
-    if len({round(other.record.spent.get("epochs", 0.0), 2) for other in view.variants}) < 2:
-        return ""
-    whole = relative_seconds(view.study, view.results.arms).get(v.name, nan)
-    return f" by the step, and its whole training takes {times(whole)} as long"
+    """What follows the time of a variant's step where trainings differ in length, else empty."""
+    whole = view.whole_training.get(v.name, nan)
+    return f" and the whole training {times(whole)}" if isfinite(whole) else ""
 
 
-def speed(cost: Cost) -> str:
-    """How fast a variant trains relative to the baseline, with the verdict if it is not faster."""
+def step_time(cost: Cost) -> str:
+    """The time of a training step relative to the baseline's, with the verdict if it has none."""
     if cost.speed_verdict == "about as fast":
-        return f"trains about as fast, within ±{100 * SPEED_MARGIN:g} % ({times(cost.speedup)})"
-    return _pace(cost.speedup) + " (speed undecided)" * (cost.speed_verdict == "undecided")
+        within = f"within ±{100 * SPEED_MARGIN:g} % ({times(cost.ratio)})"
+        return f"each training step takes as long, {within}"
+    undecided = " (undecided)" * (cost.speed_verdict == "undecided")
+    return f"each training step takes {times(cost.ratio)} as long{undecided}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from math import isfinite
-from operator import methodcaller
+from operator import attrgetter, methodcaller
 from statistics import median
 from typing import Any
 
@@ -22,6 +22,7 @@ from passt_bench.report.text import (
     quoted,
     seed_range,
     significant,
+    times,
 )
 from passt_bench.report.view import (
     INSIDE,
@@ -57,22 +58,24 @@ def verdicts(view: StudyView) -> Table:
     columns = [
         Column("variant", "variant", label={v.name: v.label for v in arms}.__getitem__,
                get=lambda v: v.name),
+        Column("verdict", "verdict", get=lambda v: v.verdict),
         costs.TOKENS,
         Column(view.metric, view.metric, interval, span=True,
-               get=lambda v: v.value if v.value.known else runs(v)),
+               get=lambda v: v.value if v.value.known else v.cells),
         Column("difference", "difference", partial(interval, sign=True), span=True,
                get=lambda v: v.difference),
-        Column("verdict", "verdict", get=lambda v: v.verdict),
         replace(costs.seconds_column(arms, TRAIN_STEP), get=_step),
         costs.ratio_column(TRAIN_STEP, "step / baseline"),
+        Column("training_ratio", "training / baseline", times,
+               get=lambda v: view.whole_training.get(v.name)),
         costs.bytes_column(arms, "train_peak", "peak memory"),
         costs.bytes_column(arms, "saved_for_backward", name="saved_bytes"),
         replace(costs.flops_columns(arms)[0], name="flops_per_clip"),
     ]  # fmt: skip
     caption = (
         f"{view.metric} against {quoted(view.baseline.name)} with 95 % intervals (those of "
-        f"differences cover together with {view.coverage}; margin ±{view.margin:g}), and the cost "
-        "of a training step."
+        f"differences cover {view.together}; margin ±{view.margin:g}), and the cost of a training "
+        "step."
     )
     return costs.of_variants(view, "verdicts", caption, columns)
 
@@ -81,14 +84,14 @@ def contrasts(view: StudyView) -> Table:
     """The comparisons that the study declares besides those with the baseline."""
     columns = [
         Column("contrast", "contrast"),
-        Column("family", "family"),
-        Column("difference", "difference", partial(interval, sign=True), span=True),
-        Column("detectable", "detectable", partial(significant, digits=2)),
         Column("verdict", "verdict"),
+        Column("difference", "difference", partial(interval, sign=True), span=True),
+        Column("family", "family"),
+        Column("detectable", "detectable", partial(significant, digits=2)),
         Column("remark", "remark"),
     ]
     rows = [
-        (c.variant, family, gap_of(c), c.detectable, finding(c),
+        (c.variant, finding(c), gap_of(c), family, c.detectable,
          INSIDE if c.verdict == "same" and c.real else "")
         for family, found in view.results.declared.items()
         for c in found
@@ -96,8 +99,8 @@ def contrasts(view: StudyView) -> Table:
     caption = (
         f"{view.study.name}: contrasts in {view.metric}; a family's intervals cover together with "
         f"{view.coverage}. One with {quoted(view.baseline.name)} has the interval of the main "
-        "table, unless it is alone in its family. What has positive weights is better or worse; a "
-        "slope or an interaction is above or below zero, or unclear."
+        "table. What has positive weights is better or worse; a slope or an interaction is above "
+        "or below zero, or unclear."
     )
     return table("contrasts", caption, columns, rows)
 
@@ -117,7 +120,7 @@ def quality(view: StudyView) -> Table:
                get=lambda v: v.rate),
         costs.PARAMETERS,
         *_spent_columns(view),
-        Column("runs", "runs", get=runs),
+        Column("runs", "runs", get=attrgetter("cells")),
         Column(view.metric, view.metric, interval, span=True, get=lambda v: v.value),
         *(Column(name, name, significant, get=methodcaller("mean_of", name))
           for name in sorted(metrics - {view.metric})),
@@ -150,12 +153,6 @@ def _spent_columns(view: StudyView) -> list[Column]:
         Column("training_seconds", "seconds of training", partial(significant, digits=2),
                get=lambda v: median([run.clocks.get("train", NAN) for run in v.ok_runs] or [NAN])),
     ]  # fmt: skip
-
-
-def runs(v: VariantView) -> str:
-    """Numbers of runs by status: ``3 ok``, ``2 ok, 1 diverged``."""
-    first = sorted(v.statuses.items(), key=lambda item: (item[0] != "ok", item[0]))
-    return ", ".join(f"{count} {status}" for status, count in first)
 
 
 def per_class(view: StudyView) -> Table:

@@ -29,7 +29,6 @@ from passt_bench.report.study_tables import (
     page_tables,
     quality,
     reached_table,
-    runs,
 )
 from passt_bench.report.tables import Column, Table, table, to_rows
 from passt_bench.report.text import interval, significant, times
@@ -41,7 +40,7 @@ _NAME_WIDTH, _CELL_WIDTH, _WIDE = 14, 8, 110
 _CLASSES, _MATRIX = 20, 12  # rows of decisions, and classes of a matrix, that are printed
 _TRIALS = 10  # of a search, the best first
 _INPUT_ERROR = f"{InputError.__module__}.{InputError.__name__}: "  # in a traceback
-_COSTS = "time of a training step, and its {} per clip, / baseline"
+_COSTS = "time of a training step{}, and {} per clip, / baseline"
 
 
 def print_result(
@@ -57,13 +56,12 @@ def print_result(
             print_table(console, best, without=("rate", "seconds", "key"))
         console.print(search_headline(search, view), soft_wrap=False)
     if view is not None:
-        parts = (answer(view), runs_sentence(view), coarse(view), not_run(view))
-        # A no-break space keeps an interval on one line.
-        text = re.sub(
-            r"\[[^]]*\]", lambda x: x[0].replace(" ", "\xa0"), " ".join(filter(None, parts))
-        )
-        lines = textwrap.fill(text, console.width, break_on_hyphens=False)
-        console.print("\n" + lines.replace("\xa0", " "))
+        told = " ".join(filter(None, (answer(view), runs_sentence(view))))
+        for part in filter(None, (told, coarse(view), not_run(view))):
+            # A no-break space keeps an interval or a command on one line.
+            text = re.sub(r"\[[^]]*\]|`[^`]*`", lambda x: x[0].replace(" ", "\xa0"), part)
+            lines = textwrap.fill(text, console.width, break_on_hyphens=False)
+            console.print("\n" + lines.replace("\xa0", " "))
 
 
 def _print_tables(console: Console, view: StudyView) -> None:
@@ -75,8 +73,9 @@ def _print_tables(console: Console, view: StudyView) -> None:
     elif not budgets:
         show(_summary(view))
     declared = contrasts(view)
+    place = [column.name for column in declared.columns].index("family")
     for family in view.results.declared:
-        own = replace(declared, rows=tuple(row for row in declared.rows if row[1] == family))
+        own = replace(declared, rows=tuple(row for row in declared.rows if row[place] == family))
         show(own, caption=family, without=("family", "detectable", "remark"))
     if budgets and (reached := reached_table(view)).rows:
         show(reached, caption="the cost of equal quality, divided by the baseline's")
@@ -130,9 +129,10 @@ def result_tables(view: StudyView | None, search: SearchRecord | None) -> dict[s
 
 def _summary(view: StudyView) -> Table:
     """Quality and cost of each variant; full intervals of costs are on the page."""
-    base, caption = view.baseline.memory_per_clip, _COSTS.format(view.memory_name)
+    base, whole = view.baseline.memory_per_clip, " and of the whole training"
+    caption = _COSTS.format(whole * bool(view.whole_training), view.memory_name)
     memory = Column("memory", "memory", times, get=lambda v: v.memory_per_clip / base)
-    columns = (
+    columns: tuple[Column, ...] = (
         NAME,
         TOKENS,
         Column("speed", "clips/s", significant, get=lambda v: v.speed.value),
@@ -146,11 +146,12 @@ def _summary(view: StudyView) -> Table:
         columns = (
             NAME,
             Column("value", view.metric, significant,
-                   get=lambda v: v.value.value if v.value.known else runs(v)),
+                   get=lambda v: v.value.value if v.value.known else v.cells),
             Column("difference", "difference", partial(interval, sign=True),
                    get=lambda v: v.difference),
             Column("verdict", "verdict", get=lambda v: v.verdict),
             Column("step", "step", times, get=lambda v: v.cost(TRAIN_STEP).ratio.value),
+            Column("training", "whole", times, get=lambda v: view.whole_training.get(v.name)),
             memory,
         )  # fmt: skip
     return table("summary", caption, columns, view.variants)

@@ -99,6 +99,9 @@ def significant(value: float, digits: int = 3) -> str:
 def interval(span: Span, *, sign: bool = False, least: int = -99) -> str:
     """A value with its interval, if any, ``0.05 [0.04, 0.06]``; ``least`` decimals or more."""
     places = max(least, decimals(span))
+    if span.low * span.high > 0:  # neither end is written as zero
+        nearest = min(abs(span.low), abs(span.high))
+        places = max(places, min(6, 1 + floor(-log10(2 * nearest))))
     value, low, high = (fixed(number, places, sign=sign) for number in span)
     return f"{value} [{low}, {high}]" if span.known and span.has_interval else value
 

@@ -21,16 +21,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox, IdentityTransform
 
 from passt_bench.console import visible
-from passt_bench.report.text import significant
 
 NO_PATCHES = "no patches"
 
@@ -257,13 +257,14 @@ def limit_quality(axes: Axes, data: pd.DataFrame) -> None:
     axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
 
 
-def scale_x(axes: Axes, *, log: bool) -> None:
-    """Makes the x axis logarithmic, with ticks at 1, 2 and 5, or leaves it linear."""
-    if log:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
+def log_ticks(axis: Axis) -> None:
+    """Gives a logarithmic axis, of which all is drawn, at least three readable ticks."""
+    (low, high), ticks = axis.get_view_interval(), list[float]()
+    for locator in (LogLocator(subs=(1.0, 2.0, 5.0)), MaxNLocator(6, steps=[1, 2, 2.5, 5, 10])):
+        if len(ticks) < 3:
+            ticks = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_ticks([], minor=True)
 
 
 class _TextRecorder(RendererAgg):

@@ -9,14 +9,15 @@ from functools import cached_property
 from math import isfinite
 from typing import Any
 
-from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, Comparison, metric_direction
+from passt_bench.analysis.budgets import relative_seconds
+from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, Comparison, alone, metric_direction
 from passt_bench.analysis.results import Results
 from passt_bench.intervals import median_interval
 from passt_bench.paper import find_pace
 from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.session import ArmRecord, Interval
 from passt_bench.registry import Better
-from passt_bench.report.text import NAN, Span
+from passt_bench.report.text import NAN, Span, listed, quoted
 from passt_bench.report.theme import NO_PATCHES
 from passt_bench.spec.recipe import ModelSpec, Patchout
 
@@ -123,8 +124,9 @@ class VariantView:
 
     @property
     def cells(self) -> str:
-        """Numbers of cells by status: ``2 ok 1 diverged``."""
-        return " ".join(f"{count} {name}" for name, count in self.statuses.items())
+        """Numbers of cells by status: ``2 ok, 1 diverged``."""
+        first = sorted(self.statuses.items(), key=lambda item: (item[0] != "ok", item[0]))
+        return ", ".join(f"{count} {name}" for name, count in first)
 
     @property
     def difference(self) -> Span:
@@ -244,11 +246,24 @@ class StudyView:
         """Largest difference that counts as the same."""
         return DEFAULT_MARGIN if self.study.margin is None else self.study.margin
 
+    @cached_property
+    def whole_training(self) -> Mapping[str, float]:
+        """Variant → time of its training / baseline's; empty if all have equally many epochs."""
+        epochs = {round(v.record.spent.get("epochs", 0.0), 2) for v in self.variants}
+        return relative_seconds(self.study, self.results.arms) if len(epochs) > 1 else {}
+
     @property
     def coverage(self) -> str:
         """How often the intervals of all differences, or of a family of contrasts, are right."""
         looks = len(self.study.judged_at)
         return f"{100 * (1 - LEVELS[looks - 1]):.3g} %" + " at each look" * (looks > 1)
+
+    @property
+    def together(self) -> str:
+        """``together with 95 %``, and which differences are covered by themselves."""
+        own = listed(map(quoted, alone(self.study)))
+        which = f", but that of {own} by itself, as it is alone in its family" if own else ""
+        return f"together with {self.coverage}{which}"
 
     @property
     def time_intervals(self) -> str:
@@ -357,7 +372,7 @@ def study_view(results: Results) -> StudyView:
                 value=means.get(record.name, NO_VALUE),
                 comparison=comparisons.get(record.name),
                 runs=tuple(run for run in cells if run is not None),
-                statuses=dict(sorted(statuses.items())),
+                statuses=statuses,
                 baseline_batch=float((base and base.batch_size) or NAN),
             )
         )

@@ -28,10 +28,10 @@ from passt_bench.models import draw_kept, from_recipe, save_model
 from passt_bench.models.patchout import random_stream
 from passt_bench.records.files import write_atomically
 from passt_bench.records.run import Outcome, Picture, RunRecord, Status
-from passt_bench.records.store import Store
+from passt_bench.records.store import MODEL, Store
 from passt_bench.runner.datasets import hold_out
 from passt_bench.runner.initial_weights import load_initial_weights
-from passt_bench.runner.planned_cell import MODEL, PlannedCell
+from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import CURVES, PROGRESS, lock, read_epochs
 from passt_bench.spec.recipe import Recipe

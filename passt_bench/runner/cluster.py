@@ -33,12 +33,12 @@ from passt_bench.errors import InputError
 from passt_bench.processes import without_current_folder
 from passt_bench.records.files import to_json, write_atomically
 from passt_bench.records.run import RunRecord, count_of
-from passt_bench.records.store import Store
+from passt_bench.records.store import MODEL, Store
 from passt_bench.registry import check_no_study_files
 from passt_bench.runner.cells import final_outcome
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import POLL, parallel_runs, prepare, run_cells
-from passt_bench.runner.planned_cell import MODEL, PlannedCell, plan_cell
+from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, RunConfig, data_folders
 from passt_bench.runner.run_status import CURVES, lock

@@ -25,13 +25,12 @@ from passt_bench.models.ensemble import Member as Model
 from passt_bench.published_weights import ENSEMBLES, locate
 from passt_bench.records import evaluation as records
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.records.store import Store
+from passt_bench.records.store import MODEL, Store
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
 from passt_bench.runner import evaluation_inputs as inputs
 from passt_bench.runner.cells import Clock
 from passt_bench.runner.initial_weights import sha256_of
 from passt_bench.runner.kept_models import name_of
-from passt_bench.runner.planned_cell import MODEL
 from passt_bench.runner.request import data_folders, typed_command
 from passt_bench.runner.run_status import lock
 from passt_bench.spec.codec import validate

@@ -10,8 +10,8 @@ from passt_bench.data.fingerprint import first_few
 from passt_bench.errors import InputError
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
 from passt_bench.records.run import StudyRecord, count_of
-from passt_bench.records.store import Store
-from passt_bench.runner.planned_cell import MODEL, PlannedCell
+from passt_bench.records.store import MODEL, Store
+from passt_bench.runner.planned_cell import PlannedCell
 
 MODEL_BYTES = 10**9  # that the models of one run of each variant may take together
 
@@ -43,7 +43,7 @@ def describe_models(todo: Sequence[PlannedCell]) -> str:
 def kept_models(study: StudyRecord, store: Store) -> list[str]:
     """The names of the models that were kept, as `find_model` takes them."""
     kept = _names(study).items()
-    return [name for name, key in kept if (store.folder(key) / MODEL).is_file()]
+    return [name for name, key in kept if store.has_model(key)]
 
 
 def name_of(key: str, store: Store) -> str | None:

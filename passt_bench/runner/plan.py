@@ -22,7 +22,7 @@ from passt_bench.runner.budget import (
 )
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.estimates import run_flops, summarize_model
-from passt_bench.runner.planned_cell import MODEL, PlannedCell, plan_cell
+from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import (
     Paths,
@@ -188,6 +188,7 @@ def plan_study(
     tried: list[TriedRecord] = []
     tuning: list[PlannedCell] = []
     clips, classes = absent.training if absent else 0, len(fingerprint.classes)
+    short: dict[str, tuple[int, int]] = {}
     if study.seeds and not absent:
         fold = chosen[0] if chosen else None
         clips = len(dataset.split(fold)[0])
@@ -195,7 +196,8 @@ def plan_study(
         given = clips, classes, ratios
         rest = [v for v in planned if wanted is not None and v.name not in wanted]
         check_budgets(study, [v for v in planned if v not in rest], *given)
-        planned = [v for v in planned if v not in rest or not too_short(study, [v], *given)]
+        short = too_short(study, rest, *given)
+        planned = [v for v in planned if v.name not in short]
     if study.seeds and not absent:
         tried, tuning = plan_tuning(study, planned, datasets, fold, clips, classes, ratios)
     tuned = with_choices(study, tried)
@@ -237,6 +239,7 @@ def plan_study(
         contrasts=dict(study.contrasts),
         contrast_order=tuple((f, name) for f, own in study.contrasts.items() for name in own),
         tried=tuple(tried),
+        left_out={n: f"{own} steps, of at least {least}" for n, (own, least) in short.items()},
         better=METRICS.get(study.metric).build.better,
         notebook=notebook,
         command=typed_command(),
@@ -333,7 +336,7 @@ def missing_cells(
             todo.append(cell)
         elif outcome.status in retry:
             todo.append(replace(cell, attempt=outcome.attempt + 1))
-        elif models and outcome.status == "ok" and not (store.folder(cell.key) / MODEL).is_file():
+        elif models and outcome.status == "ok" and not store.has_model(cell.key):
             todo.append(replace(cell, attempt=outcome.attempt + 1, again=True))
     return todo
 

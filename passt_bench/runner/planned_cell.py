@@ -17,8 +17,6 @@ from passt_bench.spec.key import component_versions, quality_key
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.loop import check_settings
 
-MODEL = "model.safetensors"  # in the folder of the record, where models are kept
-
 
 @dataclass(frozen=True)
 class PlannedCell:

@@ -62,7 +62,9 @@ def train_study(
     # What is given is not guessed.
     recipe = override(_fit(recipe, datasets.get(recipe)), overrides or {})
     label, how = recipe.model.name, " when fine-tuned" if checkpoint is not None else ""
-    question, metric = f"What does {label} reach on {data}{how}?", recipe.metrics[0]
+    kind, metric = recipe.patchout.kind, recipe.metrics[0]
+    how = f" with {kind} patchout{how}" if kind != "none" else how
+    question = f"What does {label}{how} reach on {data}?"
     given = name, question, recipe, (Variant(label),), label
     return Study(*given, metric=metric, seeds=tuple(range(seeds)))
 

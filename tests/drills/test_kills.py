@@ -18,7 +18,7 @@ import psutil
 import pytest
 from small_study import results
 
-from passt_bench.runner.planned_cell import MODEL
+from passt_bench.records.store import MODEL
 
 HERE = Path(__file__).parent
 POINTS = ("create", "cut", "sync", "rename", "renamed")

@@ -12,12 +12,11 @@ from fixtures import Cli, Mistake
 from passt_bench import load_frame
 from passt_bench.models import read_model
 from passt_bench.records.run import RunRecord
-from passt_bench.records.store import Store
+from passt_bench.records.store import MODEL, Store
 from passt_bench.runner.evaluation import evaluate_checkpoints
 from passt_bench.runner.initial_weights import sha256_of
 from passt_bench.runner.kept_models import find_model, with_kept_models
 from passt_bench.runner.plan import plan_request
-from passt_bench.runner.planned_cell import MODEL
 from passt_bench.runner.request import Paths, StudyRequest
 from passt_bench.runner.run_status import CURVES
 from passt_bench.runner.studies import load_study
@@ -101,7 +100,7 @@ def test_a_kept_model_has_the_metric_of_its_run_and_starts_more(cli: Cli, tmp_pa
     assert sorted(load_frame(runs)["kind"]) == ["evaluation", "quality", "quality"]
 
     page, words = tmp_path / "reports" / "learn" / "index.html", ("--runs", runs, "--reports")
-    command = html.unescape(page.read_text()).split("passt-bench evaluate ")[1].split("</p>")[0]
+    command = html.unescape(page.read_text()).split("passt-bench evaluate ")[1].split("</code>")[0]
     assert "--checkpoint 'learn:time:0' --against 'learn:none:0'" in command
     status, said = cli("evaluate", *shlex.split(command), *words, tmp_path / "reports")
     assert status == 0, said

@@ -43,10 +43,10 @@ def test_its_table_says_what_the_page_of_the_quick_study_says() -> None:
     head, *lines = shown("against no patchout")
     assert f"(mAP {verdicts['none']['mAP'].split()[0]})" in head[0]
     assert [row[0] for row in lines] == list(verdicts)[1:-1]  # all but the baseline and the CNN
-    for name, tokens, difference, verdict, step, _ in lines:
+    for name, tokens, difference, verdict, step, whole, _ in lines:
         of = verdicts[name]
-        (ratio,) = (cell for title, cell in of.items() if title.startswith("step "))
-        assert (difference, verdict, step) == (of["difference"], of["verdict"], ratio)
+        costs = of["step / baseline"], of["training / baseline"]
+        assert (difference, verdict, step, whole) == (of["difference"], of["verdict"], *costs)
         assert tokens.startswith(f"{of['tokens']} of ")
 
 
@@ -59,12 +59,16 @@ def test_its_first_table_says_what_the_page_of_esc50_patchout_says() -> None:
         of = dict(zip(titles, row, strict=True))
         assert float(line[1]) == float(epochs[line[0]])
         assert line[2:5] == [of["mAP"], of["difference"], of["verdict"]]
-        assert line[5] == of["step / baseline"]
+        assert line[5:] == [of["step / baseline"], of["training / baseline"]]
 
 
 def test_its_second_table_says_what_the_page_of_equal_cost_says() -> None:
-    means = {row[0]: row[2] for row in rows("equal_cost/tables/verdicts.md")}
-    contrasts = {(row[1], row[0]): row for row in rows("equal_cost/tables/contrasts.md")}
+    def named(table: str) -> list[dict[str, str]]:
+        titles, *found = rows(f"equal_cost/tables/{table}.md")
+        return [dict(zip(titles, row, strict=True)) for row in found]
+
+    means = {row["variant"]: row["mAP"] for row in named("verdicts")}
+    contrasts = {(row["family"], row["contrast"]): row for row in named("contrasts")}
     half = "half of the patches dropped, at equal"
     _, *lines = shown("budget \\(FLOPs\\)")
     assert len(lines) == 4
@@ -73,5 +77,5 @@ def test_its_second_table_says_what_the_page_of_equal_cost_says() -> None:
         last = ", largest budget (primary)" * (name == "8x")
         flops, epochs = contrasts[f"{half} FLOPs{last}", name], contrasts[f"{half} epochs", name]
         assert means[f"none, {name}"].startswith(f"{value} ")
-        assert (gain, verdict) == (flops[2], flops[-1])
-        assert (loss, other) == (epochs[2], epochs[-1])
+        assert (gain, verdict) == (flops["difference"], flops["verdict"])
+        assert (loss, other) == (epochs["difference"], epochs["verdict"])

@@ -75,7 +75,8 @@ def budgets(view: StudyView) -> theme.Drawing:
             axes.vlines(x, own["value_low"], own["value_high"], color=style.color, linewidth=1.0)
         handles.append(Line2D([], [], label=str(name), markersize=5, lw=1.4, **look))
     for axes, title in zip(panels, costs, strict=True):
-        theme.scale_x(axes, log=True)
+        axes.set_xscale("log")
+        theme.log_ticks(axes.xaxis)
         axes.set_xlabel(title)
     theme.limit_quality(panels[0], data)
     panels[0].set_ylabel(view.metric)

@@ -43,8 +43,8 @@ def curves_data(view: StudyView, curve: str = CURVE) -> pd.DataFrame:
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def curves(view: StudyView) -> theme.Drawing:
     """Learning curves, one panel per variant: x is the epoch, y the training loss."""
-    note = "With patches dropped the loss is that of a harder task: compare shapes, not heights."
-    return _drawing(view, (NAME, TITLE), CURVE, "training loss", note)
+    note = " With patches dropped the loss is that of a harder task: compare shapes, not heights."
+    return _drawing(view, (NAME, TITLE), CURVE, "training loss", note * bool(view.others))
 
 
 @FIGURES.register(VALIDATION, version=1, summary=VALIDATION_TITLE)
@@ -52,7 +52,7 @@ def validation(view: StudyView) -> theme.Drawing:
     """As `curves`, of the metric on the validation split by which the epoch is chosen."""
     curve = validation_curve(view)
     label = f"{curve.removeprefix(_VALIDATED)} on the validation split"
-    note = "The weights of a run's best epoch are tested, so the top of a curve is not a result."
+    note = " The weights of a run's best epoch are tested, so the top of a curve is not a result."
     return _drawing(view, (VALIDATION, VALIDATION_TITLE), curve, label, note)
 
 
@@ -68,17 +68,19 @@ def _drawing(
     data = curves_data(view, curve)
     if data.empty:
         return theme.placeholder(*named, "no record holds such a curve.")
-    caption = (
-        f"The {label} by epoch: the line is the mean over seeds and folds, the band from the "
-        f"minimum to the maximum, the gray line the baseline ({quoted(view.baseline.name)}). A "
-        f"thin dashed line that ends in a cross is a run that failed. {note}"
-    )
-    variants = list(dict.fromkeys(data["variant"]))
+    variants, whole = list(dict.fromkeys(data["variant"])), data[data["status"] == "ok"]
+    base = whole[whole["variant"] == view.baseline.name]
+    caption = f"The {label} by epoch"
+    if (whole["runs"] > 1).any():
+        caption += ": the line is the mean over runs, the band from the minimum to the maximum"
+    if variants[1:] and len(base):
+        caption += f"; gray is the mean of the baseline, {quoted(view.baseline.name)}"
+    if len(whole) < len(data):
+        caption += ". A thin dashed line that ends in a cross is a run that failed"
+    caption += f".{note}"
     columns = theme.balanced_columns(len(variants))
     figure, panels = theme.panel_grid(len(variants), columns, 1.75, 0.6, shared=True)
     styles = theme.kind_styles(data["kind"])
-    whole = data[data["status"] == "ok"]
-    base = whole[whole["variant"] == view.baseline.name]
     for axes, variant in zip(panels, variants, strict=True):
         curves = data[data["variant"] == variant]
         axes.plot(base["epoch"], base["mean"], color="#b9bec7", linewidth=1.3)

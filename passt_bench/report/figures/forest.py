@@ -54,7 +54,7 @@ def forest(view: StudyView) -> Drawing:
     side = "Right" if view.better == "greater" else "Left"
     caption = (
         f"Each row is a variant's {view.metric} minus that of {quoted(view.baseline.name)}, with "
-        f"its interval; all of them cover together with {view.coverage}. {side} of zero is better; "
+        f"its interval; they cover {view.together}. {side} of zero is better; "
         f"a difference is the same if its interval is inside the shaded band (±{view.margin:g})."
     )
     figure = draw_forest(data, f"difference in {view.metric} to the baseline")

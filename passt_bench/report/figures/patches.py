@@ -50,10 +50,15 @@ def patches(view: StudyView) -> theme.Drawing:
     if data.empty:
         return theme.placeholder(NAME, TITLE, "no record holds a picture of its input.")
     caption = (
-        "One training clip as the model sees it, time to the right and mel frequency upwards. Pale "
-        "points are only in patches that were dropped in this step; the next step draws again. "
-        "Variants that kept the same patches share a panel; the data name all of them."
+        "The log-mel of one training clip in one step, time to the right and mel frequency upwards."
     )
+    if (data["kept"] < data["of"]).any():
+        caption += (
+            " The model sees what is in color; it does not see the pale parts, whose patches were "
+            "dropped. Each step drops others."
+        )
+    if data["more"].any():
+        caption += " Variants that kept the same patches share a panel; the data name all of them."
     by_variant = pictures(view)
     mels, frames = np.shape(next(iter(by_variant.values())).logmel)
     columns = theme.balanced_columns(len(data), 5 if frames <= 2 * mels else 3)

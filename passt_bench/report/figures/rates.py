@@ -76,8 +76,7 @@ def rates(view: StudyView) -> theme.Drawing:
     caption = (
         f"Mean {view.metric} with its 95 % interval against the share of the patch grid that "
         "training drops; the variants of a panel differ only in patchout, and where they share a "
-        "budget in the number of steps. Kinds are shifted by at most 0.012 to stay visible; a "
-        "cross on the axis is a variant without a result."
+        "budget in the number of steps. Kinds are shifted by at most 0.012 to stay visible."
     )
     groups = list(dict.fromkeys(data["group"]))
     columns = min(2, len(groups))
@@ -91,7 +90,7 @@ def rates(view: StudyView) -> theme.Drawing:
         axes.label_outer()
     theme.limit_quality(panels[0], data)
     handles = theme.kind_handles(data["kind"])
-    if data["value"].isna().any():
+    if data["value"].isna().any():  # a cross on the axis
         handles.append(
             Line2D([], [], color=theme.INK, marker="x", linestyle="none", label="no result")
         )

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from passt_bench.registry import FIGURES
 from passt_bench.report import theme
@@ -68,8 +67,10 @@ def scaling(view: StudyView) -> theme.Drawing:
         f"One step of {' or '.join(map(str, clips))} clips against the tokens that training keeps, "
         "class tokens included; medians with 95 % intervals. At inference all patches are kept. "
         "The rise is the peak of memory minus its level before the step. Variants of equal tokens "
-        "are shifted to stay visible; a dotted line is a model without tokens."
+        "are shifted to stay visible."
     )
+    if (data["tokens"] == 0).any():
+        caption += " A dotted line is a model without tokens."
     present = [quantity for quantity in _PANELS if (data["quantity"] == quantity).any()]
     figure, panels = theme.panel_grid(len(present), min(2, len(present)), 2.7, 0.7)
     styles = theme.kind_styles(data["kind"])
@@ -140,9 +141,7 @@ def sweep(view: StudyView) -> theme.Drawing:
     ticks = sorted(set(data["x"]))
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.minorticks_off()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    theme.log_ticks(axes.yaxis)
     figure.legend(loc="outside upper left", ncols=4)
     caption = f"Time of a training step per clip by {title}; bands are 95 % intervals."
     return theme.Drawing(SWEEP, _SWEEP_TITLE, caption, data, figure)

@@ -73,11 +73,14 @@ def _draw(
     axes.set_ylabel(metric)
     shown = shown.assign(y=_scale_quality(axes, shown), area=areas(shown))
     axes.margins(x=0.13)
-    theme.scale_x(axes, log=shown["clips_per_second"].max() / shown["clips_per_second"].min() > 6)
+    if log := shown["clips_per_second"].max() / shown["clips_per_second"].min() > 6:
+        axes.set_xscale("log")
     lost = shown["value"].isna()
     x, y = shown["clips_per_second"][lost], shown["y"][lost]
     axes.scatter(x, y, marker="x", color=theme.INK, s=36)
     _draw_points(axes, shown[~lost])
+    if log:
+        theme.log_ticks(axes.xaxis)
     figure.set_figheight(max(5.6, _draw_legends(axes, shown, key) / 72 + 0.9))
     theme.freeze_layout(figure)
     rims = np.where(lost, 3.0, np.maximum(np.sqrt(shown["area"] / np.pi), 3.0))

@@ -13,12 +13,12 @@ from passt_bench.report.sentences import (
     answers,
     coarse,
     costs_headline,
-    fastest_without_loss,
     headline,
+    not_run,
     power_sentence,
     reached_sentence,
     runs_sentence,
-    speed,
+    step_time,
 )
 from passt_bench.report.study_tables import reached_table, verdicts
 from passt_bench.report.text import Span
@@ -73,8 +73,8 @@ def test_each_verdict_has_its_sentence(results: Results, item: Comparison, start
     assert sentence.startswith(start)
     # 34 of 66 tokens: (0.006 + 34 x 0.44 ms) against (0.006 + 66 x 0.44 ms)
     assert sentence.endswith(
-        "trains 1.67× [1.64, 1.71] as fast, takes 0.52× the memory for backward, "
-        "with 34 of 66 tokens."
+        "each training step takes 0.598× [0.586, 0.610] as long, with 0.52× the memory for "
+        "backward and 34 of 66 tokens."
     )
 
 
@@ -119,6 +119,13 @@ def test_the_headline_answers_from_each_declared_family(quick: Results) -> None:
     )
 
 
+def test_variants_that_cannot_run_are_named_with_the_reason(quick: Results) -> None:
+    study = replace(quick.study, left_out={"CNN-2": "69 steps, of at least 100"})
+    wanted = "1 of 14 variants cannot run here: “CNN-2” (69 steps, of at least 100)."
+    assert not_run(study_view(replace(quick, study=study))) == wanted
+    assert not not_run(study_view(quick))
+
+
 def test_two_seeds_have_no_verdict_and_the_answer_says_how_to_get_one(quick: Results) -> None:
     two = study_view(replace(quick, study=replace(quick.study, seeds=(0, 1)), look=None))
     assert headline(two).startswith(
@@ -145,12 +152,15 @@ def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None
     classes = quick.study.fingerprint.classes
     absent = f"over {len(classes) - 1} of {len(classes)} classes (no test clip of {classes[0]})"
     assert absent in headline(view) and ", with training.epochs=5." in conditions(view)
-    assert coarse(view) is None  # there is nothing to compare, so no margin
+    assert not coarse(view)  # there is nothing to compare, so no margin
     two = study_view(analyze(replace(of, variants=(first, others[0])), runs, ()))
     assert coarse(two) == (
-        "The test split has 12 clips: one is 0.083, 4.2 times the margin of ±0.02. Use folds or "
-        "more clips."
+        "One of the 12 test clips changes accuracy by 0.083, 4.2 times the margin of ±0.02. Use "
+        "more clips, or folds."
     )
+    own = replace(two.study, fingerprint=replace(of.fingerprint, dataset="manifest"))
+    command = "`passt-bench data split manifest=DIR --into-folds 5`"
+    assert coarse(replace(two, study=own)).endswith(f", or folds: {command}")
     assert "training.epochs=5, while variants have the names of the study file" in conditions(two)
 
 
@@ -160,9 +170,12 @@ def test_with_budgets_contrasts_answer(quick: Results) -> None:
     reached = {"FLOPs": [Reached("none 8x", "half", (0.4, 0.3, float("inf")), 9, 10)]}
     declared = {"half": [gain], "by budget": [slope]}
     view = study_view(replace(quick, declared=declared, reached=reached))
-    assert answers(view) == [("better", "half: 8x", "better by 0.040 [0.030, 0.050].")]
+    assert answers(view) == [
+        ("better", "half: 8x", "better by 0.040 [0.030, 0.050]."),
+        ("above zero", "by budget: slope", "above zero (+0.040 [+0.030, +0.050])."),
+    ]
     assert headline(view).startswith("Half: better at 8x (+0.040 [+0.030, +0.050]). By budget: ab")
-    assert fastest_without_loss(view) is None and power_sentence(view) is None
+    assert power_sentence(view) is None
     assert reached_sentence(view) == (
         "“half” is as good as “none 8x” for 0.40× [0.30, not reached] of its FLOPs."
     )
@@ -177,32 +190,31 @@ def test_with_budgets_contrasts_answer(quick: Results) -> None:
     ]
 
 
-def test_the_fastest_without_loss_keeps_the_quality(quick: Results) -> None:
-    def sentence(**verdicts: str) -> str | None:
-        items = tuple(
-            replace(c, verdict=verdicts.get(c.variant.replace(" .", ""), "worse"))
-            for c in quick.comparisons
-        )
-        return fastest_without_loss(study_view(replace(quick, comparisons=items)))
-
-    two = sentence(unstructured25="same", unstructured5="same")
-    assert "“unstructured .5”: it trains 1.67×" in (two or "")
-    assert "is better in mAP is “time .5”" in (sentence(time5="better") or "")
-    assert sentence(CNN="better") == sentence()  # it is slower
-    assert (sentence() or "").startswith("No variant that trains faster")
-
-
 def test_what_the_seeds_could_hardly_show_is_said_unless_they_showed_it(quick: Results) -> None:
     worse = tuple(replace(c, verdict="worse") for c in quick.comparisons)
     quick = replace(quick, comparisons=worse, study=replace(quick.study, margin=0.015))
     text = power_sentence(study_view(quick)) or ""
-    assert "shown to be the same within ±0.015" in text and "have to be ±0.020." in text
+    assert "are the same within ±0.015" in text and "a margin of ±0.020" in text
     first = quick.comparisons[0]
     one = (replace(first, verdict="same"), *quick.comparisons[1:])
     assert power_sentence(study_view(replace(quick, comparisons=one))) is None
     wide = replace(quick, study=replace(quick.study, margin=0.03))
     assert power_sentence(study_view(wide)) is None
     assert power_sentence(study_view(replace(quick, look=None))) is None
+
+
+def test_contrasts_come_first_where_the_baseline_differs_in_more_than_patchout() -> None:
+    reports = Path(__file__).parents[3] / "reports"
+    view = study_view(load_results("few_clips", [Store(reports / "few_clips")]))
+    assert headline(view).startswith("Half of the patches dropped, at equal steps: better (50 ")
+    assert headline(view).endswith(" all 7 variants are worse.")
+    (_, first, _), *_ = found = answers(view)
+    assert first == "half of the patches dropped, at equal steps: 50 clips"
+    assert [verdict for verdict, *_ in found][:5] == [*["better"] * 3, "worse", "below zero"]
+    assert found[-1][2].endswith(
+        "each training step takes 0.596× [0.582, 0.610] as long and the whole training 0.60×, "
+        "with 0.52× the memory for backward and 34 of 66 tokens."
+    )
 
 
 def test_a_study_of_lengths_says_from_where_on_another_model_is_faster() -> None:
@@ -234,11 +246,11 @@ def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
     ("ratio", "verdict", "words"),
     [
         # The step takes 1 / 0.43 times as long, and the interval excludes nothing.
-        ((1 / 0.43, 1 / 1.67, 1 / 0.23), "undecided", "trains 2.3× [0.6, 4.3] slower"),
+        ((1 / 0.43, 1 / 1.67, 1 / 0.23), "undecided", "takes 2.3× [0.6, 4.3] as long (undecided)"),
         ((1.0, 0.97, 1.03), "about as fast", "1.00× [0.97, 1.03]"),
-        ((0.98, 0.97, 0.99), "about as fast", "1.02"),
-        ((0.5, 0.48, 0.52), "faster", "2.00× [1.92, 2.08]"),
-        ((2.0, 1.9, 2.1), "slower", "trains 2.00× [1.90, 2.10] slower"),
+        ((0.98, 0.97, 0.99), "about as fast", "takes as long, within ±5 % (0.980× [0.970, 0.990])"),
+        ((0.5, 0.48, 0.52), "faster", "takes 0.500× [0.480, 0.520] as long"),
+        ((2.0, 1.9, 2.1), "slower", "takes 2.00× [1.90, 2.10] as long"),
         ((1.0, NAN, NAN), "undecided", ""),
     ],
 )
@@ -247,7 +259,7 @@ def test_the_verdict_on_speed_is_an_equivalence_test(
 ) -> None:
     cost = Cost(Span(0.1), Span(*ratio))
     assert cost.speed_verdict == verdict
-    assert words in speed(cost)
+    assert words in step_time(cost)
 
 
 def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
@@ -262,6 +274,5 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
     assert "better" not in text.partition(" Neighbors: ")[0]
     assert " (“time .5” and “CNN” are shown for scale, not counted). Neighbors: " in text
     assert f"all {len(variants) - 3} variants" in text
-    assert (fastest_without_loss(view) or "").startswith("No variant that trains faster")
     names = {row[0] for row in verdicts(view).texts()}
     assert {*(f"{name} (for scale, not counted)" for name in scale), "unstructured .5"} <= names

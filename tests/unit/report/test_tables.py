@@ -136,7 +136,7 @@ def test_a_contrast_that_is_real_but_inside_the_margin_says_so(quick_view: Study
 
 def test_failures_have_their_status_and_reason(quick_view: StudyView) -> None:
     shown = {row[0]: row for row in verdicts(quick_view).texts()}
-    assert shown["stride 2"][2] == "5 oom" and "failed" in shown["stride 2"]
+    assert shown["stride 2"][3] == "5 oom" and "failed" in shown["stride 2"]
     listed = [row[:4] for row in failures(quick_view).rows]
     assert ("time .75", "seed 1", "diverged", "the loss became infinite in epoch 4") in listed
     assert ("structured .75", "seed 2", "timeout") in [row[:3] for row in listed]

@@ -27,6 +27,9 @@ from passt_bench.report.text import (
         (interval(Span(NAN)), "–"),
         (interval(Span(0.02, 0.01, 0.03), sign=True), "+0.020 [+0.010, +0.030]"),
         (interval(Span(0.0, -0.01, 0.01), sign=True), "0.000 [−0.010, +0.010]"),
+        # An end that is not zero is not written as zero.
+        (interval(Span(0.026, 0.0004, 0.0517), sign=True), "+0.0260 [+0.0004, +0.0517]"),
+        (interval(Span(-3.0, -6.0, -0.04)), "−3.00 [−6.00, −0.04]"),
         # Three digits at most.
         (times(Span(1.934, 1.85, 2.01)), "1.93× [1.85, 2.01]"),
         (times(Span(12.34, 11.0, 14.0)), "12.3× [11.0, 14.0]"),

@@ -13,6 +13,7 @@ from passt_bench.report.theme import (
     figure_style,
     inline,
     kind_styles,
+    log_ticks,
     overlaps,
     place_labels,
     to_pdf,
@@ -124,6 +125,26 @@ def test_text_is_measured_as_it_is_drawn() -> None:
         figure.text(0.1, 0.1, "hidden", visible=False)
         shown = {text for text, _ in drawn_text(figure)}
         assert "zero" in shown and not {"far outside", "hidden"} & shown
+
+
+@pytest.mark.parametrize(
+    ("ends", "wanted"),
+    [
+        ((0.49, 1.06), ["0.5", "0.6", "0.7", "0.8", "0.9", "1"]),
+        ((0.98, 1.04), ["0.98", "1", "1.02", "1.04"]),
+        ((3.0, 400.0), ["5", "10", "20", "50", "100", "200"]),
+    ],
+)
+def test_a_logarithmic_axis_has_at_least_three_ticks(
+    ends: tuple[float, float], wanted: list[str]
+) -> None:
+    with figure_style():
+        axes = Figure().subplots()
+        axes.set_xscale("log")
+        axes.set_xlim(ends)
+        log_ticks(axes.xaxis)
+        assert [label.get_text() for label in axes.get_xticklabels()] == wanted
+        assert axes.get_xlim() == ends and not axes.get_xticks(minor=True).size
 
 
 def test_a_label_is_beside_its_point_or_not_written() -> None:
