@@ -109,7 +109,7 @@ def clip_sentence(study: StudyRecord, clips: int) -> str:
     )
     if study.fingerprint.dataset != "manifest" or study.folds:
         return f"{text}, or folds."
-    return f"{text}, or folds: `passt-bench data split manifest=DIR --into-folds 5`"
+    return f"{text}, or folds: `passt-bench data split manifest=DIR --into-folds 5 --again`"
 
 
 def design_sentence(study: StudyRecord, floor: NoiseFloor | None) -> str:

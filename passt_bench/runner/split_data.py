@@ -60,7 +60,7 @@ def split_manifest(
     labels = table["labels" if "labels" in table else "label"]
     marks = labels.str.strip().str.replace(r"\s*;\s*", ";", regex=True).str.get_dummies(";")
     if len(marks.columns) < 2:
-        source, value = file if file.is_file() else root, ", ".join(marks)
+        source, value = file if file.is_file() else root, ", ".join(marks.columns)
         problem = "; ".join(["fewer than two classes", *notes]).rstrip(".")
         raise InputError(problem, source=source, field="labels", value=value, remedy=_FOLDERS)
     column, order = "split", ["train", "validation", "test"]

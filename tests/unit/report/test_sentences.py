@@ -159,7 +159,7 @@ def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None
         "more clips, or folds."
     )
     own = replace(two.study, fingerprint=replace(of.fingerprint, dataset="manifest"))
-    command = "`passt-bench data split manifest=DIR --into-folds 5`"
+    command = "`passt-bench data split manifest=DIR --into-folds 5 --again`"
     assert coarse(replace(two, study=own)).endswith(f", or folds: {command}")
     assert "training.epochs=5, while variants have the names of the study file" in conditions(two)
 
