@@ -317,9 +317,9 @@ def disk_bytes(
     missing = _missing_features(todo, paths, datasets)
     logmels = [cache_bytes(recipe, len(datasets.get(recipe).ids)) for recipe in missing]
     states = [12 * cell.summary.parameters for cell in todo]  # weights and AdamW's two averages
-    # A run keeps two checkpoints while it writes the next.
-    running = 3 * sum(sorted(states)[-parallel_runs(todo, config) :])
-    kept = 2 * sum(states) * config.keep_checkpoints
+    # A run keeps its checkpoint while it writes the next.
+    running = 2 * sum(sorted(states)[-parallel_runs(todo, config) :])
+    kept = sum(states) * config.keep_checkpoints
     kept += sum(cell.model_bytes for cell in todo if cell.keeps_model)
     return sum(logmels) + max(running, kept) + _RUN_BYTES * len(todo)
 
