@@ -52,23 +52,15 @@ class Arm:
 
 @dataclass
 class ArmResult:
-    """The results of one arm.
-
-    Attributes:
-        message: why it failed; for an arm that is ``ok``, what failed after the rounds.
-        samples: phase → [round][step] seconds.
-        memory: bytes by name, in its first process.
-        compile_seconds: the same; None if nothing is compiled.
-        published: clips per second in the published speed test; None if not requested.
-    """
+    """The results of one arm."""
 
     status: Status = "ok"
-    message: str | None = None
-    samples: dict[str, list[list[float]]] = field(default_factory=dict)
-    memory: dict[str, float] = field(default_factory=dict)
+    message: str | None = None  # why it failed; of an arm that is ok, what failed after the rounds
+    samples: dict[str, list[list[float]]] = field(default_factory=dict)  # phase → [round][step] s
+    memory: dict[str, float] = field(default_factory=dict)  # bytes by name, in its first process
     attention: str = ""
-    compile_seconds: float | None = None
-    published: float | None = None
+    compile_seconds: float | None = None  # of its first process; None if nothing is compiled
+    published: float | None = None  # clips per second in the published speed test
 
 
 @dataclass(frozen=True)

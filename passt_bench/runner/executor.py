@@ -70,8 +70,6 @@ def run_cells(
     """
     if not cells:
         return {}
-    for cell in cells:
-        cell.data.write()  # before the children start, so that a full disk fails the command
     fork_server()
     runner, width = _CellRunner(cells, paths, config), parallel_runs(cells, config)
     with ThreadPoolExecutor(max_workers=width) as pool:
