@@ -5,11 +5,11 @@ A row is a clip, with the bytes of its mp3 file. Three columns of N rows: ``audi
 classes; of partly labelled data float32, (N, 2C): likelihood of each class, then a mask of those
 that are known). Source: ``audioset/prepare_scripts/create_h5pymp3_dataset.py`` there.
 
-Targets stay packed and names stay bytes, so that AudioSet's two million clips open in a second
-or two and take 210 MiB, 430 while they are opened. An empty row is skipped, counted and named in
-the fingerprint; if more than one row in twenty is empty, the files are refused. Nothing is decoded
-before a clip is requested; a piece of the bytes of some rows is read for the digest. Columns that
-are stored in another way (chunks, text of any length) are refused.
+Targets stay packed, so that AudioSet's two million clips take about half a GiB. An empty row is
+skipped, counted and named in the fingerprint; if more than one row in twenty is empty, the files
+are refused. Nothing is decoded before a clip is requested; a piece of the bytes of some rows is
+read for the digest. Columns that are stored in another way (chunks, text of any length) are
+refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from passt_bench.data.audio import length_at, read_waveform
-from passt_bench.data.clip_table import ClipTable, Names, skipped_clips, stem
+from passt_bench.data.clip_table import ClipTable, skipped_clips, stem
 from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
 from passt_bench.data.opening import Encoded, read_header
@@ -176,7 +176,7 @@ def _clip_table(
     source_of: Callable[[str], str],
 ) -> ClipTable:
     """The rows that are not empty; lengths, rates and channels are not measured."""
-    raw = np.concatenate([part.names for part in parts])
+    names = [name.decode() for part in parts for name in part.names.tolist()]
     empty = [
         (name, int(code), "empty, 0 bytes")
         for code, part in zip(codes, parts, strict=True)
@@ -190,8 +190,8 @@ def _clip_table(
         root=parts[0].path.parent,
         splits=splits,
         expected=tuple(np.bincount(listed, minlength=len(splits)).tolist()),
-        names=Names(raw),
-        sources=Names(raw, source_of),
+        names=names,
+        sources=[source_of(name) for name in names],
         clips=clips.assign(channels=np.int16(0), bytes=sizes),
         skipped=skipped_clips(empty),
     )
