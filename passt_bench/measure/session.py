@@ -29,7 +29,7 @@ from passt_bench.measure.peaks import SQUARES, Size, matmul_peak
 from passt_bench.measure.target import STEP, PublishedProtocol, Subject
 from passt_bench.processes import PipedChild
 from passt_bench.records.run import Status
-from passt_bench.spec.engine import EngineSpec, MeasurementSpec
+from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
 
 MIN_ROUNDS = 6  # fewer give no 95 % interval, see intervals.interval_ranks
 WARM_AGREEMENT = 0.05  # maximum relative difference of two warm-up chunks' medians

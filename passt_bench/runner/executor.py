@@ -37,8 +37,7 @@ from passt_bench.runner.plan import StudyPlan
 from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig, check_device_name
 from passt_bench.runner.run_status import CURVES, PROGRESS, is_running, lock, read_epochs
-from passt_bench.spec.engine import EngineSpec
-from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.recipe import EngineSpec, Recipe
 from passt_bench.training.features import cache_bytes, features_path, fits_cache, prepare_features
 
 POLL = 0.3  # seconds
