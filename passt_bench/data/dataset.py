@@ -166,11 +166,7 @@ class StoredDataset(Dataset):
         )
 
     def check_splits(self) -> None:
-        """Splits once, so that too few clips are refused before a study instead of during it.
-
-        Raises:
-            InputError: fewer clips than the spec asks for.
-        """
+        """Splits once, so that too few clips are refused before a study instead of during it."""
         for fold in self.folds or (None,):
             self.split(fold)
 
