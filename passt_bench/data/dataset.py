@@ -78,11 +78,7 @@ class Dataset(ABC):
         return None
 
     def sound(self, index: int) -> AudioFile:
-        """The audio file of a clip, or its bytes if it is inside another file.
-
-        Raises:
-            ValueError: procedural data.
-        """
+        """The audio file of a clip, or its bytes if it is inside another file."""
         raise ValueError("the clips of this data set are not stored")
 
     def length(self, index: int) -> int | None:

@@ -69,11 +69,7 @@ class Row(NamedTuple):
 
 
 def columns_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
-    """The names in a table's first line.
-
-    Raises:
-        InputError: no such file, or not UTF-8.
-    """
+    """The names in a table's first line."""
     head = next((words for _, _, words in _lines(path, delimiter)), [])
     return tuple(word.strip() for word in head)
 

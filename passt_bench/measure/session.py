@@ -269,8 +269,6 @@ class _Session:
                 for phase, seconds in (self._receive(name) or {}).items():
                     self.results[name].samples.setdefault(phase, []).append(seconds)
             self.rounds[-1] += 1
-        for name in list(self._running):
-            self._ask(name, target.bind_to, machine.all_cores())
 
     def _time_used(self) -> float:
         """Share of the time that a restart has for its rounds."""
@@ -296,12 +294,12 @@ class _Session:
 
     def run_published(self, protocol: PublishedProtocol) -> None:
         """Runs the published speed test, after the rounds, whose results are kept if it fails."""
-        what = "the published speed test"
+        what, given = "the published speed test", (protocol, machine.all_cores())
         self._progress(_DONE, what)
         for name in list(self._running):
             self._ask(name, target.release, after_rounds=what)
         for name in list(self._running):
-            speed = self._ask(name, target.run_published, protocol, after_rounds=what)
+            speed = self._ask(name, target.run_published, *given, after_rounds=what)
             self.results[name].published = speed
 
     def _ask(

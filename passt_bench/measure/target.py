@@ -126,11 +126,6 @@ def build(factory: Callable[[], Subject], threads: int) -> Subject:
     return subject
 
 
-def bind_to(subject: Subject, cores: tuple[int, ...] | None) -> None:
-    """Binds the process of the subject to some cores."""
-    bind(cores)
-
-
 def release(subject: Subject) -> None:
     """Returns memory that another arm's process may need: free, of gradients and of CUDA graphs.
 
@@ -298,8 +293,11 @@ def attention_kernel(forward: Callable[[], object]) -> str:
     return "+".join(sorted(n.removeprefix("scaled_dot_product_") for n in fused)) or unfused
 
 
-def run_published(subject: Subject, protocol: PublishedProtocol) -> float | None:
-    """Runs the published speed test, if the subject has one; returns clips per second."""
+def run_published(
+    subject: Subject, protocol: PublishedProtocol, cores: tuple[int, ...] | None = None
+) -> float | None:
+    """Runs the published speed test on some cores; clips per second, None if there is none."""
+    bind(cores)
     try:
         return subject.published(protocol) if subject.published else None
     finally:

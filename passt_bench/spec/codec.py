@@ -212,11 +212,7 @@ def check_json(data: bytes) -> None:
 
 
 def parse_json(data: bytes) -> Any:
-    """The value of checked JSON, see `check_json`.
-
-    Raises:
-        ValueError: it is not JSON, or refused.
-    """
+    """The value of JSON, which `check_json` may refuse; ValueError also if it is not JSON."""
     check_json(data)
     return json.loads(data.decode())
 

@@ -59,13 +59,8 @@ def predict(
 ) -> np.ndarray:
     """Logits (n, classes) in float32 of the clips at ``indices``, without patchout.
 
-    Args:
-        net: model on the engine's device.
-        features: features of the whole data set; those that are not stored are made by the
-            engine's processes.
-        indices: indices of the clips.
-        engine: how the model is computed.
-        change: applied to the log-mels (B, 1, mels, frames).
+    The model is on the engine's device. Features are those of the whole data set; what is not
+    stored is made by the engine's processes. ``change`` is applied to log-mels (B, 1, F, T).
 
     Raises:
         Diverged: some logits are not finite.

@@ -99,14 +99,9 @@ def mix(one: np.ndarray, two: np.ndarray, weight: np.float32) -> np.ndarray:
 
 
 class Waveforms:
-    """Log-mels of clips by index, computed from waveforms on access.
+    """Log-mels of a data set's clips by index, computed from waveforms on access.
 
     Indexing makes those of evaluation; `Batches` makes those of a training step.
-
-    Args:
-        dataset: the data set.
-        frontend: computes the log-mels.
-        seconds: clip length.
     """
 
     def __init__(self, dataset: Dataset, frontend: FrontendSpec, seconds: float) -> None:

@@ -77,8 +77,7 @@ def image_model_as_passt(tensors: Tensors, target: Tensors, adapted: dict[str, s
 def grid_of(places: int, rows: int) -> Pair:
     """The grid of an AST's position encodings: as published, or with that many rows.
 
-    Raises:
-        InputError: the number of positions is neither.
+    Refuses other numbers of positions (`InputError`).
     """
     if places == math.prod(PUBLISHED_GRID):
         return PUBLISHED_GRID

@@ -275,12 +275,8 @@ def strip_prefixes(
 ) -> tuple[Tensors, dict[str, str], list[str]]:
     """Removes prefixes of wrappers; of plain and averaged weights, chooses the averaged.
 
-    Args:
-        tensors: as the file has them.
-        known: the model's own names; a file with exactly these is left as it is.
-
-    Returns:
-        Tensors under the network's own names, names that are not used → why, and notes.
+    A file with exactly the ``known`` names, those of the model, is left as it is. Returns tensors
+    under the network's own names, names that are not used → why, and notes.
     """
     if set(tensors) == set(known):
         return dict(tensors), {}, []

@@ -60,19 +60,14 @@ def check_published(entry: Published, path: Path) -> None:
     if formats.family_of(tensors) is not wanted:
         names = sorted(tensors)[:3]
         raise InputError(f"not {wanted.name}", field="parameters", value=names)
-    pairs: dict[str, tuple[object, object]] = {
-        "width": (entry.width, tensors["cls_token"].shape[-1]),
-        "depth": (entry.depth, depth_of(tensors)),
-    }
+    found: dict[str, Any] = {"width": tensors["cls_token"].shape[-1], "depth": depth_of(tensors)}
     if wanted is formats.PASST:
-        geometry = _infer_passt(tensors, entry)
-        pairs["classes"] = entry.classes, _classes_of(tensors, wanted)
-        pairs["frames"] = entry.frames, geometry.frames
-        if entry.stride is not None:
-            pairs["stride"] = (entry.stride, entry.stride), geometry.stride
-    for field, (expected, found) in pairs.items():
-        if found != expected:
-            raise InputError(f"{entry.name} has {expected}", field=field, value=found)
+        own = _infer_passt(tensors, entry)
+        found |= {"classes": _classes_of(tensors, wanted), "frames": own.frames}
+        found["stride"] = own.stride[0] if own.stride and len({*own.stride}) == 1 else own.stride
+    for field, value in found.items():
+        if (expected := getattr(entry, field)) not in (value, None):
+            raise InputError(f"{entry.name} has {expected}", field=field, value=value)
 
 
 def _classes_of(tensors: Tensors, family: formats.Family) -> int:
