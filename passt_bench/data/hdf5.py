@@ -211,7 +211,7 @@ def _columns(
     lengths = {name: len(file[name]) for name in (NAME, SOUND, TARGET)}
     if len(set(lengths.values())) != 1:
         raise _wrong(path, NAME, "the columns differ in length", lengths)
-    names = _names(file[NAME], path)
+    names, text = _names(file[NAME], path)
     targets = (_masked_targets if masked else _packed_targets)(file[TARGET], classes, path)
     sound = file[SOUND]
     sizes = _sizes(sound, path)
@@ -223,12 +223,11 @@ def _columns(
         except OSError as error:
             raise _unreadable(f"{path} row {row}", error) from None
     table = {"row": np.arange(len(names), dtype=np.int32), "bytes": sizes}
-    text = pd.Series([name.decode() for name in names.tolist()], dtype=object)
     names, targets, sizes = names[rows], targets[rows], sizes[rows]
     what = f"{names.dtype.itemsize} {targets.dtype} {targets.shape[1]}\n"
     digested: list[str | np.ndarray] = [what, names, targets, sizes.astype("<i8")]
     digested.append(np.array(pieces, dtype="<u8"))
-    return pd.DataFrame(table).assign(name=text), targets, digested
+    return pd.DataFrame(table).assign(name=pd.Series(text, dtype=object)), targets, digested
 
 
 def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray:
@@ -254,19 +253,16 @@ def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray:
     return np.asarray(references["size"].astype(np.int64))
 
 
-def _names(column: h5py.Dataset, path: Path) -> np.ndarray:
+def _names(column: h5py.Dataset, path: Path) -> tuple[np.ndarray, list[str]]:
+    """Names as they are stored, and as text."""
     if column.dtype.kind != "S" or column.ndim != 1:
         found = f"{column.dtype} {column.shape}"
         raise _wrong(path, NAME, "not names", found, "fixed-length bytes")
     names: np.ndarray = column[:]
-    letters = names.view(np.uint8).reshape(len(names), -1)
-    for row in np.flatnonzero((letters >= 128).any(axis=1)):
-        try:
-            bytes(names[row]).decode()
-        except UnicodeDecodeError:
-            problem = f"row {row} has a name that is not text in UTF-8"
-            raise _wrong(path, NAME, problem, bytes(names[row])) from None
-    return names
+    try:
+        return names, [name.decode() for name in names.tolist()]
+    except UnicodeDecodeError as error:
+        raise _wrong(path, NAME, "a name that is not text in UTF-8", error.object) from None
 
 
 def _packed_targets(column: h5py.Dataset, classes: int, path: Path) -> np.ndarray:
