@@ -29,28 +29,17 @@ _CLASSES = {"audioset": 527, "openmic": 20, "fsd50k": 200, "esc50": 50, "imagene
 
 @dataclass(frozen=True)
 class Published:
-    """A file of published weights.
+    """A file of published weights."""
 
-    Attributes:
-        name: name in the reference code.
-        stride: patch stride along both axes; None if only the file has it.
-        frames: number of frames that the time encodings cover.
-        claimed: result reported by the authors (accuracy of the fold for ESC-50, otherwise mAP).
-        averaged: whether weights were averaged over training (SWA); None if unknown.
-        labels: data set of the classes.
-        hop: hop of the front end, in samples at 32 kHz.
-        clip: length in seconds of the training clips.
-    """
-
-    name: str
+    name: str  # in the reference code
     url: str
-    stride: int | None = 10
-    frames: int = 998
-    claimed: float | None = None
-    averaged: bool | None = None
-    labels: str = "audioset"
-    hop: int = 320
-    clip: float = 10.0
+    stride: int | None = 10  # of the patches along both axes; None if only the file has it
+    frames: int = 998  # that the time encodings cover
+    claimed: float | None = None  # by the authors: accuracy of the fold for ESC-50, otherwise mAP
+    averaged: bool | None = None  # over training (SWA); None if unknown
+    labels: str = "audioset"  # data set of the classes
+    hop: int = 320  # of the front end, in samples at 32 kHz
+    clip: float = 10.0  # seconds of the training clips
     depth: int = 12
     width: int = 768
     remark: str | None = None

@@ -1,16 +1,11 @@
-"""The clip table of a data set: names, splits, files and labels of all clips, in columns.
-
-A column takes a few bytes per clip, and all columns except the names about fifty, so that lists
-of millions of clips fit into memory.
-"""
+"""The clip table of a data set: names, splits, files and labels of all clips, in columns."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import overload
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -67,31 +62,8 @@ def skipped_clips(rows: Iterable[tuple[str, int, str]]) -> pd.DataFrame:
 
 def stem(name: str) -> str:
     """File name without folder or suffix, e.g. ``Yabc`` for ``07/Yabc.mp3``."""
-    return PurePosixPath(name).stem
-
-
-class Names(Sequence[str]):
-    """Names kept as fixed-length bytes and decoded on access: 40 MB for two million, not 150.
-
-    Args:
-        raw: (N,) bytes (dtype ``S``), valid UTF-8.
-        change: applied to each name on access; must be picklable.
-    """
-
-    def __init__(self, raw: np.ndarray, change: Callable[[str], str] = str) -> None:
-        self._raw, self._change = raw, change
-
-    def __len__(self) -> int:
-        return len(self._raw)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Names: ...
-    def __getitem__(self, index: int | slice) -> str | Names:
-        if isinstance(index, slice):
-            return Names(self._raw[index], self._change)
-        return self._change(bytes(self._raw[index]).decode())
+    last = name.rpartition("/")[2]  # not by pathlib, which takes ten times as long
+    return last.rpartition(".")[0] or last
 
 
 @dataclass(frozen=True, eq=False)

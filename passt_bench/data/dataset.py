@@ -78,11 +78,7 @@ class Dataset(ABC):
         return None
 
     def sound(self, index: int) -> AudioFile:
-        """The audio file of a clip, or its bytes if it is inside another file.
-
-        Raises:
-            ValueError: procedural data.
-        """
+        """The audio file of a clip, or its bytes if it is inside another file."""
         raise ValueError("the clips of this data set are not stored")
 
     def length(self, index: int) -> int | None:
@@ -101,12 +97,7 @@ class Dataset(ABC):
 
     def whole(self, index: int) -> np.ndarray:
         """Mono float32 samples of the whole clip, or `waveform` if `length` is None."""
-        wave, length = self.waveform(index), self.length(index)
-        if length is None:
-            return wave
-        starts = range(len(wave), length, len(wave))
-        parts = (self.excerpt(index, start) for start in starts)
-        return np.concatenate([wave, *parts])[:length]
+        return self.waveform(index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +117,6 @@ class StoredDataset(Dataset):
     def waveform(self, index: int) -> np.ndarray:
         """Decoded, mixed to mono, resampled, cut or padded to the spec's length."""
         return self.excerpt(index, 0)
-
-    @abstractmethod
-    def excerpt(self, index: int, start: int) -> np.ndarray:
-        """Like `waveform`, but beginning at sample ``start``; zeros beyond the clip's end."""
 
     def check_unchanged(self, path: Path, file: int) -> None:
         """Refuses a file, by its index in ``stamps``, that changed after its header was read.
@@ -175,11 +162,7 @@ class StoredDataset(Dataset):
         )
 
     def check_splits(self) -> None:
-        """Splits once, so that too few clips are refused before a study instead of during it.
-
-        Raises:
-            InputError: fewer clips than the spec asks for.
-        """
+        """Splits once, so that too few clips are refused before a study instead of during it."""
         for fold in self.folds or (None,):
             self.split(fold)
 

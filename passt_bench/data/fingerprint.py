@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from passt_bench.data.targets import Targets, classes_present
+from passt_bench.data.targets import Targets, class_counts
 
 _PIECE = 4096  # bytes; enough to distinguish two recordings of the same size
 _PIECES = 1024  # clips of which a piece is hashed if one file holds many
@@ -58,7 +58,7 @@ def class_notes(
     for code, name in enumerate(splits):
         inside = np.flatnonzero(split == code)
         if len(inside):
-            empty = np.flatnonzero(~classes_present(targets, inside)).tolist()
+            empty = np.flatnonzero(class_counts(targets, inside) == 0).tolist()
             if empty:
                 named = first_few([classes[at] for at in empty])
                 notes.append(f"{len(empty)} classes without a clip in {name}: {named}")

@@ -5,18 +5,18 @@ A row is a clip, with the bytes of its mp3 file. Three columns of N rows: ``audi
 classes; of partly labelled data float32, (N, 2C): likelihood of each class, then a mask of those
 that are known). Source: ``audioset/prepare_scripts/create_h5pymp3_dataset.py`` there.
 
-Targets stay packed and names stay bytes, so that AudioSet's two million clips open in a second
-or two and take 210 MiB, 430 while they are opened. An empty row is skipped, counted and named in
-the fingerprint; if more than one row in twenty is empty, the files are refused. Nothing is decoded
-before a clip is requested; a piece of the bytes of some rows is read for the digest. Columns that
-are stored in another way (chunks, text of any length) are refused.
+Targets stay packed, so that AudioSet's two million clips take about half a GiB. An empty row is
+skipped, counted and named in the fingerprint; if more than one row in twenty is empty, the files
+are refused. Nothing is decoded before a clip is requested; a piece of the bytes of some rows is
+read for the digest. Columns that are stored in another way (chunks, text of any length) are
+refused.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from passt_bench.data.audio import length_at, read_waveform
-from passt_bench.data.clip_table import ClipTable, Names, skipped_clips, stem
+from passt_bench.data.clip_table import ClipTable, skipped_clips, stem
 from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
 from passt_bench.data.opening import Encoded, read_header
@@ -77,19 +77,6 @@ class Hdf5Dataset(StoredDataset):
         return read_waveform(self.sound(index), self.sampling_rate)
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a file, without the sound, of the N rows that are not empty."""
-
-    path: Path
-    rows: np.ndarray  # (N,) numbers of the rows in the file
-    names: np.ndarray  # (N,) fixed-length bytes, each valid UTF-8
-    targets: np.ndarray  # (N, ceil(C / 8)) uint8, packed; with a mask (N, C) float32 with NaN
-    sizes: np.ndarray  # (N,) int64, bytes of sound
-    empty: list[str]  # names of the empty rows
-    pieces: np.ndarray  # uint64, hashes of a piece from the middle of some rows' sound
-
-
 def open_hdf5(
     spec: DataSpec,
     sampling_rate: int,
@@ -121,45 +108,61 @@ def open_hdf5(
     paths = [path for some in files.values() for path in some]
     codes = np.repeat(np.arange(len(files), dtype=np.int8), [len(some) for some in files.values()])
     stamps = stamps_of(paths)
-    parts = []
-    for path in paths:
+    rows, labels, digested = [], [], list[str | np.ndarray]()
+    for number, path in enumerate(paths):
         try:  # not the handle that `_opened` keeps: a fork may come after this
             with h5py.File(path, "r", locking=False) as file:
-                parts.append(_columns(file, path, len(classes), masked))
+                columns, stored, parts = _columns(file, path, len(classes), masked)
         except OSError as error:
             raise _unreadable(path, error) from None
-    table = _clip_table(splits, codes, parts, source_of)
-    stored = np.concatenate([part.targets for part in parts])
+        rows.append(columns.assign(file=np.int16(number), split=codes[number]))
+        labels.append(stored)
+        digested += [f"\n{splits[codes[number]]} {len(stored)}\n", *parts]
+    listed = pd.concat(rows, ignore_index=True)
+    clips, empty = listed[listed["bytes"] > 0], listed[listed["bytes"] == 0]
+    names, lacking = clips["name"].tolist(), empty[["name", "split"]].itertuples(index=False)
+    table = ClipTable(  # lengths, rates and channels are not measured
+        root=paths[0].parent,
+        splits=splits,
+        expected=tuple(np.bincount(listed["split"], minlength=len(splits)).tolist()),
+        names=names,
+        sources=[source_of(name) for name in names],
+        clips=clips[["split", "bytes"]]
+        .reset_index(drop=True)
+        .assign(seconds=np.float32(np.nan), rate=np.int32(0), channels=np.int16(0)),
+        skipped=skipped_clips([(*clip, "empty, 0 bytes") for clip in lacking]),
+    )
+    stored = np.concatenate(labels)
     targets: Targets = stored if masked else PackedTargets(stored, len(classes))
-    counts = [len(part.rows) for part in parts]
     dataset = Hdf5Dataset(
         fingerprint=Fingerprint(
             dataset=name,
-            digest=digest_of(("hdf5", name, tuple(classes)), _digested(splits, codes, parts)),
+            digest=digest_of(("hdf5", name, tuple(classes)), digested),
             expected=expected if expected is not None else sum(table.expected),
             found=len(table),
             classes=tuple(classes),
             multi_label=True,
             notes=_notes(table, targets, classes),
         ),
-        ids=table.names,
+        ids=names,
         targets=targets,
         sources=table.sources,
         folds=(),
         spec=spec,
         sampling_rate=sampling_rate,
         files=tuple(paths),
-        file=np.repeat(np.arange(len(parts), dtype=np.int16), counts),
-        row=np.concatenate([part.rows for part in parts]).astype(np.int32),
+        file=clips["file"].to_numpy(),
+        row=clips["row"].to_numpy(),
         table=table,
         stamps=stamps,
     )
-    for part in parts:
-        rows = len(part.rows) + len(part.empty)
-        if len(part.empty) > MAX_SKIPPED * rows or not len(part.rows):
+    for number, path in enumerate(paths):
+        sizes = listed["bytes"][listed["file"] == number]
+        without = int((sizes == 0).sum())
+        if without > MAX_SKIPPED * len(sizes) or without == len(sizes):
             refusal = Incomplete(
-                f"{len(part.empty)} of {rows} rows are empty",
-                source=part.path,
+                f"{without} of {len(sizes)} rows are empty",
+                source=path,
                 field=SOUND,
                 remedy=f"At most {100 * MAX_SKIPPED:g} % may be empty; write the file again.",
             )
@@ -167,45 +170,6 @@ def open_hdf5(
             raise refusal
     dataset.check_splits()
     return dataset
-
-
-def _clip_table(
-    splits: tuple[str, ...],
-    codes: np.ndarray,
-    parts: Sequence[Columns],
-    source_of: Callable[[str], str],
-) -> ClipTable:
-    """The rows that are not empty; lengths, rates and channels are not measured."""
-    raw = np.concatenate([part.names for part in parts])
-    empty = [
-        (name, int(code), "empty, 0 bytes")
-        for code, part in zip(codes, parts, strict=True)
-        for name in part.empty
-    ]
-    split = np.repeat(codes, [len(part.rows) for part in parts])
-    listed = np.repeat(codes, [len(part.rows) + len(part.empty) for part in parts])
-    clips = pd.DataFrame({"split": split, "seconds": np.float32(np.nan), "rate": np.int32(0)})
-    sizes = np.concatenate([part.sizes for part in parts])
-    return ClipTable(
-        root=parts[0].path.parent,
-        splits=splits,
-        expected=tuple(np.bincount(listed, minlength=len(splits)).tolist()),
-        names=Names(raw),
-        sources=Names(raw, source_of),
-        clips=clips.assign(channels=np.int16(0), bytes=sizes),
-        skipped=skipped_clips(empty),
-    )
-
-
-def _digested(
-    splits: Sequence[str], codes: np.ndarray, parts: Sequence[Columns]
-) -> Iterator[str | np.ndarray]:
-    """The parts of the digest: columns, and a piece of the sound of some rows of each file."""
-    for code, part in zip(codes, parts, strict=True):
-        yield f"\n{splits[code]} {len(part.rows)}\n"
-        yield f"{part.names.dtype.itemsize} {part.targets.dtype} {part.targets.shape[1]}\n"
-        yield from (part.names, part.targets, part.sizes.astype("<i8"))
-        yield part.pieces.astype("<u8")
 
 
 def _notes(table: ClipTable, targets: Targets, classes: Sequence[str]) -> tuple[str, ...]:
@@ -226,8 +190,13 @@ def _opened(path: Path, process: int) -> h5py.File:
     return h5py.File(path, "r", locking=False)  # nobody writes it, and some disks lack locks
 
 
-def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns:
-    """Names, targets and sizes of the rows that are not empty; nothing is decoded."""
+def _columns(
+    file: h5py.File, path: Path, classes: int, masked: bool
+) -> tuple[pd.DataFrame, np.ndarray, Sequence[str | np.ndarray]]:
+    """Row, name and bytes of each clip; of those with sound the targets and parts of the digest.
+
+    The parts are columns, and a piece of the sound of some rows; nothing is decoded.
+    """
     for name in (NAME, SOUND, TARGET):
         if name not in file:
             layout = f"{NAME}, {SOUND} and {TARGET} as published, in place of {', '.join(file)}"
@@ -242,7 +211,7 @@ def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns
     lengths = {name: len(file[name]) for name in (NAME, SOUND, TARGET)}
     if len(set(lengths.values())) != 1:
         raise _wrong(path, NAME, "the columns differ in length", lengths)
-    names = _names(file[NAME], path)
+    names, text = _names(file[NAME], path)
     targets = (_masked_targets if masked else _packed_targets)(file[TARGET], classes, path)
     sound = file[SOUND]
     sizes = _sizes(sound, path)
@@ -253,15 +222,12 @@ def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns
             pieces.append(piece_of(io.BytesIO(sound[row].tobytes())))
         except OSError as error:
             raise _unreadable(f"{path} row {row}", error) from None
-    return Columns(
-        path=path,
-        rows=rows,
-        names=names[rows],
-        targets=targets[rows],
-        sizes=sizes[rows],
-        empty=[name.decode() for name in names[sizes == 0].tolist()],
-        pieces=np.array(pieces, dtype=np.uint64),
-    )
+    table = {"row": np.arange(len(names), dtype=np.int32), "bytes": sizes}
+    names, targets, sizes = names[rows], targets[rows], sizes[rows]
+    what = f"{names.dtype.itemsize} {targets.dtype} {targets.shape[1]}\n"
+    digested: list[str | np.ndarray] = [what, names, targets, sizes.astype("<i8")]
+    digested.append(np.array(pieces, dtype="<u8"))
+    return pd.DataFrame(table).assign(name=pd.Series(text, dtype=object)), targets, digested
 
 
 def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray:
@@ -287,19 +253,16 @@ def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray:
     return np.asarray(references["size"].astype(np.int64))
 
 
-def _names(column: h5py.Dataset, path: Path) -> np.ndarray:
+def _names(column: h5py.Dataset, path: Path) -> tuple[np.ndarray, list[str]]:
+    """Names as they are stored, and as text."""
     if column.dtype.kind != "S" or column.ndim != 1:
         found = f"{column.dtype} {column.shape}"
         raise _wrong(path, NAME, "not names", found, "fixed-length bytes")
     names: np.ndarray = column[:]
-    letters = names.view(np.uint8).reshape(len(names), -1)
-    for row in np.flatnonzero((letters >= 128).any(axis=1)):
-        try:
-            bytes(names[row]).decode()
-        except UnicodeDecodeError:
-            problem = f"row {row} has a name that is not text in UTF-8"
-            raise _wrong(path, NAME, problem, bytes(names[row])) from None
-    return names
+    try:
+        return names, [name.decode() for name in names.tolist()]
+    except UnicodeDecodeError as error:
+        raise _wrong(path, NAME, "a name that is not text in UTF-8", error.object) from None
 
 
 def _packed_targets(column: h5py.Dataset, classes: int, path: Path) -> np.ndarray:

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from passt_bench.data.clip_table import ClipTable, Names, skipped_clips
+from passt_bench.data.clip_table import ClipTable, skipped_clips
 from passt_bench.data.dataset import SCALE, Dataset, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
 from passt_bench.data.opening import Encoded
@@ -138,7 +138,8 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
     paths, starts = _shards(folder)
     stamps = stamps_of(paths)
     columns = read_clips(folder, index)
-    offsets, names = columns["offsets"], Names(columns["names"])
+    offsets = columns["offsets"]
+    names, sources = ([t.decode() for t in columns[of].tolist()] for of in ("names", "sources"))
     targets: Targets = columns["targets"]
     if not index.masked:
         targets = PackedTargets(columns["targets"], len(index.source.classes))
@@ -147,7 +148,7 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
         splits=index.splits,
         expected=index.expected,
         names=names,
-        sources=Names(columns["sources"]),
+        sources=sources,
         clips=pd.DataFrame(
             {
                 "split": columns["split"],

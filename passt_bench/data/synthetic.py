@@ -232,8 +232,7 @@ def _targets(seed: int, counts: tuple[int, ...]) -> np.ndarray:
 def open_synthetic(spec: DataSpec, sampling_rate: int, root: Path | None) -> Synthetic:
     """Draws the labels of procedural scenes; their audio is rendered on demand.
 
-    Raises:
-        InputError: a folder was given, or clips are too short.
+    Refuses a folder, and clips that are too short (`InputError`).
     """
     if root is not None:
         raise InputError(

@@ -17,7 +17,7 @@ FIX = "Fix or remove the row."
 
 
 class Row(NamedTuple):
-    """A row of a table."""
+    """A row of a table; its methods refuse a wrong value, see `wrong`."""
 
     path: Path  # of the table
     line: int  # last line of the row, from 1
@@ -25,44 +25,28 @@ class Row(NamedTuple):
     written: dict[str, str]  # column → value as written, where it has blanks at an end
 
     def text(self, column: str) -> str:
-        """The value of a column.
-
-        Raises:
-            InputError: it is empty.
-        """
+        """The value of a column, which must not be empty."""
         value = self.values[column]
         if not value:
             raise self.wrong(column, "empty")
         return value
 
     def number(self, column: str, below: int) -> int:
-        """The value of a column as a whole number.
-
-        Raises:
-            InputError: it is not a whole number below the limit.
-        """
+        """The value of a column, which must be a whole number below a limit."""
         text = self.text(column)
         if not text.isdecimal() or len(text) > len(str(below)) or int(text) >= below:
             raise self.wrong(column, f"not a whole number below {below}")
         return int(text)
 
     def choice(self, column: str, values: Mapping[str, int]) -> int:
-        """The number that the value of a column stands for.
-
-        Raises:
-            InputError: it is none of the known values.
-        """
+        """The number that the value of a column stands for, which must be one of the values."""
         text = self.text(column)
         if text not in values:
             raise self.wrong(column, f"no such {column}", f"There are {', '.join(values)}.")
         return values[text]
 
     def unlisted(self, column: str, name: str, listed: Container[str]) -> str:
-        """Returns the name if it is not listed yet.
-
-        Raises:
-            InputError: it is listed already.
-        """
+        """The name, which must not be listed yet."""
         if name in listed:
             raise self.wrong(column, "listed twice")
         return name
@@ -70,11 +54,7 @@ class Row(NamedTuple):
     def known(
         self, column: str, names: Sequence[str], known: Collection[str], where: str, remedy: str
     ) -> list[str]:
-        """Returns the names without repetitions, if all are known.
-
-        Raises:
-            InputError: a name is not in ``known``; the message calls it ``where``.
-        """
+        """The names without repetitions; all must be in ``known``, which is called ``where``."""
         for name in names:
             if name not in known:
                 alike = [each for each in known if look_of(each) == look_of(name)]
@@ -83,17 +63,13 @@ class Row(NamedTuple):
         return list(dict.fromkeys(names))
 
     def wrong(self, column: str, problem: str, remedy: str = FIX) -> InputError:
-        """The error that names file, line, column and value."""
+        """The `InputError` that names file, line, column and value."""
         source, value = f"{self.path} line {self.line}", self.values.get(column)
         return InputError(problem, source=source, field=column, value=value, remedy=remedy)
 
 
 def columns_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
-    """The names in a table's first line.
-
-    Raises:
-        InputError: no such file, or not UTF-8.
-    """
+    """The names in a table's first line."""
     head = next((words for _, _, words in _lines(path, delimiter)), [])
     return tuple(word.strip() for word in head)
 

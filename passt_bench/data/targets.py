@@ -45,13 +45,3 @@ def class_counts(targets: Targets, clips: np.ndarray) -> np.ndarray:
     for start in range(0, len(clips), _ROWS):
         counts += (targets[clips[start : start + _ROWS]] > 0.5).sum(axis=0)
     return counts
-
-
-def classes_present(targets: Targets, clips: np.ndarray) -> np.ndarray:
-    """Whether each class has a positive among the clips, (classes,) bool; faster than counting."""
-    if not isinstance(targets, PackedTargets):
-        return np.asarray(class_counts(targets, clips) > 0)
-    present_bits = np.zeros(targets.packed.shape[1], dtype=np.uint8)
-    for start in range(0, len(clips), _ROWS):
-        present_bits |= np.bitwise_or.reduce(targets.packed[clips[start : start + _ROWS]], axis=0)
-    return np.unpackbits(present_bits, count=targets.shape[1]).astype(bool)

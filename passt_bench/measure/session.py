@@ -29,7 +29,7 @@ from passt_bench.measure.peaks import SQUARES, Size, matmul_peak
 from passt_bench.measure.target import STEP, PublishedProtocol, Subject
 from passt_bench.processes import PipedChild
 from passt_bench.records.run import Status
-from passt_bench.spec.engine import EngineSpec, MeasurementSpec
+from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
 
 MIN_ROUNDS = 6  # fewer give no 95 % interval, see intervals.interval_ranks
 WARM_AGREEMENT = 0.05  # maximum relative difference of two warm-up chunks' medians
@@ -52,23 +52,15 @@ class Arm:
 
 @dataclass
 class ArmResult:
-    """The results of one arm.
-
-    Attributes:
-        message: why it failed; for an arm that is ``ok``, what failed after the rounds.
-        samples: phase → [round][step] seconds.
-        memory: bytes by name, in its first process.
-        compile_seconds: the same; None if nothing is compiled.
-        published: clips per second in the published speed test; None if not requested.
-    """
+    """The results of one arm."""
 
     status: Status = "ok"
-    message: str | None = None
-    samples: dict[str, list[list[float]]] = field(default_factory=dict)
-    memory: dict[str, float] = field(default_factory=dict)
+    message: str | None = None  # why it failed; of an arm that is ok, what failed after the rounds
+    samples: dict[str, list[list[float]]] = field(default_factory=dict)  # phase → [round][step] s
+    memory: dict[str, float] = field(default_factory=dict)  # bytes by name, in its first process
     attention: str = ""
-    compile_seconds: float | None = None
-    published: float | None = None
+    compile_seconds: float | None = None  # of its first process; None if nothing is compiled
+    published: float | None = None  # clips per second in the published speed test
 
 
 @dataclass(frozen=True)
@@ -277,8 +269,6 @@ class _Session:
                 for phase, seconds in (self._receive(name) or {}).items():
                     self.results[name].samples.setdefault(phase, []).append(seconds)
             self.rounds[-1] += 1
-        for name in list(self._running):
-            self._ask(name, target.bind_to, machine.all_cores())
 
     def _time_used(self) -> float:
         """Share of the time that a restart has for its rounds."""
@@ -304,12 +294,12 @@ class _Session:
 
     def run_published(self, protocol: PublishedProtocol) -> None:
         """Runs the published speed test, after the rounds, whose results are kept if it fails."""
-        what = "the published speed test"
+        what, given = "the published speed test", (protocol, machine.all_cores())
         self._progress(_DONE, what)
         for name in list(self._running):
             self._ask(name, target.release, after_rounds=what)
         for name in list(self._running):
-            speed = self._ask(name, target.run_published, protocol, after_rounds=what)
+            speed = self._ask(name, target.run_published, *given, after_rounds=what)
             self.results[name].published = speed
 
     def _ask(

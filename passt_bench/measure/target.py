@@ -47,29 +47,19 @@ class PublishedProtocol:
 
 @dataclass(frozen=True)
 class Subject:
-    """One variant, built and ready to run, in its own process.
+    """One variant, built and ready to run, in its own process."""
 
-    Attributes:
-        step: the consecutive parts of a training step, in order, e.g. forward, backward and
-            optimizer; together they are the phase ``train_step``.
-        others: phases measured separately, e.g. ``inference_1``.
-        resident: parameters and buffers, which stay in memory between steps.
-        published: the speed test of the reference code on this variant, in clips per second.
-        parts: the separate parts, if ``step`` replays all of them at once; bytes saved for
-            backward and the attention kernel are measured on them.
-        release_graphs: frees the CUDA graphs of such a replay; the next steps capture them again.
-        cycle: number of consecutive steps whose mean is one sample, because they differ: the
-            stages of a patchout schedule.
-    """
-
-    step: Work
-    others: Work = field(default_factory=dict)
+    step: Work  # consecutive parts of a training step: forward, …; together ``train_step``
+    others: Work = field(default_factory=dict)  # phases measured separately, e.g. inference_1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    resident: tuple[torch.Tensor, ...] = ()
+    resident: tuple[torch.Tensor, ...] = ()  # parameters and buffers, which stay in memory
+    # The reference code's speed test, in clips per second.
     published: Callable[[PublishedProtocol], float] | None = None
+    # The separate parts if ``step`` replays all of them at once: bytes saved for backward and the
+    # attention kernel are measured on them. Released graphs are captured again by the next steps.
     parts: Work | None = None
     release_graphs: Callable[[], object] = lambda: None
-    cycle: int = 1
+    cycle: int = 1  # stages of a patchout schedule: a sample is the mean of so many steps
 
     def train(self, steps: int) -> None:
         """Runs training steps, untimed; each is a whole cycle."""
@@ -134,11 +124,6 @@ def build(factory: Callable[[], Subject], threads: int) -> Subject:
     gc.collect()
     gc.freeze()
     return subject
-
-
-def bind_to(subject: Subject, cores: tuple[int, ...] | None) -> None:
-    """Binds the process of the subject to some cores."""
-    bind(cores)
 
 
 def release(subject: Subject) -> None:
@@ -308,8 +293,11 @@ def attention_kernel(forward: Callable[[], object]) -> str:
     return "+".join(sorted(n.removeprefix("scaled_dot_product_") for n in fused)) or unfused
 
 
-def run_published(subject: Subject, protocol: PublishedProtocol) -> float | None:
-    """Runs the published speed test, if the subject has one; returns clips per second."""
+def run_published(
+    subject: Subject, protocol: PublishedProtocol, cores: tuple[int, ...] | None = None
+) -> float | None:
+    """Runs the published speed test on some cores; clips per second, None if there is none."""
+    bind(cores)
     try:
         return subject.published(protocol) if subject.published else None
     finally:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.models.base import Cnn, Positive, channels_last
+from passt_bench.spec.codec import about
 
 _BLOCKS = 4  # per stage
 _POOLED = (1, 2, 4)  # blocks of the first stage that are followed by max pooling
@@ -76,13 +76,11 @@ class CpResNet(Cnn):
 
         width: Annotated[
             Positive,
-            Field(
-                description="Channels of the first stage; the next have two and four times as many."
-            ),
+            about("Channels of the first stage; the next have two and four times as many."),
         ] = 128
         rho: Annotated[
             int,
-            Field(ge=0, le=_MAX_RHO, description="3 x 3 convolutions after the first block."),
+            about("3 x 3 convolutions after the first block.", ge=0, le=_MAX_RHO),
         ] = 7
 
     min_size = 17

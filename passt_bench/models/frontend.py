@@ -68,7 +68,7 @@ def at_least(spec: FrontendSpec, samples: int, minimum: int, why: str) -> None:
         )
 
 
-def _check(spec: FrontendSpec) -> None:
+def _check(spec: FrontendSpec, *, preemphasis: bool) -> None:
     half, jitter = spec.sampling_rate / 2, spec.fmax_jitter // 2
     inside = (
         f"Give more than frontend.fmin = {spec.fmin:g} and at most half of "
@@ -81,6 +81,7 @@ def _check(spec: FrontendSpec) -> None:
         ("n_fft", spec.n_fft % 2, "must be even", "A power of two is best."),
         ("window", spec.window > spec.n_fft, "longer than the FFT", longest),
         ("mels", spec.mels < 4, "too few filters", "Give at least 4."),
+        ("preemphasis", spec.preemphasis and not preemphasis, "this front end has none", "Give 0."),
         ("fmax", not spec.fmin < spec.fmax <= half, "outside the spectrum", inside),
         ("fmax_jitter", moved_out, "moves the edge out of the spectrum", room),
     ):
@@ -99,12 +100,13 @@ class FrontEnd(nn.Module, ABC):
     """
 
     periodic: ClassVar[bool] = False  # whether the Hann window is
+    preemphasis: ClassVar[bool] = True  # whether it has one
     window: torch.Tensor
     filters: torch.Tensor
 
     def __init__(self, spec: FrontendSpec) -> None:
         super().__init__()
-        _check(spec)
+        _check(spec, preemphasis=self.preemphasis)
         self.spec = spec
         self.register_buffer("filters", self.banks(spec.fmin, spec.fmax), persistent=False)
         window = torch.hann_window(spec.window, periodic=self.periodic)
@@ -220,17 +222,7 @@ class PannsLogMel(FrontEnd):
     normalization: the models begin with a batch norm over mels.
     """
 
-    periodic = True
-
-    def __init__(self, spec: FrontendSpec) -> None:
-        super().__init__(spec)
-        if spec.preemphasis:
-            raise InputError(
-                "this front end has no pre-emphasis",
-                field="frontend.preemphasis",
-                value=spec.preemphasis,
-                remedy="Give 0.",
-            )
+    periodic, preemphasis = True, False
 
     @staticmethod
     def frames(spec: FrontendSpec, samples: int) -> int:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from passt_bench.models.base import Cnn, channels_last
+from passt_bench.spec.codec import about
 
 
 class Row(NamedTuple):
@@ -114,7 +114,7 @@ class MobileNetV3(Cnn):
 
         width_mult: Annotated[
             float,
-            Field(gt=0, description="Multiplier of all layer widths; rounded to multiples of 8."),
+            about("Multiplier of all layer widths; rounded to multiples of 8.", gt=0),
         ] = 1.0
 
     classifiers = ("classifier.",)

@@ -17,11 +17,11 @@ from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.models.base import Cnn, Positive, channels_last
+from passt_bench.spec.codec import about
 from passt_bench.spec.frontends import panns_frontend
 
 
@@ -50,8 +50,8 @@ class Panns(Cnn):
     class Options:
         """Hyper-parameters of the small CNN."""
 
-        width: Annotated[Positive, Field(description="Channels of the first block.")] = 8
-        depth: Annotated[Positive, Field(description="Blocks.")] = 3
+        width: Annotated[Positive, about("Channels of the first block.")] = 8
+        depth: Annotated[Positive, about("Blocks.")] = 3
 
     def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
         super().__init__(num_classes, options, mels=mels, frames=frames)
@@ -97,7 +97,7 @@ class PublishedPanns(Cnn):
     class Options:
         """Hyper-parameters of PANNs."""
 
-        width: Annotated[Positive, Field(description="Channels of the first block.")] = 64
+        width: Annotated[Positive, about("Channels of the first block.")] = 64
 
     frontend = panns_frontend()
     blocks: ClassVar[Sequence[Callable[[int, int], nn.Module]]]

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -23,6 +22,7 @@ from passt_bench.errors import InputError
 from passt_bench.models.attention import attend_by_heads
 from passt_bench.models.base import AudioModel, Positive, PositivePair, fill_normal, frames_of
 from passt_bench.models.patchout import draw_plain
+from passt_bench.spec.codec import about
 from passt_bench.spec.recipe import Pair
 
 SPECIAL_TOKENS = 2  # class and distillation token
@@ -202,11 +202,11 @@ class PatchEmbed(nn.Module):
 class TransformerOptions:
     """Hyper-parameters of a patch transformer; the defaults are those of DeiT-B."""
 
-    patch: Annotated[PositivePair, Field(description="Patch size (frequency, time).")] = (16, 16)
-    stride: Annotated[PositivePair, Field(description="Patch stride (frequency, time).")] = (10, 10)
-    width: Annotated[Positive, Field(description="Embedding width.")] = 768
-    depth: Annotated[Positive, Field(description="Blocks.")] = 12
-    heads: Annotated[Positive, Field(description="Attention heads; must divide the width.")] = 12
+    patch: Annotated[PositivePair, about("Patch size (frequency, time).")] = (16, 16)
+    stride: Annotated[PositivePair, about("Patch stride (frequency, time).")] = (10, 10)
+    width: Annotated[Positive, about("Embedding width.")] = 768
+    depth: Annotated[Positive, about("Blocks.")] = 12
+    heads: Annotated[Positive, about("Attention heads; must divide the width.")] = 12
 
 
 class PatchTransformer(AudioModel):
@@ -286,9 +286,9 @@ class PaSST(PatchTransformer):
 
         overlong: Annotated[
             Literal["cut", "stretch"],
-            Field(
-                description="Input longer than the time encodings is cut (as published), or the "
-                "encodings are interpolated along time to cover it."
+            about(
+                "Input longer than the time encodings is cut (as published), or the encodings are "
+                "interpolated along time to cover it."
             ),
         ] = "cut"
 

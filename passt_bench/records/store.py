@@ -22,7 +22,7 @@ Record = RunRecord | SessionRecord | EvaluationRecord
 Document = StudyRecord | SearchRecord
 _FOLDERS = {StudyRecord: STUDIES, SearchRecord: SEARCHES}
 Named = TypeVar("Named", StudyRecord, SearchRecord)
-Final = TypeVar("Final", RunRecord, EvaluationRecord)
+Kind = TypeVar("Kind", RunRecord, SessionRecord, EvaluationRecord)
 
 _RUN = b'{"attempt":'
 _MARKS: dict[bytes, type[SessionRecord] | type[EvaluationRecord]] = {
@@ -77,7 +77,7 @@ class Store:
         path = self.folder(key) / "record.json"
         return _kind(path) if path.is_file() else None
 
-    def _final(self, kind: type[Final], key: str) -> Final | None:
+    def _final(self, kind: type[Kind], key: str) -> Kind | None:
         path = self.folder(key) / "record.json"
         return read(kind, path) if path.is_file() else None
 
@@ -107,9 +107,8 @@ class Store:
         for path in self._paths():
             yield read_record(path)
 
-    def _paths(self, kind: type[Record] | None = None) -> list[Path]:
-        found = sorted((self.root / "records").glob("*/record.json"))
-        return [path for path in found if _kind(path) is kind] if kind else found
+    def _paths(self) -> list[Path]:
+        return sorted((self.root / "records").glob("*/record.json"))
 
     def record_keys(self) -> list[str]:
         """The keys of all records; ignores folders with other names, such as copies."""
@@ -117,12 +116,14 @@ class Store:
 
     def sessions(self) -> list[SessionRecord]:
         """Every cost session, oldest first."""
-        found = [read(SessionRecord, path) for path in self._paths(SessionRecord)]
-        return sorted(found, key=lambda session: (session.finished, session.key))
+        return self._all(SessionRecord)
 
     def evaluations(self) -> list[EvaluationRecord]:
         """Every evaluation, oldest first."""
-        found = [read(EvaluationRecord, path) for path in self._paths(EvaluationRecord)]
+        return self._all(EvaluationRecord)
+
+    def _all(self, kind: type[Kind]) -> list[Kind]:
+        found = [read(kind, path) for path in self._paths() if _kind(path) is kind]
         return sorted(found, key=lambda record: (record.finished, record.key))
 
     def study(self, name: str) -> StudyRecord:

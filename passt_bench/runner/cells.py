@@ -193,9 +193,9 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     recipe = cell.recipe
     set_up(recipe.engine)
     clock = Clock()
-    dataset = cell.data.dataset
+    dataset = cell.data
     cached = features_path(paths.cache, recipe, cell.fingerprint.digest)
-    features = open_features(cached, recipe, cell.data)
+    features = open_features(cached, recipe, dataset)
     train_clips, validation_clips, test_clips = split_clips(cell, dataset)
     clock.lap("data")
     classes = dataset.fingerprint.classes

@@ -19,10 +19,9 @@ from passt_bench.runner.cost import estimate_cost_time, plan_cost
 from passt_bench.runner.estimates import on_meta
 from passt_bench.runner.prediction import Predictor
 from passt_bench.spec.codec import spellings
-from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions
-from passt_bench.spec.recipe import DataSpec, ModelSpec, Patchout, Recipe
+from passt_bench.spec.recipe import DataSpec, EngineSpec, ModelSpec, Patchout, Recipe
 from passt_bench.spec.study import Study, Variant, override, parse_assignments
 
 # Table 1 of the paper, as far as its models can be built.

@@ -6,7 +6,6 @@ import numpy as np
 
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.shared import SharedDataset
 from passt_bench.data.splits import validation_split
 from passt_bench.errors import located
 from passt_bench.runner.request import Paths
@@ -21,22 +20,16 @@ class Datasets:
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
-        self._open: dict[str, SharedDataset] = {}
+        self._open: dict[str, Dataset] = {}
         self._checked: set[str] = set()
 
     def get(self, recipe: Recipe) -> Dataset:
         """The recipe's data set at its front end's sampling rate."""
-        return self.shared(recipe).dataset
-
-    def shared(self, recipe: Recipe) -> SharedDataset:
-        """The recipe's data set in a form for other processes."""
         rate = recipe.frontend.sampling_rate
         name = digest([key_fields(recipe.data), rate])
         if name not in self._open:
             root = self.paths.data.get(recipe.data.name)
-            self._open[name] = SharedDataset(
-                open_dataset(recipe.data, rate, root), self.paths.cache
-            )
+            self._open[name] = open_dataset(recipe.data, rate, root)
         return self._open[name]
 
     def check(self, recipe: Recipe, fold: int | None) -> None:

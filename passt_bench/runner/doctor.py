@@ -33,8 +33,14 @@ from passt_bench.records.run import count_of
 from passt_bench.registry import ALL, Component, installed_version
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.request import DATA_VARIABLE, data_folders
-from passt_bench.spec.engine import EngineSpec, MeasurementSpec
-from passt_bench.spec.recipe import DataSpec, ModelSpec, Recipe, TrainingSpec
+from passt_bench.spec.recipe import (
+    DataSpec,
+    EngineSpec,
+    MeasurementSpec,
+    ModelSpec,
+    Recipe,
+    TrainingSpec,
+)
 
 MIB, GIB = 1024**2, 1024**3
 _SLEEP = 0.05

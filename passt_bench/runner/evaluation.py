@@ -34,9 +34,8 @@ from passt_bench.runner.kept_models import name_of
 from passt_bench.runner.request import data_folders, typed_command
 from passt_bench.runner.run_status import lock
 from passt_bench.spec.codec import validate
-from passt_bench.spec.engine import EngineSpec
 from passt_bench.spec.key import digest, key_fields
-from passt_bench.spec.recipe import Patchout
+from passt_bench.spec.recipe import EngineSpec, Patchout
 from passt_bench.training import clip_bootstrap as bootstrap
 from passt_bench.training.engine import Engine
 from passt_bench.training.evaluate import score_clips

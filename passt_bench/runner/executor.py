@@ -37,8 +37,7 @@ from passt_bench.runner.plan import StudyPlan
 from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig, check_device_name
 from passt_bench.runner.run_status import CURVES, PROGRESS, is_running, lock, read_epochs
-from passt_bench.spec.engine import EngineSpec
-from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.recipe import EngineSpec, Recipe
 from passt_bench.training.features import cache_bytes, features_path, fits_cache, prepare_features
 
 POLL = 0.3  # seconds
@@ -70,8 +69,6 @@ def run_cells(
     """
     if not cells:
         return {}
-    for cell in cells:
-        cell.data.write()  # before the children start, so that a full disk fails the command
     fork_server()
     runner, width = _CellRunner(cells, paths, config), parallel_runs(cells, config)
     with ThreadPoolExecutor(max_workers=width) as pool:
@@ -317,9 +314,9 @@ def disk_bytes(
     missing = _missing_features(todo, paths, datasets)
     logmels = [cache_bytes(recipe, len(datasets.get(recipe).ids)) for recipe in missing]
     states = [12 * cell.summary.parameters for cell in todo]  # weights and AdamW's two averages
-    # A run keeps two checkpoints while it writes the next.
-    running = 3 * sum(sorted(states)[-parallel_runs(todo, config) :])
-    kept = 2 * sum(states) * config.keep_checkpoints
+    # A run keeps its checkpoint while it writes the next.
+    running = 2 * sum(sorted(states)[-parallel_runs(todo, config) :])
+    kept = sum(states) * config.keep_checkpoints
     kept += sum(cell.model_bytes for cell in todo if cell.keeps_model)
     return sum(logmels) + max(running, kept) + _RUN_BYTES * len(todo)
 

@@ -7,12 +7,10 @@ import shutil
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
-from passt_bench.data.shared import abandoned
 from passt_bench.errors import InputError
 from passt_bench.records.evaluation import Against, EvaluationRecord
 from passt_bench.records.files import read, read_bytes, refuse_link, storing, write_atomically
@@ -119,14 +117,11 @@ def find_removable(root: Path) -> list[Removable]:
     used, features = _in_use(store)
     done = {key: store.kind(key) for key in store.record_keys() if not is_running(root, key)}
     found: dict[str, Iterable[Path]] = {
-        "temporary files of killed processes": chain(
-            (
-                path
-                for pattern in _TEMPORARY
-                for path in root.glob(pattern)
-                if path.is_file() and path.stat().st_mtime < before
-            ),
-            abandoned(root / "cache"),
+        "temporary files of killed processes": (
+            path
+            for pattern in _TEMPORARY
+            for path in root.glob(pattern)
+            if path.is_file() and path.stat().st_mtime < before
         ),
         "checkpoints of finished runs": (
             path

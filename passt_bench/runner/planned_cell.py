@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from passt_bench.data.shared import SharedDataset
+from passt_bench.data.dataset import Dataset
 from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.runner.datasets import Datasets
@@ -30,7 +30,7 @@ class PlannedCell:
     fingerprint: Fingerprint
     components: Mapping[str, int]
     summary: ModelSummary
-    data: SharedDataset
+    data: Dataset
     flops: float  # of training and evaluation, about
     attempt: int = 1
     checkpoint: Path | None = None  # initial weights; None from scratch
@@ -81,7 +81,7 @@ def plan_cell(
         fingerprint=fingerprint,
         components=components,
         summary=summary,
-        data=datasets.shared(recipe),
+        data=datasets.get(recipe),
         flops=run_flops(recipe, summary, len(train), len(test)),
         checkpoint=checkpoint,
     )

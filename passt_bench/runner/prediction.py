@@ -30,10 +30,17 @@ from passt_bench.records.files import read, to_json, write_atomically
 from passt_bench.records.run import SCHEMA
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.estimates import batch_size, step_work, summarize_model
-from passt_bench.spec.engine import EngineSpec, MeasurementSpec
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import Name, digest
-from passt_bench.spec.recipe import DataSpec, ModelSpec, Patchout, Recipe, TrainingSpec
+from passt_bench.spec.recipe import (
+    DataSpec,
+    EngineSpec,
+    MeasurementSpec,
+    ModelSpec,
+    Patchout,
+    Recipe,
+    TrainingSpec,
+)
 
 UPDATE_BYTES = 28  # AdamW reads four numbers of each parameter and writes three
 # Of a GPU: shares of the rates in its data sheet, seconds between two kernels on the device, and

@@ -1,14 +1,14 @@
 """The classes that describe a study; imports no torch."""
 
 from passt_bench.spec.codec import validate as validate
-from passt_bench.spec.engine import EngineSpec as EngineSpec
-from passt_bench.spec.engine import MeasurementSpec as MeasurementSpec
 from passt_bench.spec.frontends import ast_frontend as ast_frontend
 from passt_bench.spec.frontends import panns_frontend as panns_frontend
 from passt_bench.spec.frontends import passt_frontend as passt_frontend
 from passt_bench.spec.recipe import DataSpec as DataSpec
+from passt_bench.spec.recipe import EngineSpec as EngineSpec
 from passt_bench.spec.recipe import FrontendSpec as FrontendSpec
 from passt_bench.spec.recipe import InitSpec as InitSpec
+from passt_bench.spec.recipe import MeasurementSpec as MeasurementSpec
 from passt_bench.spec.recipe import ModelSpec as ModelSpec
 from passt_bench.spec.recipe import Patchout as Patchout
 from passt_bench.spec.recipe import Recipe as Recipe

@@ -141,11 +141,8 @@ class OpenSpec:
 
 def own_options(spec: Any) -> dict[str, Any]:
     """The options of a spec beyond the fields of its declared class."""
-    if (declared := _declared(type(spec))) is type(spec):
-        return {}
-    known = {item.name for item in fields(declared)}
-    names = (item.name for item in fields(spec) if item.name not in known)
-    return {name: getattr(spec, name) for name in names}
+    declared = len(fields(_declared(type(spec))))
+    return {item.name: getattr(spec, item.name) for item in fields(spec)[declared:]}
 
 
 @lru_cache
@@ -216,11 +213,7 @@ def check_json(data: bytes) -> None:
 
 
 def parse_json(data: bytes) -> Any:
-    """The value of checked JSON, see `check_json`.
-
-    Raises:
-        ValueError: it is not JSON, or refused.
-    """
+    """The value of JSON, which `check_json` may refuse; ValueError also if it is not JSON."""
     check_json(data)
     return json.loads(data.decode())
 
@@ -288,11 +281,6 @@ def _dataclass_in(hint: Any) -> Any:
 
 def python_name(kind: Any, name: str) -> str | None:
     """The Python name of a field given by its name in Python or in records; None if unknown."""
-    return _python_names(kind).get(name)
-
-
-@lru_cache
-def _python_names(kind: Any) -> dict[str, str]:
-    """Every name of a field of a dataclass, in records and in Python → that in Python."""
     spelled = spellings(kind)
-    return {item.name: own for own, item in spelled.items()} | {own: own for own in spelled}
+    renamed = (own for own, item in spelled.items() if item.name == name)
+    return name if name in spelled else next(renamed, None)

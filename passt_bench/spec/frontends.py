@@ -76,10 +76,6 @@ def panns_frontend() -> FrontendSpec:
 
 
 def frontend_of(model: str) -> FrontendSpec:
-    """The front end that a model was published with.
-
-    Raises:
-        InputError: an unknown model.
-    """
+    """The front end that a registered model was published with."""
     frontend: FrontendSpec = MODELS.get(model).build.frontend
     return frontend

@@ -192,10 +192,7 @@ class Batches:
     """Makes the batch of a training step, from features and labels of the whole data set.
 
     With ``read_only`` it only reads and draws; `LogMels` does the rest, on any device. Features may
-    then be a tensor that it has.
-
-    Raises:
-        InputError: see `clip_weights`.
+    then be a tensor that it has. Refuses labels as `clip_weights` does.
     """
 
     def __init__(

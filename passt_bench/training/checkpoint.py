@@ -1,15 +1,10 @@
-"""Checkpoints: the state of a training run, written atomically, read without unpickling code.
-
-The last two are kept, because one may be truncated: ``checkpoint.pt`` and ``checkpoint-before.pt``.
-``best.pt`` holds the weights of the best epoch where one is chosen.
-"""
+"""Checkpoints: the state of a training run, written atomically, read without unpickling code."""
 
 from __future__ import annotations
 
 import io
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +13,7 @@ import torch
 from passt_bench.records.files import check_zip, write_atomically
 
 FORMAT = 3  # raise when the state's layout changes: older checkpoints are then not used
-LATEST, PREVIOUS, BEST = "checkpoint.pt", "checkpoint-before.pt", "best.pt"
-_UNFINISHED = "checkpoint-next.pt"
+LATEST, BEST = "checkpoint.pt", "best.pt"  # to resume from; with the weights of the best epoch
 
 
 def warn(text: str) -> None:
@@ -27,39 +21,20 @@ def warn(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def save(folder: Path, state: dict[str, Any]) -> None:
-    """Writes the state of a training run into a cell's folder and keeps the previous checkpoint."""
-    write(folder / _UNFINISHED, state)
-    if (folder / LATEST).is_file():
-        (folder / LATEST).replace(folder / PREVIOUS)
-    (folder / _UNFINISHED).replace(folder / LATEST)
-
-
-def write(path: Path, state: dict[str, Any]) -> None:
-    """Writes a checkpoint whole or not at all."""
+def save(folder: Path, state: dict[str, Any], name: str = LATEST) -> None:
+    """Writes the state of a training run into a cell's folder, whole or not at all."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(folder / name, buffer.getvalue())
 
 
-def states(
-    folder: Path,
-    identity: tuple[str, int],
-    names: Sequence[str] = (LATEST, PREVIOUS),
-) -> Iterator[dict[str, Any]]:
-    """The states that can be used, by default those to continue from, the newest first.
-
-    Args:
-        folder: folder of the cell.
-        identity: key and attempt that the state must belong to.
-        names: names of the files.
-    """
-    for path in (folder / name for name in names):
-        state, problem = _read(path, identity) if path.is_file() else (None, None)
-        if problem:
-            warn(f"{folder.name}/{path.name}: {problem}; it is not used")
-        elif state is not None:
-            yield state
+def load(folder: Path, identity: tuple[str, int], name: str = LATEST) -> dict[str, Any] | None:
+    """The state in a cell's folder, of that key and attempt; None if there is none to use."""
+    path = folder / name
+    state, problem = _read(path, identity) if path.is_file() else (None, None)
+    if problem:
+        warn(f"{folder.name}/{name}: {problem}; it is not used")
+    return state
 
 
 def _read(path: Path, identity: tuple[str, int]) -> tuple[Any, str | None]:
@@ -83,10 +58,10 @@ def _read(path: Path, identity: tuple[str, int]) -> tuple[Any, str | None]:
 
 def remove(folder: Path) -> None:
     """Removes the checkpoints of a finished cell."""
-    for name in (LATEST, PREVIOUS, BEST, _UNFINISHED):
+    for name in (LATEST, BEST):
         (folder / name).unlink(missing_ok=True)
 
 
 def exists(folder: Path) -> bool:
     """Whether there is a checkpoint to resume from."""
-    return any((folder / name).is_file() for name in (LATEST, PREVIOUS))
+    return (folder / LATEST).is_file()

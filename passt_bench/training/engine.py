@@ -19,8 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from passt_bench.errors import InputError
 from passt_bench.models.base import AudioModel
 from passt_bench.models.passt import Attention, Blocks, Mlp
-from passt_bench.spec.engine import EngineSpec
-from passt_bench.spec.recipe import Recipe, TrainingSpec
+from passt_bench.spec.recipe import EngineSpec, Recipe, TrainingSpec
 
 Inputs = Mapping[str, Any]  # tensors, None, and what foreign models take
 Step = Callable[[dict[str, Any]], torch.Tensor]

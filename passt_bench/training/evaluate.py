@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -60,13 +59,8 @@ def predict(
 ) -> np.ndarray:
     """Logits (n, classes) in float32 of the clips at ``indices``, without patchout.
 
-    Args:
-        net: model on the engine's device.
-        features: features of the whole data set; those that are not stored are made by the
-            engine's processes.
-        indices: indices of the clips.
-        engine: how the model is computed.
-        change: applied to the log-mels (B, 1, mels, frames).
+    The model is on the engine's device. Features are those of the whole data set; what is not
+    stored is made by the engine's processes. ``change`` is applied to log-mels (B, 1, F, T).
 
     Raises:
         Diverged: some logits are not finite.
@@ -157,14 +151,13 @@ def score_clips(
     seconds, saved = [0.0] * len(models), time.monotonic()
     for model in models:
         engine.configure(model)
-    order = list(enumerate(models))
     try:
-        for waves in _batches(dataset, clips[done:], batch):
-            order.reverse()  # the first of a batch is slower, because the next clips are read then
-            for number, model in order:
+        for at in range(done, len(clips), batch):
+            read = [dataset.waveform(int(clip)) for clip in clips[at : at + batch]]
+            waves = torch.from_numpy(np.stack(read))
+            for number, model in enumerate(models):
                 start = time.perf_counter()
-                net = partial(model, first=done)
-                logits = engine.infer(net, torch.from_numpy(waves)).cpu().numpy()
+                logits = engine.infer(partial(model, first=done), waves).cpu().numpy()
                 seconds[number] += time.perf_counter() - start
                 wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
                 if len(wrong):
@@ -184,20 +177,6 @@ def score_clips(
         if done > since:
             _save(scores, done, saved_at)
     return [(of, s / max(1, done - first)) for of, s in zip(scores, seconds, strict=True)]
-
-
-def _batches(dataset: Dataset, clips: np.ndarray, batch: int) -> Iterator[np.ndarray]:
-    """Yields waveforms (B, samples) and reads the next ones meanwhile."""
-
-    def read(start: int) -> list[np.ndarray]:
-        return [dataset.waveform(int(clip)) for clip in clips[start : start + batch]]
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(read, 0)
-        for start in range(0, len(clips), batch):
-            waves = coming.result()
-            coming = pool.submit(read, start + batch)
-            yield np.stack(waves)
 
 
 def _save(scores: Sequence[np.ndarray], done: int, paths: Sequence[Path]) -> None:

@@ -19,7 +19,6 @@ import torch
 
 from passt_bench.console import Progress
 from passt_bench.data.dataset import SCALE, Dataset
-from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, make_frontend
 from passt_bench.models.patchout import random_stream
 from passt_bench.records.files import is_sealed, writing
@@ -100,24 +99,14 @@ def mix(one: np.ndarray, two: np.ndarray, weight: np.float32) -> np.ndarray:
 
 
 class Waveforms:
-    """Log-mels of clips by index, computed from waveforms on access.
+    """Log-mels of a data set's clips by index, computed from waveforms on access.
 
     Indexing makes those of evaluation; `Batches` makes those of a training step.
-
-    Args:
-        shared: the data set, which other processes get from a file.
-        frontend: computes the log-mels.
-        seconds: clip length.
     """
 
-    def __init__(self, shared: SharedDataset, frontend: FrontendSpec, seconds: float) -> None:
-        self._shared, self._spec, self._seconds = shared, frontend, seconds
+    def __init__(self, dataset: Dataset, frontend: FrontendSpec, seconds: float) -> None:
+        self.dataset, self._spec, self._seconds = dataset, frontend, seconds
         self.net = make_frontend(frontend)
-
-    @property
-    def dataset(self) -> Dataset:
-        """The data set."""
-        return self._shared.dataset
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -141,7 +130,7 @@ class Waveforms:
         return self.net.banks(*edges) if is_jittered(self._spec) else self.net.filters
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Waveforms, (self._shared, self._spec, self._seconds)
+        return Waveforms, (self.dataset, self._spec, self._seconds)
 
 
 Features = np.ndarray | Waveforms
@@ -209,12 +198,12 @@ def fits_cache(recipe: Recipe, clips: int, cache: Path) -> bool:
     return size <= min(MAX_BYTES, shutil.disk_usage(folder).free // 2)
 
 
-def open_features(path: Path | None, recipe: Recipe, shared: SharedDataset) -> Features:
+def open_features(path: Path | None, recipe: Recipe, dataset: Dataset) -> Features:
     """The log-mels that `prepare_features` cached, else those made of the data set at each use."""
     if path is not None and path.is_file():
         cached: np.ndarray = np.load(path, mmap_mode="r")
         return cached
-    return Waveforms(shared, recipe.frontend, recipe.data.seconds)
+    return Waveforms(dataset, recipe.frontend, recipe.data.seconds)
 
 
 def prepare_features(

@@ -18,8 +18,7 @@ from passt_bench.data.targets import Targets
 from passt_bench.models.base import AudioModel
 from passt_bench.models.patchout import random_stream, scaled
 from passt_bench.registry import METRICS, MODELS
-from passt_bench.spec.engine import EngineSpec
-from passt_bench.spec.recipe import Pair, Patchout, Recipe, TrainingSpec
+from passt_bench.spec.recipe import EngineSpec, Pair, Patchout, Recipe, TrainingSpec
 from passt_bench.training import batches
 from passt_bench.training.engine import (
     Engine,

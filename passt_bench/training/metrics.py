@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit, ndtri
 
+from passt_bench.data.fingerprint import first_few
 from passt_bench.errors import InputError
 from passt_bench.registry import METRICS, Better
 from passt_bench.training.clip_bootstrap import RankSums, ScoredClips
@@ -332,8 +333,7 @@ def scored_note(name: str, targets: np.ndarray, classes: Sequence[str]) -> str |
     if not absent.any():
         return None
     names = [label for label, is_absent in zip(classes, absent, strict=True) if is_absent]
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (
         f"{name}: {len(classes) - len(names)} of {len(classes)} classes have {why}; the others "
-        f"{metric.absent}: {shown}"
+        f"{metric.absent}: {first_few(names)}"
     )

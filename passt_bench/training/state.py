@@ -211,7 +211,7 @@ class Training:
     def save_best(self) -> None:
         """Keeps the weights of the epoch that has just ended."""
         state = {**self._common(), "epoch": self.progress.epoch}
-        checkpoint.write(self.task.folder / checkpoint.BEST, state)
+        checkpoint.save(self.task.folder, state, checkpoint.BEST)
 
     def _common(self) -> dict[str, Any]:
         task = self.task
@@ -237,30 +237,27 @@ class Training:
                 self.other_weights = "last", copy_of(self.net)
                 self.net.load_state_dict(self.average.module.state_dict())
         if self.task.validation is not None and self.task.keeps_best:
-            state = next(self._states(checkpoint.BEST), None)
+            state = self._load(checkpoint.BEST)
             if state is None or state["epoch"] != self.progress.best_epoch:
                 raise OSError(f"the weights of epoch {self.progress.best_epoch} are missing")
             self.net.load_state_dict(state["net"])
 
-    def _states(self, *names: str) -> Iterator[dict[str, Any]]:
+    def _load(self, name: str) -> dict[str, Any] | None:
         task = self.task
-        return checkpoint.states(task.folder, (task.key, task.attempt), names)
+        return checkpoint.load(task.folder, (task.key, task.attempt), name)
 
     def _resume(self) -> None:
-        """Resumes from the newest usable checkpoint."""
-        task = self.task
-        for state in self._states(checkpoint.LATEST, checkpoint.PREVIOUS):
-            if not self._fits(state):
-                checkpoint.warn(f"{task.key}: a checkpoint does not fit the model; it is not used")
-            elif state["progress"]["best_epoch"] and not self._has_best(state["progress"]):
-                checkpoint.warn(f"{task.key}: the weights of the best epoch are missing")
-            else:
-                self._load(state)
-                return
-        if checkpoint.exists(task.folder):
-            checkpoint.warn(
-                f"{task.key}: no checkpoint can be used; the run starts from the beginning"
-            )
+        """Resumes from the checkpoint, if there is one that can be used."""
+        key, state = self.task.key, self._load(checkpoint.LATEST)
+        if state is not None and not self._fits(state):
+            checkpoint.warn(f"{key}: the checkpoint does not fit the model; it is not used")
+        elif state is not None and not self._has_best(state["progress"]):
+            checkpoint.warn(f"{key}: the weights of the best epoch are missing")
+        elif state is not None:
+            self._restore(state)
+            return
+        if checkpoint.exists(self.task.folder):
+            checkpoint.warn(f"{key}: no checkpoint can be used; the run starts from the beginning")
 
     def _fits(self, state: dict[str, Any]) -> bool:
         current, saved = (
@@ -272,12 +269,14 @@ class Training:
 
     def _has_best(self, progress: dict[str, Any]) -> bool:
         """Whether the best weights are of this state, or of a later epoch, to be repeated."""
-        best = next(self._states(checkpoint.BEST), None)
+        if not progress["best_epoch"]:
+            return True
+        best = self._load(checkpoint.BEST)
         return best is not None and (
             best["epoch"] == progress["best_epoch"] or best["epoch"] > progress["epoch"]
         )
 
-    def _load(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
         for name, part in self._stateful.items():
             part.load_state_dict(state["parts"][name])

@@ -34,8 +34,8 @@ def _moment(random: random.Random, who: str, phase: str, number: int, each: int)
         at = random.randint(1, 3)
     else:
         point = random.choice(POINTS) if each < len(POINTS) else POINTS[number % len(POINTS)]
-        if phase == "checkpoint":  # a checkpoint is written, then two files are renamed
-            at = random.randint(1, 4 if point.startswith("rename") else 2)
+        if phase == "checkpoint":
+            at = random.randint(1, 2)
     if who == "parent" and phase == "record" and number >= each // 2:
         who = "self"  # the parent writes as well: the rows of processes that died
     # Where checkpoints are cut off there have to be some; else they come now and then.

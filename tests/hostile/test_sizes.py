@@ -125,7 +125,7 @@ def test_a_checkpoint_unpacks_to_its_size(
 ) -> None:
     with zipfile.ZipFile(tmp_path / checkpoint.LATEST, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("archive/data.pkl", ZEROS.tobytes())
-    assert not list(checkpoint.states(tmp_path, ("key", 1)))
+    assert checkpoint.load(tmp_path, ("key", 1)) is None
     assert "bytes of memory, but the file has" in capsys.readouterr().err
 
 

@@ -14,7 +14,6 @@ from noise_clips import CLASSES, RATE, SAMPLES, labels, open_noise
 from planned_study import planned
 from rich.console import Console
 
-from passt_bench.data.shared import SharedDataset
 from passt_bench.measure.session import Arm, run_session
 from passt_bench.models import create_model
 from passt_bench.records.store import Store
@@ -97,7 +96,7 @@ AUGMENTED = override(
 @pytest.mark.parametrize("made", ["stored", "cached", "waveforms"])
 def test_batches_are_those_of_the_cpu(made: str, workers: int) -> None:
     """To the last bit where log-mels are only augmented."""
-    clips: Any = Waveforms(SharedDataset(open_noise()), MOVING, SAMPLES / RATE)
+    clips: Any = Waveforms(open_noise(), MOVING, SAMPLES / RATE)
     features: Any = clips if made == "waveforms" else clips[np.arange(24)]
     data = labels(), np.arange(24), AUGMENTED, 3
     there: Any = features
@@ -130,7 +129,7 @@ def test_no_step_waits_for_the_device(
     for batch in (12, 4):
         spec = EngineSpec(device="cuda", frontend="device", **engine)
         recipe = override(AUGMENTED, {"training.batch_size": batch, "training.epochs": 2})
-        clips: Any = Waveforms(SharedDataset(open_noise()), MOVING, SAMPLES / RATE)
+        clips: Any = Waveforms(open_noise(), MOVING, SAMPLES / RATE)
         features = clips if kind == "waveforms" else clips[np.arange(24)]
         model = ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8))
         recipe = replace(recipe, engine=spec, model=model, patchout=RECIPE.patchout)

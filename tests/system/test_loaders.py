@@ -16,7 +16,6 @@ import torch
 from noise_clips import CLASSES, CLIPS, RATE, SAMPLES, TRAIN, labels, open_noise
 from small_training import equal
 
-from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError
 from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec, FrontendSpec, ModelSpec, Recipe, override
@@ -41,7 +40,7 @@ RECIPE = override(
 )  # fmt: skip
 
 
-FEATURES = Waveforms(SharedDataset(open_noise()), FRONTEND, SAMPLES / RATE)
+FEATURES = Waveforms(open_noise(), FRONTEND, SAMPLES / RATE)
 SOURCE = Batches(FEATURES, labels(), np.arange(TRAIN), RECIPE, 3)
 
 

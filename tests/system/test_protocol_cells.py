@@ -11,7 +11,6 @@ from layouts import write_esc50, write_fsd50k_hdf5, write_openmic_hdf5
 from rich.console import Console
 
 from passt_bench.data import open_dataset
-from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError
 from passt_bench.models import read_model
 from passt_bench.paper import protocol_recipe
@@ -134,7 +133,7 @@ def test_each_set_of_weights_has_its_own_metrics(tmp_path: Path) -> None:
         net, *_ = read_model(tmp_path / "records" / record.key / MODEL)
         dataset = open_dataset(record.recipe.data, 32000, None)
         clips = dataset.split(None)[1]
-        features = Waveforms(SharedDataset(dataset), record.recipe.frontend, 0.5)
+        features = Waveforms(dataset, record.recipe.frontend, 0.5)
         scores = predict(net, features, clips)
         assert score("accuracy", dataset.targets[clips], scores)[0] == record.metrics["accuracy"]
 

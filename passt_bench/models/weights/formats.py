@@ -212,19 +212,12 @@ def _checked(loaded: Any, path: Path) -> Tensors:
 
 @dataclass(frozen=True)
 class Family:
-    """One way to name a model's parameters.
+    """One way to name a model's parameters."""
 
-    Attributes:
-        name: name for messages.
-        marks: names that identify the family, if a file has all of them.
-        heads: prefixes of the names that depend on the number of classes.
-        ignored: prefixes of names that are not weights of the network.
-    """
-
-    name: str
-    marks: tuple[str, ...]
-    heads: tuple[str, ...]
-    ignored: tuple[str, ...] = ()
+    name: str  # for messages
+    marks: tuple[str, ...]  # names that identify the family, if a file has all of them
+    heads: tuple[str, ...]  # beginnings of the names that depend on the number of classes
+    ignored: tuple[str, ...] = ()  # beginnings of names that are not weights of the network
 
 
 PASST = Family(
@@ -282,12 +275,8 @@ def strip_prefixes(
 ) -> tuple[Tensors, dict[str, str], list[str]]:
     """Removes prefixes of wrappers; of plain and averaged weights, chooses the averaged.
 
-    Args:
-        tensors: as the file has them.
-        known: the model's own names; a file with exactly these is left as it is.
-
-    Returns:
-        Tensors under the network's own names, names that are not used → why, and notes.
+    A file with exactly the ``known`` names, those of the model, is left as it is. Returns tensors
+    under the network's own names, names that are not used → why, and notes.
     """
     if set(tensors) == set(known):
         return dict(tensors), {}, []

@@ -60,19 +60,14 @@ def check_published(entry: Published, path: Path) -> None:
     if formats.family_of(tensors) is not wanted:
         names = sorted(tensors)[:3]
         raise InputError(f"not {wanted.name}", field="parameters", value=names)
-    pairs: dict[str, tuple[object, object]] = {
-        "width": (entry.width, tensors["cls_token"].shape[-1]),
-        "depth": (entry.depth, depth_of(tensors)),
-    }
+    found: dict[str, Any] = {"width": tensors["cls_token"].shape[-1], "depth": depth_of(tensors)}
     if wanted is formats.PASST:
-        geometry = _infer_passt(tensors, entry)
-        pairs["classes"] = entry.classes, _classes_of(tensors, wanted)
-        pairs["frames"] = entry.frames, geometry.frames
-        if entry.stride is not None:
-            pairs["stride"] = (entry.stride, entry.stride), geometry.stride
-    for field, (expected, found) in pairs.items():
-        if found != expected:
-            raise InputError(f"{entry.name} has {expected}", field=field, value=found)
+        own = _infer_passt(tensors, entry)
+        found |= {"classes": _classes_of(tensors, wanted), "frames": own.frames}
+        found["stride"] = own.stride[0] if own.stride and len({*own.stride}) == 1 else own.stride
+    for field, value in found.items():
+        if (expected := getattr(entry, field)) not in (value, None):
+            raise InputError(f"{entry.name} has {expected}", field=field, value=value)
 
 
 def _classes_of(tensors: Tensors, family: formats.Family) -> int:
@@ -87,11 +82,7 @@ def _classes_of(tensors: Tensors, family: formats.Family) -> int:
 
 
 def _infer_passt(tensors: Tensors, entry: Published | None) -> ModelSpec:
-    """Infers a PaSST's size from the shapes of its parameters.
-
-    Raises:
-        InputError: shapes that no PaSST of 128 mels has.
-    """
+    """Infers a PaSST's size from the shapes of its parameters."""
     rows, columns = tensors["freq_new_pos_embed"].shape[2], tensors["time_new_pos_embed"].shape[3]
     weight, mels = tensors["patch_embed.proj.weight"], frontend_of("passt_s").mels
     found = infer(rows, columns, mels, (entry.frames,) if entry else ())
@@ -167,8 +158,7 @@ def _frontend_as_stated(
 ) -> FrontendSpec:
     """The front end at the length of a model, with the length and normalisation stated for AST.
 
-    Raises:
-        InputError: something else is stated than the tensors and the front end here have.
+    Refuses other statements that differ from the tensors or the front end here.
     """
     is_ast, (rows, stride) = spec.name == "kaldi", model.stride or (None, None)
 
@@ -236,11 +226,7 @@ def _stated_classes(stated: Sequence[Statement], count: int) -> tuple[str, ...]:
 def _describe(
     tensors: Tensors, entry: Published | None, stated: Sequence[Statement]
 ) -> tuple[Recipe, tuple[str, ...], list[str]]:
-    """Model, front end, clip length and loss of an official file, a name per logit, and notes.
-
-    Raises:
-        InputError: the model cannot be recognized, or there is no classifier.
-    """
+    """Model, front end, clip length and loss of an official file, a name per logit, and notes."""
     family = formats.family_of(tensors)
     if family is formats.PASST:
         model = _infer_passt(tensors, entry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from noise_clips import NoiseClips, open_noise
 
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import FileChanged, StoredDataset
-from passt_bench.data.shared import SharedDataset, abandoned
 from passt_bench.data.testing import DatasetContract
 from passt_bench.errors import ContractError
 from passt_bench.registry import DATASETS
@@ -62,8 +60,7 @@ def test_a_file_that_changes_after_opening_is_named(name: str, written: Written)
     spec, root = written(name)
     data = open_dataset(spec, RATE, root)
     assert isinstance(data, StoredDataset)
-    shared = SharedDataset(data)
-    there = pickle.loads(pickle.dumps(shared)).dataset
+    there = pickle.loads(pickle.dumps(data))
     stamps = data.stamps.copy()
     stamps[:, 1] += 1
     before = there.waveform(0)
@@ -73,25 +70,6 @@ def test_a_file_that_changes_after_opening_is_named(name: str, written: Written)
             changed.waveform(0)
         assert caught.value.source is not None and Path(str(caught.value.source)).is_file()
     np.testing.assert_array_equal(there.waveform(0), before)
-
-
-def test_the_file_of_a_shared_data_set_is_written_once_and_removed(tmp_path: Path) -> None:
-    shared = SharedDataset(open_noise(), tmp_path / "cache")
-    path = shared.write()
-    assert path.parent == tmp_path / "cache"
-    left = path.with_name("shared-left")  # by a process that was killed
-    left.write_bytes(b"half")
-    for file in (path, left):
-        os.utime(file, (0, 0))
-    assert list(abandoned(path.parent)) == [left]
-    second = SharedDataset(open_noise(), path.parent).write()
-    assert not left.exists() and second != path
-    other = pickle.loads(pickle.dumps(shared))
-    assert other.write() == shared.write() == path
-    del other
-    assert path.is_file()
-    del shared
-    assert not path.exists()
 
 
 def _changed(**fields: Any) -> NoiseClips:

@@ -13,7 +13,6 @@ import torch
 from noise_clips import CLIPS, RATE, SAMPLES, labels, open_noise
 from small_training import equal, make_task, stopped, trained
 
-from passt_bench.data.shared import SharedDataset
 from passt_bench.models import create_model
 from passt_bench.models.frontend import draw_edges, make_frontend
 from passt_bench.spec import DataSpec, FrontendSpec, Patchout, Recipe, TrainingSpec, override
@@ -44,7 +43,7 @@ def _opened(folder: Path, recipe: Recipe) -> Features:
     path = features_path(folder, recipe, "noise")
     if path is not None:
         assert prepare_features(open_noise(), recipe.frontend, SECONDS, path) == path
-    return open_features(path, recipe, SharedDataset(open_noise()))
+    return open_features(path, recipe, open_noise())
 
 
 def test_cached_and_streamed_log_mels_are_the_same(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from noise_clips import RATE, SAMPLES, TRAIN, labels, open_noise
 
-from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, make_frontend
 from passt_bench.spec import FrontendSpec, Recipe, override
 from passt_bench.training.batches import Batches
@@ -136,7 +135,7 @@ def test_it_is_a_function_of_seed_salt_epoch_and_clip() -> None:
 
 def test_a_step_is_waves_then_log_mel_then_the_rest() -> None:
     recipe = override(_recipe(gain=7, shift=50, wavmix=0.5), {"frontend": MOVING})
-    features: Any = Waveforms(SharedDataset(open_noise()), MOVING, SAMPLES / RATE)
+    features: Any = Waveforms(open_noise(), MOVING, SAMPLES / RATE)
     source = Batches(features, TARGETS, ALL, recipe, 5)
     x, targets = source(6).values()
     waves, mixed = _drawn(recipe, epoch=1, clips=source.clips(6))
