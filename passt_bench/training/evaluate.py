@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -151,13 +152,14 @@ def score_clips(
     seconds, saved = [0.0] * len(models), time.monotonic()
     for model in models:
         engine.configure(model)
+    order = list(enumerate(models))
     try:
-        for at in range(done, len(clips), batch):
-            read = [dataset.waveform(int(clip)) for clip in clips[at : at + batch]]
-            waves = torch.from_numpy(np.stack(read))
-            for number, model in enumerate(models):
+        for waves in _batches(dataset, clips[done:], batch):
+            order.reverse()  # the first of a batch is slower, because the next clips are read then
+            for number, model in order:
                 start = time.perf_counter()
-                logits = engine.infer(partial(model, first=done), waves).cpu().numpy()
+                net = partial(model, first=done)
+                logits = engine.infer(net, torch.from_numpy(waves)).cpu().numpy()
                 seconds[number] += time.perf_counter() - start
                 wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
                 if len(wrong):
@@ -177,6 +179,20 @@ def score_clips(
         if done > since:
             _save(scores, done, saved_at)
     return [(of, s / max(1, done - first)) for of, s in zip(scores, seconds, strict=True)]
+
+
+def _batches(dataset: Dataset, clips: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """Yields waveforms (B, samples) and reads the next ones meanwhile."""
+
+    def read(start: int) -> list[np.ndarray]:
+        return [dataset.waveform(int(clip)) for clip in clips[start : start + batch]]
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(read, 0)
+        for start in range(0, len(clips), batch):
+            waves = coming.result()
+            coming = pool.submit(read, start + batch)
+            yield np.stack(waves)
 
 
 def _save(scores: Sequence[np.ndarray], done: int, paths: Sequence[Path]) -> None:
