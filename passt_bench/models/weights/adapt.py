@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from passt_bench.errors import InputError
-from passt_bench.models.ast import PUBLISHED_GRID
+from passt_bench.models.ast import PUBLISHED_GRID, resample_positions
+from passt_bench.models.passt import SPECIAL_TOKENS
 from passt_bench.models.weights.formats import Tensors
 from passt_bench.spec.recipe import Pair
 
@@ -29,34 +30,48 @@ def resample(encoding: torch.Tensor, size: Pair) -> torch.Tensor:
     return F.interpolate(encoding.float(), size=size, mode="bicubic", align_corners=False)
 
 
-def image_model_as_passt(tensors: Tensors, target: Tensors, adapted: dict[str, str]) -> Tensors:
-    """A ViT's or DeiT's weights under PaSST's names; without its classifiers.
+def _mono(out: Tensors, name: str, adapted: dict[str, str]) -> None:
+    """A convolution over RGB, (E, 3, h, w), becomes one over mono with the same output for gray.
 
-    RGB is summed to mono (``models/helpers/vit_helpers.py`` of the reference code). The square grid
-    of encodings is resized to (F, T), bicubic; those of frequency are its mean over time, those of
-    time its mean over frequency (``adapt_image_pos_embed_to_passt`` of the reference code). A ViT
-    has no distillation token. It then gets the class token's position encoding and keeps its own
-    initial direction at DeiT's initial scale of 0.02: a copy of the class token would always have
-    the same output.
+    The channels are summed, as ``models/helpers/vit_helpers.py`` of the reference code does.
+    """
+    if out[name].ndim == 4 and out[name].shape[1] == 3:
+        out[name] = out[name].float().sum(dim=1, keepdim=True)
+        adapted[name] = "red, green and blue summed to mono"
+
+
+def _side(encodings: torch.Tensor, special: int, what: str) -> int:
+    """The side of the square that an image model's encodings are for.
 
     Raises:
-        InputError: the encodings are not for a square behind the special tokens.
+        InputError: there is no square behind the special tokens.
     """
-    out = {name: t for name, t in tensors.items() if not name.startswith(("head", "pos_embed"))}
-    patches, encodings = out["patch_embed.proj.weight"], tensors["pos_embed"]
-    if patches.ndim == 4 and patches.shape[1] == 3:
-        out["patch_embed.proj.weight"] = patches.float().sum(dim=1, keepdim=True)
-        adapted["patch_embed.proj.weight"] = "red, green and blue summed to mono"
-    special = 2 if "dist_token" in tensors else 1
     places = encodings.shape[1] - special if encodings.ndim == 3 else 0
     side = math.isqrt(max(places, 0))
     if places < 1 or side * side != places:
         raise InputError(
-            f"not a square grid behind {special} special tokens",
+            f"not {what}",
             field="pos_embed",
             value=tuple(encodings.shape),
             remedy="Give e.g. passt_deit_bd_p16_384 of `passt-bench weights list`.",
         )
+    return side
+
+
+def image_model_as_passt(tensors: Tensors, target: Tensors, adapted: dict[str, str]) -> Tensors:
+    """A ViT's or DeiT's weights under PaSST's names; without its classifiers.
+
+    The square grid of encodings is resized to (F, T), bicubic; those of frequency are its mean over
+    time, those of time its mean over frequency (``adapt_image_pos_embed_to_passt`` of the reference
+    code). A ViT has no distillation token. It then gets the class token's position encoding and
+    keeps its own initial direction at DeiT's initial scale of 0.02: a copy of the class token would
+    always have the same output.
+    """
+    out = {name: t for name, t in tensors.items() if not name.startswith(("head", "pos_embed"))}
+    _mono(out, "patch_embed.proj.weight", adapted)
+    encodings = tensors["pos_embed"]
+    special = 2 if "dist_token" in tensors else 1
+    side = _side(encodings, special, f"a square grid behind {special} special tokens")
     rows, columns = target[ROWS].shape[2], target[COLUMNS].shape[3]
     square = encodings[0, special:].float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
     resized = resample(square, (rows, columns))
@@ -72,6 +87,28 @@ def image_model_as_passt(tensors: Tensors, target: Tensors, adapted: dict[str, s
         adapted["dist_token"] = "the file has none: initial values at DeiT's scale of 0.02"
         adapted["new_pos_embed"] = "pos_embed of the class token, for both tokens"
     return out
+
+
+def image_model_as_ast(tensors: Tensors, grid: Pair, adapted: dict[str, str]) -> Tensors:
+    """A distilled DeiT's weights under AST's names; without its classifiers.
+
+    As ``src/models/ast_models.py`` of AST's official code does: colors summed, the square of
+    position encodings cut from its middle along frequency and interpolated along time.
+    """
+    encodings = tensors["pos_embed"]
+    special = SPECIAL_TOKENS if "dist_token" in tensors else encodings.shape[1]
+    what = "a distilled DeiT of square images, with which AST begins"
+    side = _side(encodings, special, what)
+    out = {f"v.{name}": t for name, t in tensors.items() if not name.startswith("head")}
+    _mono(out, "v.patch_embed.proj.weight", adapted)
+    out[GRID], adapted[GRID] = on_grid(encodings, (side, side), grid)
+    return out
+
+
+def on_grid(encodings: torch.Tensor, old: Pair, new: Pair) -> tuple[torch.Tensor, str]:
+    """AST's position encodings on another grid, and how they were made."""
+    how = f"{old[0]} x {old[1]} to {new[0]} x {new[1]}, cut from the middle or interpolated"
+    return resample_positions(encodings.float(), old, new), how
 
 
 def grid_of(places: int, rows: int) -> Pair:

@@ -212,12 +212,19 @@ def _checked(loaded: Any, path: Path) -> Tensors:
 
 @dataclass(frozen=True)
 class Family:
-    """One way to name a model's parameters."""
+    """One way to name a model's parameters.
 
-    name: str  # for messages
-    marks: tuple[str, ...]  # names that identify the family, if a file has all of them
-    heads: tuple[str, ...]  # beginnings of the names that depend on the number of classes
-    ignored: tuple[str, ...] = ()  # beginnings of names that are not weights of the network
+    Attributes:
+        name: name for messages.
+        marks: names that identify the family, if a file has all of them.
+        heads: prefixes of the names that depend on the number of classes.
+        ignored: prefixes of names that are not weights of the network.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    heads: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
 
 
 PASST = Family(

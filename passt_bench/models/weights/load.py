@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from passt_bench.errors import InputError, located
-from passt_bench.models.ast import AST, from_hugging_face, resample_positions
+from passt_bench.models import ast
 from passt_bench.models.frontend import make_frontend
 from passt_bench.models.passt import SPECIAL_TOKENS, PaSST
 from passt_bench.models.weights import adapt, formats
 from passt_bench.models.weights.formats import Family, TensorFile, Tensors
 from passt_bench.published_weights import by_file, locate
 from passt_bench.spec.frontends import frontend_of
-from passt_bench.spec.recipe import FrontendSpec
+from passt_bench.spec.recipe import FrontendSpec, Pair
 
 _LOG = logging.getLogger("passt_bench.weights")
 _SHOWN = 6  # names in one line
@@ -29,16 +29,27 @@ _FILTERS, _TRANSFORM = "logmel_extractor.melW", "spectrogram_extractor.stft.conv
 
 @dataclass
 class Loaded:
-    """A report on loaded weights: what became of each parameter and each tensor of the file."""
+    """A report on loaded weights.
 
-    source: str  # the file's name
-    format: str  # the family of parameter names in the file
-    taken: list[str] = field(default_factory=list)  # parameters
-    adapted: dict[str, str] = field(default_factory=dict)  # parameter → how it was made to fit
-    reinitialized: dict[str, str] = field(default_factory=dict)  # parameter → why
-    dropped: dict[str, str] = field(default_factory=dict)  # unused tensor → why
-    notes: list[str] = field(default_factory=list)  # on the whole file
-    frontend: FrontendSpec | None = None  # that the file's buffers state (PANNs)
+    Attributes:
+        source: the file's name.
+        format: the family of parameter names in the file.
+        taken: parameters whose values were taken unchanged.
+        adapted: parameter → how the file's values were changed to fit.
+        reinitialized: parameter that keeps its initial values → why.
+        dropped: tensor of the file that the model does not use → why.
+        notes: choices that concern the whole file.
+        frontend: the front end that the file's buffers state, if they do (PANNs).
+    """
+
+    source: str
+    format: str
+    taken: list[str] = field(default_factory=list)
+    adapted: dict[str, str] = field(default_factory=dict)
+    reinitialized: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    frontend: FrontendSpec | None = None
 
     def lines(self) -> tuple[str, ...]:
         """The report as sentences; parameters with one reason share a line."""
@@ -72,11 +83,11 @@ def load_weights(
 ) -> Loaded:
     """Loads published or own weights into a model, without executing pickles.
 
-    Reads PaSST's official files, DeiT's and ViT's as timm names them (into a PaSST), AST's (its
-    authors' and transformers' names), PANNs' and this package's. For another number of classes, the
-    classifier keeps its initial values. For another stride or length, the position encodings are
-    resampled. A model of seven blocks takes seven of twelve as published. Everything else has to
-    fit; if something does not, the model is unchanged.
+    Reads PaSST's official files, DeiT's and ViT's as timm names them (into a PaSST; a distilled
+    DeiT's also into an AST), AST's (its authors' and transformers' names), PANNs' and this
+    package's. For another number of classes, the classifier keeps its initial values. For another
+    stride or length, the position encodings are resampled. A model of seven blocks takes seven of
+    twelve as published. Everything else has to fit; if something does not, the model is unchanged.
 
     Args:
         net: the model, with initial weights.
@@ -111,8 +122,9 @@ def load_tensors(net: nn.Module, file: TensorFile, classes: Sequence[str] | None
 def _fit(net: nn.Module, target: Tensors, file: TensorFile, others: bool) -> tuple[Loaded, Tensors]:
     """The report, and the tensors to copy into the model."""
     ours = formats.family_of(target)
-    loaded, theirs, tensors = _translate(file, target, ours)
-    heads = (*theirs.heads, *ours.heads)
+    loaded, theirs, tensors = _translate(file, net, target, ours)
+    # An image model has nothing for the classifier, not even its norm.
+    heads = (*theirs.heads, *ours.heads, *(("mlp_head.",) if theirs is formats.VIT else ()))
     encoded = tensors.get(adapt.ROWS)
     rows = encoded.shape[2] if encoded is not None and encoded.ndim == 4 else 0
     ready: Tensors = {}
@@ -167,41 +179,48 @@ def _unfit(name: str, given: torch.Tensor, own: torch.Tensor) -> InputError:
 def _encodings(
     net: nn.Module, name: str, given: torch.Tensor, own: torch.Tensor, rows: int
 ) -> tuple[torch.Tensor, str] | None:
-    """Position encodings for another grid, and how they were made; None for other tensors.
+    """Position encodings on the model's grid, and how they were made; None for other tensors.
 
     The file's encodings are for that many rows.
     """
-    width = {adapt.ROWS: 1, adapt.COLUMNS: 1, adapt.GRID: 2}.get(name)  # the axis
-    if width is None or given.ndim != own.ndim or given.shape[width] != own.shape[width]:
+    width = 2 if name == adapt.GRID else 1  # the axis
+    if (
+        name not in (adapt.ROWS, adapt.COLUMNS, adapt.GRID)
+        or given.ndim != own.ndim
+        or given.shape[width] != own.shape[width]
+    ):
         return None
     if name == adapt.ROWS:
         how = f"resampled from {given.shape[2]} to {own.shape[2]} rows (bicubic)"
         return adapt.resample(given, (own.shape[2], 1)), how
     if name == adapt.COLUMNS:
         return adapt.fit_columns(given, own.shape[3], _covered_columns(net, rows, given.shape[3]))
-    assert isinstance(net, AST)  # no other model's tensors have this name
-    new = net.known_grid
-    old = adapt.grid_of(given.shape[1] - SPECIAL_TOKENS, new[0])
-    how = f"{old[0]} x {old[1]} to {new[0]} x {new[1]}, cut from the middle or interpolated"
-    return resample_positions(given.float(), old, new), how
+    grid = _known_grid(net)
+    return adapt.on_grid(given, adapt.grid_of(given.shape[1] - SPECIAL_TOKENS, grid[0]), grid)
 
 
-def _translate(file: TensorFile, target: Tensors, ours: Family) -> tuple[Loaded, Family, Tensors]:
+def _translate(
+    file: TensorFile, net: nn.Module, target: Tensors, ours: Family
+) -> tuple[Loaded, Family, Tensors]:
     """The report begun, the file's family, and its tensors under the model's names."""
     tensors, unused, notes = formats.strip_prefixes(file.tensors, target)
     theirs = formats.family_of(tensors)
     loaded = Loaded(file.path.name, theirs.name, dropped=unused, notes=[*file.notes, *notes])
     loaded.frontend = panns_frontend_of(tensors)
     if theirs is formats.AST_HF and ours is formats.AST:
-        tensors = from_hugging_face(tensors)
+        tensors = ast.from_hugging_face(tensors)
         loaded.notes.append("transformers' names translated to the authors'")
-    elif theirs is formats.VIT and ours is formats.PASST:
+    elif theirs is formats.VIT and ours in (formats.PASST, formats.AST):
         images = [name for name in tensors if name.startswith(formats.VIT.heads)]
         loaded.dropped |= dict.fromkeys(images, "classifier of images")
-        if "dist_token" not in tensors:
-            why = "the file has no distillation token; it is a ViT, not a distilled DeiT"
-            loaded.notes.append(why)
-        tensors = adapt.image_model_as_passt(tensors, target, loaded.adapted)
+        if ours is formats.AST:
+            grid = _known_grid(net)
+            tensors = adapt.image_model_as_ast(tensors, grid, loaded.adapted)
+        else:
+            if "dist_token" not in tensors:
+                why = "the file has no distillation token; it is a ViT, not a distilled DeiT"
+                loaded.notes.append(why)
+            tensors = adapt.image_model_as_passt(tensors, target, loaded.adapted)
     elif theirs is not ours:
         raise InputError(
             f"holds weights under {theirs.name} names, but the model has {ours.name} ones",
@@ -242,6 +261,11 @@ def panns_frontend_of(tensors: Tensors) -> FrontendSpec | None:
         value=tuple(tensors[given].shape),
         remedy="Give the weights of a released model, or train one with the front end here.",
     )
+
+
+def _known_grid(net: nn.Module) -> Pair:
+    assert isinstance(net, ast.AST)  # no other model's tensors have these names
+    return net.known_grid
 
 
 def _cut_depth(tensors: Tensors, target: Tensors, loaded: Loaded) -> Tensors:

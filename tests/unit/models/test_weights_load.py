@@ -235,6 +235,25 @@ def test_deit_is_summed_to_mono_and_its_grid_split(tmp_path: Path, distilled: bo
     assert set(loaded.dropped) == {n for n in image if n.startswith("head")}
 
 
+def test_an_ast_begins_with_a_distilled_deit(tmp_path: Path) -> None:
+    image = small_weights.deit(24)
+    torch.save({"model": image}, tmp_path / "deit.pth")
+    net = small(50, "ast", frames=998)
+    loaded = load_weights(net, tmp_path / "deit.pth")
+    state = net.state_dict()
+    for name in ("cls_token", "dist_token", "norm.weight", "blocks.0.attn.qkv.weight"):
+        assert torch.equal(state[f"v.{name}"], image[name])
+    rgb = image["patch_embed.proj.weight"]
+    assert torch.equal(state["v.patch_embed.proj.weight"], rgb.sum(1, keepdim=True))
+    # src/models/ast_models.py: time interpolated to 24 rows, then 12 rows from the middle.
+    grid = image["pos_embed"][:, 2:].transpose(1, 2).reshape(1, 64, 24, 24)
+    wide = F.interpolate(grid, size=(24, 99), mode="bilinear")[:, :, 6:18]
+    assert torch.equal(state["v.pos_embed"][:, :2], image["pos_embed"][:, :2])
+    assert torch.equal(state["v.pos_embed"][:, 2:], wide.flatten(2).transpose(1, 2))
+    assert set(loaded.reinitialized) == {name for name in state if name.startswith("mlp_head")}
+    assert set(loaded.dropped) == {name for name in image if name.startswith("head")}
+
+
 @pytest.mark.parametrize("names", ["authors", "transformers 4", "transformers 5"])
 def test_ast_under_its_three_names(tmp_path: Path, names: str) -> None:
     source = small_weights.randomised(small(model="ast", depth=2, frames=1024))
@@ -311,14 +330,15 @@ def test_what_does_not_fit_is_named_and_leaves_the_model_alone(
         ({"depth": 2}, None, "model.depth"),
         ({"width": 128, "heads": 2}, None, "cls_token"),
         ({}, "no square", "pos_embed"),
-        ({"model": "ast"}, "image", "blocks.0.attn.proj.bias"),
+        ({"model": "ast"}, "no square", "pos_embed"),
+        ({"model": "ast"}, "no token", "pos_embed"),
     ],
 )
 def test_another_model_is_refused(
     path: Path, options: dict[str, Any], change: str | None, field: str
 ) -> None:
     if change:  # an image model in place of the PaSST
-        image = small_weights.deit()
+        image = small_weights.deit(distilled=change != "no token")
         if change == "no square":
             image["pos_embed"] = image["pos_embed"][:, :-1]
         torch.save(image, path)
