@@ -177,7 +177,7 @@ def test_inner_folds_leave_the_tested_fold_alone(tmp_path):
     space = Search(budget="epochs", pruning="wilcoxon")
     work = planned(replace(STUDY, base=recipe, search=space), tmp_path, manifest=root)
     cells = work._cells({"kind": "none"})
-    dataset = cells[0].data.dataset
+    dataset = cells[0].data
     train, tested = dataset.split(1)
     assert [cell.recipe.training.validation_fold for cell in cells] == [2, 3, 4]
     for cell in cells:
