@@ -307,23 +307,6 @@ _SHOWN = 5
 _COUNTERS = ("n_averaged", "num_updates", "updates", "decay", "initted", "step")
 
 
-def _owners(tensors: Tensors, parts: Collection[str]) -> dict[str, dict[str, str]]:
-    """By the prefix of an owner: names without prefixes → full ones; ``parts`` are no owners."""
-    groups: dict[str, dict[str, str]] = {}
-    for full in tensors:
-        name, owner = full, ""
-        while "." in name:
-            prefix = name.partition(".")[0] + "."
-            averaged = _is_averaged(prefix) and prefix not in parts
-            if averaged or prefix in _PLAIN:
-                owner = owner if _is_averaged(owner) and prefix != _ONLINE else prefix
-            elif prefix not in _WRAPPERS:
-                break
-            name = name.removeprefix(prefix)
-        groups.setdefault(owner, {})[name] = full
-    return groups
-
-
 def strip_prefixes(
     tensors: Tensors, known: Collection[str] = ()
 ) -> tuple[Tensors, dict[str, str], list[str]]:
@@ -334,16 +317,25 @@ def strip_prefixes(
     """
     if set(tensors) == set(known):
         return dict(tensors), {}, []
-    groups = _owners(tensors, ())
-    sets = {o: {n: tensors[full] for n, full in names.items()} for o, names in groups.items()}
-    plain = {n: t for o in sets if not _is_averaged(o) for n, t in sets[o].items()}
-    parts = [
-        owner
-        for owner, found in sets.items()
-        if _is_averaged(owner) and found.keys().isdisjoint(known) and not _are_weights(found, plain)
-    ]
-    if parts:  # they are parts of the network, or statistics
-        groups = _owners(tensors, parts)
+    groups: dict[str, dict[str, str]] = {}
+    for full in tensors:
+        name, owner = full, ""
+        while "." in name:
+            prefix = name.partition(".")[0] + "."
+            if prefix in _PLAIN or _is_averaged(prefix):
+                owner = owner if _is_averaged(owner) and prefix != _ONLINE else prefix
+            elif prefix not in _WRAPPERS:
+                break
+            name = name.removeprefix(prefix)
+        groups.setdefault(owner, {})[name] = full
+    plain = {n: tensors[f] for o in groups if not _is_averaged(o) for n, f in groups[o].items()}
+    for owner in [*filter(_is_averaged, groups)]:
+        found = {n: tensors[full] for n, full in groups[owner].items()}
+        if found.keys().isdisjoint(known) and not _are_weights(found, plain):
+            # A part of the network whose name sounds like averages, or statistics.
+            for name, full in groups.pop(owner).items():
+                home = next((p for p in _PLAIN if full.startswith(p)), "")
+                groups.setdefault(home, {})[owner + name] = full
     owners = [*filter(_is_averaged, groups), *(p for p in _PLAIN if p in groups)]
     chosen = owners[0] if owners else ""
     picked = groups.pop(chosen)
