@@ -215,6 +215,11 @@ def _translate(file: TensorFile, target: Tensors, ours: Family) -> tuple[Loaded,
     return loaded, theirs, tensors
 
 
+def _is_close(given: torch.Tensor, own: torch.Tensor) -> bool:
+    """Whether a buffer is what it should be, up to rounding to half precision."""
+    return given.shape == own.shape and torch.allclose(given.float(), own, rtol=1e-3, atol=1e-5)
+
+
 def panns_frontend_of(tensors: Tensors) -> FrontendSpec | None:
     """The front end whose filters are among the buffers of a PANN; None if there are none.
 
@@ -244,11 +249,6 @@ def panns_frontend_of(tensors: Tensors) -> FrontendSpec | None:
         value=tuple(tensors[wrong[0]].shape),
         remedy="Give the weights of a released model, or train one with the front end here.",
     )
-
-
-def _is_close(given: torch.Tensor, own: torch.Tensor) -> bool:
-    """Whether a buffer is what it should be, up to rounding to half precision."""
-    return given.shape == own.shape and torch.allclose(given.float(), own, rtol=1e-3, atol=1e-5)
 
 
 def _cut_depth(tensors: Tensors, target: Tensors, loaded: Loaded) -> Tensors:
