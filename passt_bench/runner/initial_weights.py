@@ -17,8 +17,11 @@ import torch
 from passt_bench.errors import InputError
 from passt_bench.models import AudioModel, from_recipe, initialize, load_weights
 from passt_bench.models.frontend import frame_count
+from passt_bench.models.weights.formats import read_tensors
+from passt_bench.models.weights.load import load_tensors
+from passt_bench.models.weights.model_file import frontend_as_stated, statements_beside
 from passt_bench.published_weights import locate
-from passt_bench.spec.recipe import DataSpec, Recipe
+from passt_bench.spec.recipe import DataSpec, ModelSpec, Recipe
 
 
 def resolve_init(recipe: Recipe, classes: Sequence[str]) -> tuple[Recipe, Path | None]:
@@ -78,16 +81,24 @@ def _check_fit(shape: Recipe, path: Path, digest: str, classes: tuple[str, ...])
     """Refuses a file that does not fit, before anything runs."""
     with torch.device("meta"):
         net = from_recipe(shape, len(classes), frame_count(shape.frontend, shape.data.seconds))
-    stated = load_weights(net, path, classes=classes).frontend
-    for name in ("sampling_rate", "n_fft", "mels", "fmin", "fmax") if stated else ():
-        wanted, value = getattr(stated, name), getattr(shape.frontend, name)
-        if value != wanted:
+    file = read_tensors(path)
+    own, buffers = shape.frontend, load_tensors(net, file, classes).frontend
+    wanted = replace(own, frames=None)  # lengths may differ, and so may the size of the model
+    fields = ("sampling_rate", "n_fft", "window", "mels", "fmin", "fmax")  # that buffers state
+    if buffers is not None:
+        wanted = replace(wanted, **{name: getattr(buffers, name) for name in fields})
+    stated = statements_beside(path, file.stated) if file.facts() is None else []
+    remedy = "Set the recipe's front end to what is stated, or begin with other weights."
+    wanted = frontend_as_stated(ModelSpec(shape.model.name), wanted, stated, remedy)
+    for name in (*fields, "mean", "std"):
+        if (value := getattr(own, name)) != (needed := getattr(wanted, name)):
+            beside = (each.source for each in stated if each.name in (name, "do_normalize"))
             raise InputError(
-                f"the weights were trained with {wanted}, as buffers in the file state",
-                source=path,
+                f"the weights were trained with {needed}, as the file or one beside it states",
+                source=next(beside, path),
                 field=f"frontend.{name}",
                 value=value,
-                remedy=f"Set frontend.{name}={wanted}, or begin with other weights.",
+                remedy=f"Set frontend.{name}={needed}, or begin with other weights.",
             )
 
 

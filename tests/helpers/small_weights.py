@@ -109,9 +109,16 @@ def write_published(folder: Path, names: Iterable[str], width: int = WIDTH) -> P
 
 
 def panns_buffers(rate: int, n_fft: int, fmax: float) -> dict[str, torch.Tensor]:
-    """The front end in the released files: filters and one of the two transforms."""
+    """The front end in the released files: filters, and the DFT by definition times Hann's window.
+
+    torchlibrosa 0.1.0 has the same buffers.
+    """
     spec = replace(panns_frontend(), sampling_rate=rate, n_fft=n_fft, window=n_fft, fmax=fmax)
+    bins, samples = torch.arange(n_fft // 2 + 1.0), torch.arange(float(n_fft))
+    angles = 2 * torch.pi * bins.double().outer(samples.double()) / n_fft
+    hann = 0.5 - 0.5 * angles[1].cos()
     return {
         "logmel_extractor.melW": make_frontend(spec).filters.T.contiguous(),
-        "spectrogram_extractor.stft.conv_real.weight": torch.ones(n_fft // 2 + 1, 1, n_fft),
+        "spectrogram_extractor.stft.conv_real.weight": (angles.cos() * hann)[:, None].float(),
+        "spectrogram_extractor.stft.conv_imag.weight": -(angles.sin() * hann)[:, None].float(),
     }

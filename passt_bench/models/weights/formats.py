@@ -25,9 +25,23 @@ from passt_bench.spec.codec import parse_json
 
 Tensors = dict[str, torch.Tensor]
 # A word in the names under which trainers put averaged tensors: ema_model, net_swa, averaged, …
-_AVERAGED = re.compile(r"(?:^|_)(?:ema|swa|avg|averaged?|averaging)(?:_|\.|$)")
-# Where they put tensors; the first that a file has is read, but averaged ones before.
-_NESTED = ("state_dict", "model", "model_state_dict", "net", "params", "weights", "shadow")
+# Adam's exp_avg are of gradients.
+_AVERAGED = re.compile(
+    r"^(?:ema|swa)|(?:ema|swa)$|(?:^|_)(?:ema|swa|(?<!exp_)avg|averaged?|averaging)(?:_|$)"
+)
+_WORD_BREAK = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z]+")
+# Where trainers put tensors; the first that a file has is read, but averaged ones before.
+_NESTED = (
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "net",
+    "params",
+    "weights",
+    "module",
+    "shadow",
+)
+_DEPTH = 4  # of entries within entries; a file can hold itself
 _SETTINGS = ("hyper_parameters", "hparams", "config")
 # Lightning's hyper-parameters come in classes of its own; read as plain dictionaries.
 _AS_DICT: list[Any] = [
@@ -153,38 +167,60 @@ def _read_torch(path: Path) -> Any:
         raise InputError(f"not a whole file of torch.save ({first})", remedy=_AGAIN) from None
 
 
-def _is_set(value: Any) -> bool:
-    """Whether it holds named tensors and nothing else, or has an entry that does."""
-    if not isinstance(value, Mapping):
-        return False
-    return all(map(torch.is_tensor, value.values())) or any(_is_set(value.get(n)) for n in _NESTED)
+def _is_averaged(name: Any) -> bool:
+    """Whether trainers name averaged weights so, in any spelling: ema_model, modelEma, SWA."""
+    words = _WORD_BREAK.sub("_", name).lower() if isinstance(name, str) else ""
+    return bool(_AVERAGED.search(words.strip("_")))
 
 
-def _innermost(loaded: Any) -> tuple[Any, tuple[str, ...], dict[str, Any]]:
-    """The mapping that holds the tensors, a note if there are several, and what else was stored."""
-    notes: tuple[str, ...] = ()
-    stated: dict[str, Any] = {}
-    while isinstance(loaded, Mapping):
-        averaged = [n for n in loaded if isinstance(n, str) and _AVERAGED.search(n)]
-        sets = [n for n in averaged if _is_set(loaded[n])]
-        names = [*sets, *(n for n in _NESTED if isinstance(loaded.get(n), Mapping))]
-        if not names:
-            break
-        for settings in (loaded, *map(loaded.get, _SETTINGS)):
-            stated |= settings if isinstance(settings, Mapping) else {}
-        kinds = Mapping, list, tuple
-        unread = [n for n in averaged if n not in sets and isinstance(loaded[n], kinds)]
-        if unread:
-            notes += (f"{unread} cannot be read as weights and were left out",)
-        others = [
-            n for n in loaded if n not in (*names, *unread) and isinstance(loaded[n], Mapping)
-        ]
-        left = [n for n in others if any(map(torch.is_tensor, loaded[n].values()))]
-        if left := names[1:] + left:
-            kind = "averaged" if sets else "plain"
-            notes += (f"the {kind} weights ({names[0]}) were chosen, {left} left out",)
-        loaded = loaded[names[0]]
-    return loaded, notes, stated
+def _are_weights(found: Tensors, plain: Tensors) -> bool:
+    """Whether tensors fit the plain weights by name and shape, or else are of a known family.
+
+    Metrics and an optimizer's state have names like those of averaged weights.
+    """
+    shared = found.keys() & plain.keys()
+    if not shared:
+        return family_of(found) is not OWN or (bool(found) and not plain)
+    return all(found[name].shape == plain[name].shape for name in shared)
+
+
+def _bare(entries: Any) -> Tensors:
+    """The tensors in a mapping under the network's own names."""
+    pairs = entries.items() if isinstance(entries, Mapping) else ()
+    return strip_prefixes({n: t for n, t in pairs if isinstance(n, str) and torch.is_tensor(t)})[0]
+
+
+def _innermost(loaded: Any, depth: int = _DEPTH) -> tuple[Any, tuple[str, ...], dict[str, Any]]:
+    """The mapping that holds the tensors, notes if there are several, and what else was stored."""
+    if not isinstance(loaded, Mapping):
+        return loaded, (), {}
+    callbacks = loaded.get("callbacks")  # of Lightning; some hold averaged weights
+    entries = {**(callbacks if isinstance(callbacks, Mapping) else {}), **loaded}
+    averaged = [n for n in entries if _is_averaged(n)]
+    names = [n for n in (*averaged, *_NESTED) if depth and isinstance(entries.get(n), Mapping)]
+    inner = {n: _innermost(entries[n], depth - 1) for n in names}
+    bare = {n: _bare(found) for n, (found, _, _) in inner.items()}
+    usual = [n for n in _NESTED if bare.get(n)]
+    plain = bare[usual[0]] if usual else _bare(loaded)
+    sets = [n for n in averaged if n in bare and _are_weights(bare[n], plain)]
+    sets = [n for n in sets if all(map(torch.is_tensor, inner[n][0].values()))]
+    names = [*sets, *usual]
+    if not names:
+        kept = {n: v for n, v in loaded.items() if n not in _COUNTERS or torch.is_tensor(v)}
+        return kept, (), {}
+    tensors, notes, stated = inner[names[0]]
+    for settings in (*map(loaded.get, reversed(_SETTINGS)), loaded):
+        stated = {**settings, **stated} if isinstance(settings, Mapping) else stated
+    kinds = Mapping, list, tuple
+    unread = [n for n in averaged if n not in sets and isinstance(entries[n], kinds)]
+    others = [n for n in loaded if n not in (*names, *unread) and isinstance(loaded[n], Mapping)]
+    left = names[1:] + [n for n in others if any(map(torch.is_tensor, loaded[n].values()))]
+    if left:  # state_dict has the averaged weights of Lightning's WeightAveraging
+        kind = "averaged" if sets or "current_model_state" in loaded else "plain"
+        notes = (f"the {kind} weights ({names[0]}) were chosen, {left} left out", *notes)
+    if unread:
+        notes = (f"{unread} cannot be read as weights and were left out", *notes)
+    return tensors, notes, stated
 
 
 def _checked(loaded: Any, path: Path) -> Tensors:
@@ -271,10 +307,11 @@ def family_of(names: Collection[str]) -> Family:
 
 
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
-_PLAIN = ("net.", "model.")  # of trainers, before weights that are not averaged
+_ONLINE = "online_model."  # of ema-pytorch, beside ema_model. and like it under ema.
+_PLAIN = ("net.", "model.", _ONLINE)  # of trainers, before weights that are not averaged
 _SHOWN = 5
 # torch's AveragedModel and others count beside the weights.
-_COUNTERS = ("n_averaged", "num_updates", "decay")
+_COUNTERS = ("n_averaged", "num_updates", "updates", "decay", "initted", "step")
 
 
 def strip_prefixes(
@@ -292,13 +329,21 @@ def strip_prefixes(
         name, owner = full, ""
         while "." in name:
             prefix = name.partition(".")[0] + "."
-            if prefix in _PLAIN or _AVERAGED.search(prefix):
-                owner = owner if _AVERAGED.search(owner) else prefix
+            if prefix in _PLAIN or _is_averaged(prefix):
+                owner = owner if _is_averaged(owner) and prefix != _ONLINE else prefix
             elif prefix not in _WRAPPERS:
                 break
             name = name.removeprefix(prefix)
         groups.setdefault(owner, {})[name] = full
-    owners = [*filter(_AVERAGED.search, groups), *(p for p in _PLAIN if p in groups)]
+    plain = {n: tensors[f] for o in groups if not _is_averaged(o) for n, f in groups[o].items()}
+    for owner in [*filter(_is_averaged, groups)]:
+        found = {n: tensors[full] for n, full in groups[owner].items()}
+        if found.keys().isdisjoint(known) and not _are_weights(found, plain):
+            # A part of the network whose name sounds like averages, or statistics.
+            for name, full in groups.pop(owner).items():
+                home = next((p for p in _PLAIN if full.startswith(p)), "")
+                groups.setdefault(home, {})[owner + name] = full
+    owners = [*filter(_is_averaged, groups), *(p for p in _PLAIN if p in groups)]
     chosen = owners[0] if owners else ""
     picked = groups.pop(chosen)
     why = f"not among the weights under {chosen}*"

@@ -23,8 +23,10 @@ from passt_bench.spec.recipe import FrontendSpec, Pair
 
 _LOG = logging.getLogger("passt_bench.weights")
 _SHOWN = 6  # names in one line
-# PANNs' buffers of the front end.
-_FILTERS, _TRANSFORM = "logmel_extractor.melW", "spectrogram_extractor.stft.conv_real.weight"
+# PANNs' buffers of the front end: the mel filters, and the DFT times the window.
+_FILTERS, _STFT = "logmel_extractor.melW", "spectrogram_extractor.stft.conv_{}.weight"
+# Sampling rate, FFT and upper edge of the released ones.
+_PANNS = ((32000, 1024, 14000.0), (16000, 512, 8000.0), (8000, 256, 4000.0))
 
 
 @dataclass
@@ -224,12 +226,17 @@ def _translate(
     elif theirs is not ours:
         raise InputError(
             f"holds weights under {theirs.name} names, but the model has {ours.name} ones",
-            field=min(tensors),
+            field=min(tensors, default=None),
             remedy="Give weights of that model.",
         )
     if ours is formats.PASST:
         tensors = _cut_depth(tensors, target, loaded)
     return loaded, theirs, tensors
+
+
+def _is_close(given: torch.Tensor, own: torch.Tensor) -> bool:
+    """Whether a buffer is what it should be, up to rounding to half precision."""
+    return given.shape == own.shape and torch.allclose(given.float(), own, rtol=1e-3, atol=1e-5)
 
 
 def panns_frontend_of(tensors: Tensors) -> FrontendSpec | None:
@@ -238,27 +245,27 @@ def panns_frontend_of(tensors: Tensors) -> FrontendSpec | None:
     The hop is not in the buffers; all released models have 10 ms.
 
     Raises:
-        InputError: filters of no released model, or another transform without filters.
+        InputError: filters or a windowed transform of no released model.
     """
-    known, given = frontend_of("cnn14"), _FILTERS if _FILTERS in tensors else _TRANSFORM
-    if given not in tensors:
+    names = [n for n in (_FILTERS, *map(_STFT.format, ("real", "imag"))) if n in tensors]
+    if not names:
         return None
-    n_fft = tensors[_TRANSFORM].shape[-1] if _TRANSFORM in tensors else 0
-    if given == _FILTERS:
-        found = tensors[_FILTERS]
-        n_fft = n_fft or 2 * (found.shape[0] - 1)
-        for rate, fmax in ((32000, 14000.0), (16000, 8000.0), (8000, 4000.0)):
-            spec = replace(known, sampling_rate=rate, fmax=fmax, hop=rate // 100)
-            spec = replace(spec, n_fft=n_fft, window=n_fft, mels=found.shape[1])
-            own = make_frontend(spec).filters.T
-            if own.shape == found.shape and torch.allclose(own, found.float(), atol=1e-5):
-                return spec
-    elif n_fft == known.n_fft:
-        return None
+    wrong = names
+    for rate, n_fft, fmax in _PANNS if _FILTERS in names else _PANNS[:1]:
+        spec = replace(frontend_of("cnn14"), sampling_rate=rate, fmax=fmax, hop=rate // 100)
+        spec = replace(spec, n_fft=n_fft, window=n_fft)
+        own = make_frontend(spec)
+        dft = torch.fft.rfft(own.window.diag(), dim=0)[:, None]
+        buffers = {_STFT.format("real"): dft.real, _STFT.format("imag"): dft.imag}
+        buffers[_FILTERS] = own.filters.T
+        differ = [n for n in names if not _is_close(tensors[n], buffers[n])]
+        if not differ:
+            return spec if _FILTERS in names else None
+        wrong = min(wrong, differ, key=len)
     raise InputError(
         "of another front end than those of the released PANNs",
-        field=given,
-        value=tuple(tensors[given].shape),
+        field=wrong[0],
+        value=tuple(tensors[wrong[0]].shape),
         remedy="Give the weights of a released model, or train one with the front end here.",
     )
 

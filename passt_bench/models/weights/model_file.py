@@ -137,7 +137,7 @@ def _infer_panns(tensors: Tensors) -> ModelSpec:
     return ModelSpec(name="cnn14" if "conv_block6.conv1.weight" in tensors else name, width=width)
 
 
-def _statements(path: Path, inside: Mapping[str, Any]) -> list[Statement]:
+def statements_beside(path: Path, inside: Mapping[str, Any]) -> list[Statement]:
     """What a file states beside its tensors, and what transformers writes into files beside it."""
     found = [Statement(path, name, value) for name, value in inside.items()]
     for beside in map(path.with_name, ("config.json", "preprocessor_config.json")):
@@ -153,8 +153,11 @@ def _statements(path: Path, inside: Mapping[str, Any]) -> list[Statement]:
     return [each for each in found if each.value is not None]
 
 
-def _frontend_as_stated(
-    model: ModelSpec, spec: FrontendSpec, stated: Sequence[Statement]
+def frontend_as_stated(
+    model: ModelSpec,
+    spec: FrontendSpec,
+    stated: Sequence[Statement],
+    remedy: str = "Give the file that belongs to these weights.",
 ) -> FrontendSpec:
     """The front end at the length of a model, with the length and normalisation stated for AST.
 
@@ -196,7 +199,7 @@ def _frontend_as_stated(
                 source=source,
                 field=name,
                 value=value,
-                remedy="Give the file that belongs to these weights.",
+                remedy=remedy,
             )
     if not used.get("do_normalize", True):
         used |= {"mean": 0.0, "std": 0.5}
@@ -238,7 +241,7 @@ def _describe(
         kind = "unknown parameters" if family is formats.OWN else family.name
         raise InputError(
             f"{kind}: no audio model can be recognized",
-            field=min(tensors),
+            field=min(tensors, default=None),
             remedy="Give a file of this package, or an official one of PaSST, AST or PANNs.",
         )
     count = _classes_of(tensors, family)
@@ -249,7 +252,7 @@ def _describe(
         labels = ""
     names = names or class_names(labels, count)
     frontend = panns_frontend_of(tensors) or frontend_of(model.name)
-    frontend = _frontend_as_stated(model, frontend, stated)
+    frontend = frontend_as_stated(model, frontend, stated)
     if entry is not None or model.frames == 3200:  # which in 10 s mean a hop of 100
         frontend = replace(frontend, hop=entry.hop if entry else 100)
     seconds = entry.clip if entry else _SECONDS
@@ -333,7 +336,7 @@ def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Mo
         tensors, _, chosen = formats.strip_prefixes(file.tensors)
         if formats.family_of(tensors) is formats.AST_HF:
             tensors = from_hugging_face(tensors)
-        stated = _statements(file.path, file.stated)
+        stated = statements_beside(file.path, file.stated)
         file = TensorFile(file.path, tensors)
         with located(file.path):
             recipe, classes, assumed = _describe(tensors, by_file(file.path.name), stated)

@@ -145,3 +145,5 @@ def test_prefixes_that_are_the_models_own_names_stay() -> None:
     tensors, unused, _ = strip_prefixes({"net.a": torch.ones(1), "mel.window": torch.ones(1)})
     assert list(tensors) == ["a"]
     assert list(unused) == ["mel.window"]
+    parts = {f"net.{name}": torch.ones(1) for name in ("a", "avg.a.b", "swa_head.c")}
+    assert list(strip_prefixes(parts)[0]) == ["a", "avg.a.b", "swa_head.c"]

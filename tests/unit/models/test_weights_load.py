@@ -72,7 +72,10 @@ def test_of_plain_and_averaged_weights_the_averaged_are_chosen(
 @pytest.mark.parametrize("form", ["entries", "nested", "shadow", "prefixes"])
 @pytest.mark.parametrize(
     "name",
-    ["state_dict_ema", "ema", "ema_weights", "net_ema", "model_swa", "average_model", "averaged"],
+    [
+        *("state_dict_ema", "ema", "ema_weights", "net_ema", "model_swa", "average_model"),
+        *("averaged", "EMA", "modelEma", "model-ema", "EMACallback"),
+    ],
 )
 def test_of_several_sets_the_averaged_is_taken_and_the_other_named(
     source: Any, name: str, form: str, tmp_path: Path
@@ -105,6 +108,40 @@ def test_averaged_weights_without_names_are_said_to_be_left_out(
         "['ema'] cannot be read as weights and were left out"
     ]
     assert same(net, source)
+
+
+def test_what_has_a_name_of_averaged_weights_is_judged_by_what_it_holds(
+    source: Any, tmp_path: Path
+) -> None:
+    """As Lightning's WeightAveraging, YOLO, ema-pytorch and metrics come."""
+    averaged = small_weights.randomised(small_weights.passt(), 9)
+    plain, other, one = source.state_dict(), averaged.state_dict(), torch.ones(())
+    norms = dict.fromkeys(plain, one)  # an optimizer's, by the names of the parameters
+    lightning = {"current_model_state": plain, "averaging_state": {"n_averaged": one}}
+    both = {f"ema.online_model.{n}": t for n, t in plain.items()}
+    both |= {f"ema.ema_model.{n}": t for n, t in other.items()}
+    for content, chosen, left in (
+        ({"state_dict": other, **lightning}, averaged, "['current_model_state'] left out"),
+        ({"state_dict": plain, "callbacks": {"EMA": {"ema_state_dict": other}}}, averaged, "state"),
+        ({"model": plain, "ema": {"module": other, "updates": 3}}, averaged, "['model'] left out"),
+        ({"model": plain, "avg_metrics": {"acc": one}}, source, "['avg_metrics'] cannot"),
+        ({"model": plain, "ema_loss": {"train": one}}, source, "['ema_loss'] cannot"),
+        ({"model": plain, "ema_norms": norms}, source, "['ema_norms'] cannot"),
+        ({"model": plain, "exp_avg": dict(other)}, source, "['exp_avg'] left out"),
+        (both | {"ema.initted": one, "ema.step": one}, averaged, "online_model.* left out"),
+        ({f"net.{n}": t for n, t in plain.items()} | {"ema.decay_": one}, source, "ema.* left out"),
+    ):
+        torch.save(content, tmp_path / "w.pt")
+        net = small()
+        assert left in " ".join(load_weights(net, tmp_path / "w.pt").notes)
+        assert same(net, chosen), left
+    own: Any = {"model": {"counted": one}}  # a file that holds itself
+    own["model"]["model"] = own["model"]
+    for content in ({"averaging_state": {"n_averaged": one}}, {"n_averaged": one}, own):
+        torch.save(content, tmp_path / "w.pt")
+        for read in (read_model, lambda path: load_weights(small(), path)):
+            with pytest.raises(InputError):
+                read(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("form", ["entries", "prefixes"])

@@ -156,11 +156,18 @@ def test_a_cnn14_is_used_with_the_front_end_in_its_own_buffers(tmp_path: Path) -
     with pytest.raises(InputError) as caught:
         read_model(tmp_path / "cnn14.pth")
     assert caught.value.field == "logmel_extractor.melW"
-    name = "spectrogram_extractor.stft.conv_real.weight"  # a transform without filters
-    torch.save(state | {name: torch.ones(257, 1, 512)}, tmp_path / "cnn14.pth")
-    with pytest.raises(InputError) as caught:
-        read_model(tmp_path / "cnn14.pth")
-    assert caught.value.field == name
+    buffers = small_weights.panns_buffers(16000, 512, 8000.0)
+    real, imag = (f"spectrogram_extractor.stft.conv_{part}.weight" for part in ("real", "imag"))
+    hamming = {**buffers, real: buffers[real] * 0.92 + 0.08}  # at frequency zero, its window
+    for content, field in (
+        ({real: buffers[real]}, real),  # a transform of 16 kHz without filters
+        (hamming, real),
+        ({**buffers, imag: -buffers[imag]}, imag),
+    ):
+        torch.save(state | content, tmp_path / "cnn14.pth")
+        with pytest.raises(InputError) as caught:
+            read_model(tmp_path / "cnn14.pth")
+        assert caught.value.field == field
 
 
 def test_a_short_ast_has_short_clips_and_the_normalisation_and_classes_beside_it(

@@ -18,7 +18,7 @@ from passt_bench.runner.plan import plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe
-from passt_bench.spec.frontends import panns_frontend
+from passt_bench.spec.frontends import ast_frontend, panns_frontend
 from passt_bench.spec.key import key_fields
 
 CLASSES = ("a", "b", "c")
@@ -90,6 +90,30 @@ def test_weights_of_another_front_end_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         resolve_init(recipe, CLASSES)
     assert (caught.value.field, caught.value.value) == ("frontend.sampling_rate", 32000)
+    path = tmp_path / "stated.ckpt"  # by Lightning, in the file
+    torch.save({"state_dict": state, "hyper_parameters": {"sample_rate": 16000}}, path)
+    with pytest.raises(InputError, match="Set the recipe's front end") as caught:
+        resolve_init(replace(recipe, init=InitSpec("checkpoint", str(path))), CLASSES)
+    assert (caught.value.source, caught.value.field) == (path, "sample_rate")
+
+
+def test_the_normalisation_stated_beside_an_ast_must_be_the_recipes(tmp_path: Path) -> None:
+    size = {"width": 64, "depth": 1, "heads": 1}
+    path, beside = tmp_path / "ast.pth", tmp_path / "preprocessor_config.json"
+    torch.save(create_model("ast", 3, frames=128, mels=128, **size).state_dict(), path)
+    recipe = Recipe(
+        model=ModelSpec("ast", **size),
+        frontend=replace(ast_frontend(), frames=256, mean=-6.8, std=11.0),
+        init=InitSpec("checkpoint", str(path)),
+    )
+    # The length may be another: position encodings are adapted.
+    beside.write_text('{"mean": -6.8, "std": 5.5, "max_length": 128, "sampling_rate": 16000}')
+    assert resolve_init(recipe, CLASSES)[1] == path
+    wrong = replace(recipe, frontend=replace(recipe.frontend, std=5.5))
+    with pytest.raises(InputError, match=r"Set frontend\.std=11\.0") as caught:
+        resolve_init(wrong, CLASSES)
+    assert caught.value.source == beside
+    assert (caught.value.field, caught.value.value) == ("frontend.std", 5.5)
 
 
 def test_wrong_initial_weights_are_refused_before_anything_runs(path: Path, tmp_path: Path) -> None:
