@@ -356,13 +356,10 @@ def _write_hdf5_files(
         listed, target = written.of(split), written.targets(split)
         likely, known = _judged(target)
         stored = np.concatenate([likely, known], axis=1, dtype=np.float32)
+        table = np.packbits(target > 0, axis=-1) if known.all() else stored
         sounds = [encoded(signal(clip, seconds, rate), rate, "mp3") for clip in listed]
-        write_hdf5(
-            root / file.replace("SPLIT", split),
-            [clip.name for clip in listed],
-            sounds,
-            np.packbits(target > 0, axis=-1) if known.all() else stored,
-        )
+        names = [clip.name for clip in listed]
+        write_hdf5(root / file.replace("SPLIT", split), names, sounds, table)
     return written
 
 
@@ -390,16 +387,14 @@ write_openmic_hdf5 = partial(
 
 def write_fsd50k_hdf5(root: Path, counts: Counts | None = None, **sound: Any) -> Written:
     """FSD50K has a ``vocabulary.csv`` beside its files."""
-    known = fsd50k_classes()
-    rows = [f"{n},{name},{mid}" for n, (name, mid) in enumerate(known)]
+    rows = [f"{n},{name},{mid}" for n, (name, mid) in enumerate(fsd50k_classes())]
     _write_lines(root / "vocabulary.csv", rows)
     return _write_hdf5_files(
-        [name for name, _ in known],
+        [name for name, _ in fsd50k_classes()],
         "FSD50K.SPLIT_mp3.hdf",
         FSD50K,
         lambda seed, *_: f"{64760 + 37 * seed}.mp3",
         lambda seed: None,
-        root,
-        counts,
+        *(root, counts),
         **sound,
     )
