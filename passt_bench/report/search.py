@@ -303,7 +303,7 @@ def parallel(search: SearchRecord) -> theme.Drawing:
         low, high = codes.min(), codes.max()
         places[column] = (codes - low) / (high - low) if high > low else 0.5
         ends = data.loc[[codes.idxmin(), codes.idxmax()], column] if numeric else data[column]
-        for place, text in {*zip(places.loc[ends.index, column], ends, strict=True)}:
+        for place, text in dict.fromkeys(zip(places.loc[ends.index, column], ends, strict=True)):
             label = f"{text:.3g}" if numeric else text
             box = {"facecolor": theme.PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1}
             axes.annotate(
