@@ -34,6 +34,11 @@ def visible(text: str) -> str:
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def one_line(text: str) -> str:
+    """Like `visible`, on one line: a file's name may hold line feeds."""
+    return visible(text).replace("\n", "\\n")
+
+
 def csv_text(text: str) -> str:
     """Text for a cell of a spreadsheet: what would be a formula follows a quote; numbers stay."""
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text

@@ -12,7 +12,7 @@ import typer
 
 from passt_bench.cli import options
 from passt_bench.cli.options import app, argument, console, error_console, flag, option
-from passt_bench.console import stage, visible
+from passt_bench.console import one_line, stage, visible
 
 _NAMELESS = (
     "note: the model file contains no class names, so classes are numbered. Give their names with "
@@ -101,11 +101,14 @@ def predict(
     if form == "csv":
         write = partial(runner.as_csv, dropped=ensemble.patchout.kind != "none")
     failures: list[str] = []
+    cancelled: list[str] = []
     embedded: list[tuple[str, runner.Windows]] = []
 
     def noted(results: Iterator[runner.Prediction]) -> Iterator[runner.Prediction]:
         for result in results:
             failures.extend([result.error] if result.error else [])
+            found = [note for note in result.notes if note.startswith(runner.CANCELLED)]
+            cancelled.extend(f"{result.file}: {note}" for note in found)
             embedded.extend([] if result.error else [(result.file, result.windows)])
             yield result
 
@@ -128,8 +131,10 @@ def predict(
                 options.print_data(visible(text) if form == "text" else text)
     if output is not None:
         console.print(f"Predictions for {count_of(len(embedded), 'file')}: {output}")
+    for note in cancelled if form == "csv" else ():
+        errors.print(f"note: {one_line(note)}.")
     for failure in failures:
-        errors.print(f"error: {failure}", style="red")
+        errors.print(f"error: {one_line(failure)}", style="red")
     if failures:
         raise typer.Exit(1)
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 from fractions import Fraction
 
 import numpy as np
 import soundfile
 
-from passt_bench.data.opening import AudioFile, Header, blocks_of, broken, check_samples, opened
+from passt_bench.data.opening import BLOCK, AudioFile, Header, broken, go_to, opened
 
 RESAMPLER = "torchaudio sinc_interp_hann"
 _MAX_PHASES = 4000  # of the resampler, which stores a filter per phase
 _PIECE = 1 << 24  # samples resampled at a time
+_MP3_BACK = 16 * 1152  # samples; frames of an MP3 depend on earlier ones
+_OGG_PAGE = 1 << 18  # samples; a page has at most 255 packets of at most 1,024
+_MAX_SAMPLE = 1e6  # where full scale is 1; the square of a much larger one is infinite in float32
 
 
 def length_at(header: Header, sampling_rate: int) -> int:
@@ -109,3 +113,38 @@ def _read(file: soundfile.SoundFile, sound: AudioFile, first: int, end: int) -> 
         read = first + len(wave)
         raise broken(sound, f"cut off: {file.frames} samples expected, {read} found")
     return wave
+
+
+def check_samples(sound: AudioFile, block: np.ndarray) -> None:
+    """Refuses samples that are not numbers, or so large that no model could compute with them."""
+    most = max(block.max(initial=0.0), -block.min(initial=0.0))  # NaN if one is
+    if not np.isfinite(most):
+        raise broken(sound, "the file holds NaN or infinity")
+    if most > _MAX_SAMPLE:
+        raise broken(sound, f"the file holds a sample of {most:.3g}, where 1 is full scale")
+
+
+def blocks_of(
+    file: soundfile.SoundFile, first: int, count: int, size: int = BLOCK
+) -> Iterator[np.ndarray]:
+    """Samples (n, channels) float32 of an open file from ``first`` on, in blocks of ``size``.
+
+    Fewer than ``count`` if the file ends before. soundfile seeks after each read, and after a seek
+    in an MP3 up to five frames are wrong in a third of all positions (libsndfile 1.2.2). So reading
+    a block of an MP3 starts earlier, and what comes before the block is dropped. A seek into the
+    last page of an Ogg file lands at the wrong sample; so its end is read from before that page.
+    """
+    lead = _MP3_BACK if file.format == "MP3" else 0
+    last = max(0, file.frames - _OGG_PAGE) if file.format == "OGG" else file.frames
+    place, end = first, first + count
+    while place < end:
+        back = max(min(place, lead), place - last)
+        if (place == first and place) or back:
+            go_to(file, place - back)
+        wanted = back + min(end - place, size)
+        read = file.read(wanted, dtype="float32", always_2d=True)
+        if len(read) > back:
+            yield read[back:]
+        if len(read) < wanted:  # soundfile would continue after the gap
+            return
+        place += len(read) - back

@@ -112,6 +112,11 @@ class ListingBuilder:
     def __contains__(self, name: object) -> bool:
         return name in self._sources
 
+    @property
+    def wanted(self) -> set[str]:
+        """The files as they were added, and without blanks at their ends."""
+        return {*self._files, *map(str.strip, self._files)}
+
     def add(
         self,
         name: str,
@@ -183,7 +188,10 @@ class ListingBuilder:
         return Listing(
             root=root,
             clips=clips,
-            files=[file if found is None else found.get(file, "") for file in self._files],
+            files=[
+                file if found is None else found.get(file) or found.get(file.strip(), "")
+                for file in self._files
+            ],
             targets=PackedTargets(packed[np.array(self._label_set)], len(classes)),
             folds=tuple(folds.tolist()),
             classes=classes,

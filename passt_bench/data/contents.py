@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from passt_bench.data.audio import blocks_of, check_samples
 from passt_bench.data.clip_table import ClipTable
 from passt_bench.data.fingerprint import first_few
-from passt_bench.data.opening import AudioFile, blocks_of, check_samples, opened
+from passt_bench.data.opening import AudioFile, opened
 from passt_bench.data.scan import Share, in_threads
 from passt_bench.errors import InputError
 
@@ -67,25 +68,44 @@ def decode_file(sound: AudioFile) -> Decoded:
     try:
         with opened(sound, thorough=True) as file:
             hasher = hashlib.blake2b(str(file.samplerate).encode(), digest_size=16)
-            count, silent, power, mixed = 0, True, 0.0, 0.0
+            count, mixing = 0, np.zeros(3)
             # Not with soundfile's `blocks`, which repeats old samples if a file ends early.
             for block in blocks_of(file, 0, file.frames, _BLOCK):
                 check_samples(sound, block)
                 count += len(block)
-                mean = block.mean(axis=1)
-                silent = silent and not np.rint(32768 * block).any()
-                power += float(np.square(block).sum()) / file.channels
-                mixed += float(np.square(mean).sum())
-                mono = np.rint(32768 * mean).clip(-32768, 32767).astype("<i2")
+                mixing += _mixing(block)
+                mono = np.rint(32768 * block.mean(axis=1)).clip(-32768, 32767).astype("<i2")
                 hasher.update(mono.tobytes())
             if count < file.frames:
                 return Decoded(f"cut off: {file.frames} samples expected, {count} found")
             seconds = count / file.samplerate
             shape = file.samplerate, file.channels
-            cancels = not silent and mixed < _CANCELLED * power
-            return Decoded("", seconds, *shape, silent, cancels, hasher.digest())
+            return Decoded("", seconds, *shape, not mixing[0], _cancels(mixing), hasher.digest())
     except InputError as error:
         return Decoded(error.problem)
+
+
+def cancelled(sound: AudioFile, parts: Iterable[tuple[float, float]]) -> list[bool]:
+    """Of parts of a file, from start to end in seconds, whether the channels cancel there."""
+    with opened(sound) as file:
+        rate = file.samplerate
+        if not file.seekable():
+            parts = [(0.0, file.frames / rate)]
+        places = [(round(rate * start), round(rate * (end - start))) for start, end in parts]
+        return [
+            _cancels(sum(map(_mixing, blocks_of(file, *place, _BLOCK)), np.zeros(3)))
+            for place in places
+        ]
+
+
+def _mixing(block: np.ndarray) -> np.ndarray:
+    """Samples that are not silent in 16 bits, power of the channels, and power of their mean."""
+    loud, power = np.count_nonzero(np.rint(32768 * block)), np.square(block).sum() / block.shape[1]
+    return np.array([loud, power, np.square(block.mean(axis=1)).sum()], dtype=np.float64)
+
+
+def _cancels(mixing: np.ndarray) -> bool:
+    return bool(mixing[0] and mixing[2] < _CANCELLED * mixing[1])
 
 
 def duplicates(table: ClipTable, clips: pd.DataFrame) -> dict[str, list[str]]:

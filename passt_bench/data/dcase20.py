@@ -35,7 +35,7 @@ class Dcase20(DatasetLayout):
         for part, split in (("train", TRAIN), ("evaluate", TEST)):
             path = folder / SETUP / f"fold1_{part}.csv"
             for row in read_rows(path, ("filename", "scene_label"), delimiter="\t"):
-                stem = PurePosixPath(row.text("filename")).stem
+                stem = PurePosixPath(row.name("filename")).stem
                 clip = row.unlisted("filename", stem, builder)
                 scene = [row.text("scene_label")]
                 remedy = f"There are {', '.join(scenes)}."
@@ -45,7 +45,7 @@ class Dcase20(DatasetLayout):
                     problem = "not scene-city-location-segment-device"
                     raise row.wrong("filename", problem, "Give the published name.")
                 builder.add(clip, clip, scene, split, source="-".join(parts[1:3]))
-        found = find_audio(folder, ["audio"], builder)
+        found = find_audio(folder, ["audio"], builder.wanted)
         return builder.listing(folder, multi_label=False, found=found)
 
 

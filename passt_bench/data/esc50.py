@@ -32,7 +32,7 @@ class Esc50(DatasetLayout):
         rows = list(read_rows(folder / META, _COLUMNS))
         builder = ListingBuilder(_classes(rows))
         for row in rows:
-            name = row.text("filename")
+            name = row.name("filename")
             if ".." in PureWindowsPath(name).parts:  # of both kinds of slashes
                 raise row.wrong("filename", "leads out of the folder")
             clip = PurePosixPath(name).stem
@@ -40,7 +40,7 @@ class Esc50(DatasetLayout):
                 raise row.wrong("filename", "listed twice (suffixes do not count)")
             label, source = row.text("category"), row.text("src_file")
             builder.add(clip, clip, [label], row.number("fold", 100), source=source)
-        found = find_audio(folder, ["audio"], builder)
+        found = find_audio(folder, ["audio"], builder.wanted)
         return builder.listing(folder, multi_label=False, folded=True, found=found)
 
 

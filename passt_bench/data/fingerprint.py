@@ -19,6 +19,10 @@ from passt_bench.data.targets import Targets, class_counts
 _PIECE = 4096  # bytes; enough to distinguish two recordings of the same size
 _PIECES = 1024  # clips of which a piece is hashed if one file holds many
 _NAMED = 5  # examples in a message
+# Letters and marks that are not shown (default-ignorable; others of them are of category C).
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 def digest_of(what: object, parts: Iterable[str | np.ndarray]) -> str:
@@ -83,7 +87,7 @@ def _alike(classes: Sequence[str]) -> list[str]:
 
 def look_of(name: str) -> str:
     """What names have in common that differ in case, composition of letters or invisible ones."""
-    letters = unicodedata.normalize("NFKD", name).casefold()
+    letters = _UNSEEN.sub("", unicodedata.normalize("NFKD", name)).casefold()
     kept = "".join(letter for letter in letters if unicodedata.category(letter)[0] != "C")
     return " ".join(unicodedata.normalize("NFKC", kept).split())
 

@@ -44,12 +44,12 @@ class Fsd50k(DatasetLayout):
         builder, known = ListingBuilder(classes), frozenset(classes)
         for name, columns in (("dev", ("fname", "labels", "split")), ("eval", ("fname", "labels"))):
             for row in read_rows(folder / TRUTH / f"{name}.csv", columns):
-                clip = row.unlisted("fname", row.text("fname"), builder)
+                clip = row.unlisted("fname", row.name("fname"), builder)
                 given = row.text("labels").split(",")
                 labels = row.known("labels", given, known, "vocabulary.csv", FIX)
                 split = row.choice("split", _SPLITS) if name == "dev" else TEST
                 builder.add(clip, clip, labels, split)
-        found = find_audio(folder, ["FSD50K.dev_audio", "FSD50K.eval_audio"], builder)
+        found = find_audio(folder, ["FSD50K.dev_audio", "FSD50K.eval_audio"], builder.wanted)
         return builder.listing(folder, multi_label=True, found=found)
 
     def classes(self, folder: Path) -> Sequence[str]:

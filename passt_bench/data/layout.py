@@ -320,16 +320,25 @@ def _named(skipped: pd.DataFrame, root: Path) -> str:
 
 
 def near_name(path: Path) -> str:
-    """A hint if the folder of a missing file has one that looks alike or has a further ending."""
-    try:
-        looks = {each.name: look_of(each.name) for each in path.parent.iterdir()}
-    except (OSError, ValueError):
+    """A hint if for a missing file there is one that looks alike or has a further ending."""
+    folder = next((each for each in path.parents if each.is_dir()), path)
+    wanted = path.relative_to(folder).parts
+    there: list[str] = []
+    for part in wanted:
+        try:
+            names = sorted(each.name for each in folder.joinpath(*there).iterdir())
+        except (OSError, ValueError):
+            return ""
+        looks = {name: look_of(name) for name in names}
+        look = look_of(part)
+        same = [each for each in names if look in (looks[each], looks[each].rpartition(".")[0])]
+        if not same:
+            return ""
+        there.append(part if part in same else same[0])
+    name = "/".join(there)
+    if there == list(wanted):
         return ""
-    name = look_of(path.name)
-    same = [each for each, look in looks.items() if name in (look, look.rpartition(".")[0])]
-    if path.name in same or not same:
-        return ""
-    return f", but there is {same[0] if same[0].isascii() else ascii(same[0])}"
+    return f", but there is {name if name.isascii() else ascii(name)}"
 
 
 def _check_skipped(skipped: pd.DataFrame, incomplete: bool, usable: FolderDataset) -> None:

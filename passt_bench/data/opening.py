@@ -9,6 +9,7 @@ a file in memory that states its length; nothing is decoded for that. What sound
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import re
 import struct
@@ -18,9 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
 import soundfile
 
 from passt_bench.errors import InputError
@@ -36,9 +36,7 @@ SUFFIXES = (  # of audio files, wherever a folder is searched for them
 )
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz
 _UNKNOWN = 2**63 - 1  # samples, if a header does not state them
-_BLOCK = 1 << 20  # samples read at a time
-_MP3_BACK = 16 * 1152  # samples; frames of an MP3 depend on earlier ones
-_OGG_PAGE = 1 << 18  # samples; a page has at most 255 packets of at most 1,024
+BLOCK = 1 << 20  # samples read at a time
 # libsndfile decodes cut files of these formats (WAV, AIFF, AU, CAF, RF64, W64) without an error,
 # but its log compares the stated with the true number of bytes.
 _CUT = re.compile(
@@ -62,9 +60,10 @@ _HEAD = 4096  # bytes that are searched for it
 _MAX_MISSING, _MAX_EXTRA = 0.1, 0.5  # seconds that packets may be shorter or longer than stated
 _MAX_PACKET = 2.0  # seconds of a packet
 _MAX_GAP = 0.05  # seconds between packets in which nothing is missing
-_MAX_SAMPLE = 1e6  # where full scale is 1; the square of a much larger one is infinite in float32
+_FLAC_LENGTH = 18  # place of the 8 bytes that end with the 36 bits of the number of samples
 # What FFmpeg decodes where soundfile cannot.
 _FFMPEG = ("aac", "asf", "caf", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "ogg", "wav")
+_UNSTATED = ("aac", "matroska,webm")  # of which no stream states its length
 
 
 @dataclass(frozen=True)
@@ -142,10 +141,8 @@ def _open(sound: AudioFile) -> soundfile.SoundFile:
         return soundfile.SoundFile(decoded)
     with _raw(sound) as raw:
         head = raw.read(_HEAD)
-        if file.format == "FLAC" and not head.startswith(b"fLaC"):
-            # Behind a tag, libsndfile does not find the end. Its size has 7 bits in each byte.
-            size = 10 + sum(each << 7 * at for at, each in enumerate(head[9:5:-1]))
-            raw.seek(size + (10 if head[5] & 16 else 0))
+        if file.format == "FLAC" and (tag := _tag_size(head)):
+            raw.seek(tag)  # behind which libsndfile does not find the end
             return soundfile.SoundFile(io.BytesIO(raw.read()))
         if file.format == "AU" and not file.frames:  # 0 and 0x7FFFFFFF are placeholders, too
             content = head[:8] + b"\xff" * 4 + head[12:] + raw.read()
@@ -164,41 +161,58 @@ def _open(sound: AudioFile) -> soundfile.SoundFile:
     )
 
 
+def _tag_size(head: bytes) -> int:
+    """Bytes of the ID3v2 tag that a file begins with, whose size has 7 bits in each byte."""
+    size = 10 + sum(each << 7 * at for at, each in enumerate(head[9:5:-1]))
+    return size + (10 if head[5] & 16 else 0) if head.startswith(b"ID3") else 0
+
+
 def _decoded(sound: AudioFile) -> io.BytesIO | None:
     """The sound in a file that soundfile can read; None if PyAV cannot read it either."""
     import av
 
-    content, writer, length = io.BytesIO(), None, 0
+    content, writer, length, end = io.BytesIO(), None, 0, 0.0
     try:
         with _raw(sound) as raw, av.open(raw, "r") as container:
-            if container.format.name == "mp3":  # begun in the midst of a frame
+            name = container.format.name
+            if name == "mp3":  # begun in the midst of a frame
                 return _rewritten(sound, "mp3")
-            if container.format.name not in _FFMPEG or not container.streams.audio:
+            if name not in _FFMPEG or not container.streams.audio:
                 return None
+            if name == "wav":
+                _chunks(sound, raw)
+                raw.seek(0)
             stream = container.streams.audio[0]
             resampler = av.AudioResampler("fltp")  # whose layout and rate are those of the file
-            for frame in (f for each in container.decode(stream) for f in resampler.resample(each)):
-                wave = frame.to_ndarray().T
-                if writer is None:
-                    kind = {"format": "W64", "subtype": "FLOAT"}
-                    shape = frame.sample_rate, wave.shape[1]
-                    writer = soundfile.SoundFile(content, "w", *shape, **kind)
-                writer.write(wave)
-                length += len(wave)
+            for packet in container.demux():
+                past = (packet.pts or 0) + (packet.duration or 0)
+                end = max(end, float(past * (packet.time_base or 0)))
+                found = stream.decode(packet) if packet.stream_index == stream.index else []
+                for frame in (part for each in found for part in resampler.resample(each)):
+                    wave = frame.to_ndarray().T
+                    if writer is None:
+                        kind = {"format": "W64", "subtype": "FLOAT"}
+                        shape = frame.sample_rate, wave.shape[1]
+                        writer = soundfile.SoundFile(content, "w", *shape, **kind)
+                    writer.write(wave)
+                    length += len(wave)
             stated = float((stream.duration or 0) * (stream.time_base or 0))
+            if name in _UNSTATED:  # that of a stream is estimated there
+                stated = (container.duration or 0) / av.time_base if not stream.duration else 0.0
     except av.FFmpegError:
         return None
     if writer is None:
         return None
     writer.close()
-    found = length / writer.samplerate
-    if found < stated - _MAX_EXTRA:
-        raise broken(sound, f"cut off: {stated:.2f} s expected, {found:.2f} s found")
+    heard = length / writer.samplerate
+    # The length of a whole file is that of its longest stream.
+    if (max(heard, end) if name in _UNSTATED else heard) < stated - _MAX_EXTRA:
+        raise broken(sound, f"cut off: {stated:.2f} s expected, {heard:.2f} s found")
     content.seek(0)
     return content
 
 
-def _chunks(raw: BinaryIO) -> tuple[int, int, int]:
+def _chunks(file: AudioFile, raw: BinaryIO) -> tuple[int, int, int]:
     """Bytes of sound that a file of chunks states, where they end, and where its chunks end."""
     size, sound, end, wide = raw.seek(0, os.SEEK_END), 0, 0, 0
     raw.seek(0)
@@ -215,6 +229,8 @@ def _chunks(raw: BinaryIO) -> tuple[int, int, int]:
         length = wide or length if name == b"data" else length
         past = length + (at if mark == b"riff" else begin)
         if name in (b"data", b"SSND"):
+            if sound > 0 and length > 0:
+                raise broken(file, f"several chunks of sound ('{name.decode()}')")
             sound, end = past - begin, past
         raw.seek(min(max(past, 0), size))
         padded = past + (-past % even if raw.read(1) in (b"", b"\0") else 0)  # some leave it out
@@ -227,7 +243,7 @@ def _chunks(raw: BinaryIO) -> tuple[int, int, int]:
 def _compare_chunks(sound: AudioFile, file: soundfile.SoundFile) -> None:
     """Refuses a file of chunks with less sound than it states, or with more behind its end."""
     with _raw(sound) as raw:
-        stated, end, at = _chunks(raw)
+        stated, end, at = _chunks(sound, raw)
         size = raw.seek(0, os.SEEK_END)
         if stated > 0 and end > size and -stated % 2**31 > _PLACEHOLDERS:
             found = size - end + stated
@@ -241,7 +257,7 @@ def _compare_chunks(sound: AudioFile, file: soundfile.SoundFile) -> None:
         seconds = (size - at) / stated * heard
         if size - at <= _STRAY or (file.format == "W64" and seconds <= _MAX_MISSING):
             return
-        blocks = iter(partial(raw.read, _BLOCK), b"")
+        blocks = iter(partial(raw.read, BLOCK), b"")
         first = next(blocks)
         if not first.startswith(_TAGS) and any(b.strip(b"\0") for b in chain([first], blocks)):
             problem = f"the header states {heard:.2f} s, but {seconds:.2f} s follow it"
@@ -339,51 +355,39 @@ def read_header(sound: AudioFile, thorough: bool = False) -> Header:
         last = not thorough
         with suppress(soundfile.LibsndfileError):
             if thorough:
-                _go_to(file, file.frames - 1)
+                go_to(file, file.frames - 1)
                 last = len(file.read(1)) == 1
         if not last:
             raise broken(sound, f"cut off: {header.samples} samples expected, the last is missing")
+        if thorough and file.format == "FLAC" and _goes_on(sound, header.samples):
+            raise broken(sound, f"the header states {header.samples} samples, but more follow")
         return header
 
 
-def _go_to(file: soundfile.SoundFile, place: int) -> None:
+def _goes_on(sound: AudioFile, samples: int) -> bool:
+    """Whether a FLAC has more samples than it states, behind which libsndfile reads nothing."""
+    with _raw(sound) as raw:
+        tag = _tag_size(raw.read(10))
+        if isinstance(sound, Path) and not tag:
+            content: Any = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_COPY)
+        else:
+            raw.seek(tag)
+            content = io.BytesIO(raw.read())
+    with content:
+        content.seek(_FLAC_LENGTH)
+        stated = int.from_bytes(content.read(8))
+        content.seek(_FLAC_LENGTH)
+        content.write((stated + 1).to_bytes(8))
+        content.seek(0)
+        with suppress(soundfile.LibsndfileError), soundfile.SoundFile(content) as file:
+            file.seek(samples)
+            return len(file.read(1)) == 1
+    return False
+
+
+def go_to(file: soundfile.SoundFile, place: int) -> None:
     """Goes to a sample of a file; from its beginning where soundfile cannot seek (GSM, G.721)."""
     if file.seekable():
         file.seek(place)
-    for at in range(0, 0 if file.seekable() else place, _BLOCK):
-        file.read(min(_BLOCK, place - at), dtype="float32")
-
-
-def check_samples(sound: AudioFile, block: np.ndarray) -> None:
-    """Refuses samples that are not numbers, or so large that no model could compute with them."""
-    most = max(block.max(initial=0.0), -block.min(initial=0.0))  # NaN if one is
-    if not np.isfinite(most):
-        raise broken(sound, "the file holds NaN or infinity")
-    if most > _MAX_SAMPLE:
-        raise broken(sound, f"the file holds a sample of {most:.3g}, where 1 is full scale")
-
-
-def blocks_of(
-    file: soundfile.SoundFile, first: int, count: int, size: int = _BLOCK
-) -> Iterator[np.ndarray]:
-    """Samples (n, channels) float32 of an open file from ``first`` on, in blocks of ``size``.
-
-    Fewer than ``count`` if the file ends before. soundfile seeks after each read, and after a seek
-    in an MP3 up to five frames are wrong in a third of all positions (libsndfile 1.2.2). So reading
-    a block of an MP3 starts earlier, and what comes before the block is dropped. A seek into the
-    last page of an Ogg file lands at the wrong sample; so its end is read from before that page.
-    """
-    lead = _MP3_BACK if file.format == "MP3" else 0
-    last = max(0, file.frames - _OGG_PAGE) if file.format == "OGG" else file.frames
-    place, end = first, first + count
-    while place < end:
-        back = max(min(place, lead), place - last)
-        if (place == first and place) or back:
-            _go_to(file, place - back)
-        wanted = back + min(end - place, size)
-        read = file.read(wanted, dtype="float32", always_2d=True)
-        if len(read) > back:
-            yield read[back:]
-        if len(read) < wanted:  # soundfile would continue after the gap
-            return
-        place += len(read) - back
+    for at in range(0, 0 if file.seekable() else place, BLOCK):
+        file.read(min(BLOCK, place - at), dtype="float32")

@@ -31,6 +31,10 @@ class Row(NamedTuple):
             raise self.wrong(column, "empty")
         return value
 
+    def name(self, column: str) -> str:
+        """The value of a column, which must not be empty, as written: names may have blanks."""
+        return self.written.get(column) or self.text(column)
+
     def number(self, column: str, below: int) -> int:
         """The value of a column, which must be a whole number below a limit."""
         text = self.text(column)

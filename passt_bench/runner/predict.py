@@ -23,9 +23,9 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import numpy as np
 import torch
 
-from passt_bench.console import Progress, csv_text
+from passt_bench.console import Progress, csv_text, one_line
 from passt_bench.data.audio import length_at, read_waveform
-from passt_bench.data.contents import decode_file
+from passt_bench.data.contents import cancelled
 from passt_bench.data.opening import SUFFIXES, opened, read_header
 from passt_bench.data.scan import audio_below
 from passt_bench.errors import InputError
@@ -37,7 +37,7 @@ from passt_bench.records.run import count_of
 from passt_bench.spec.study import patchout_text
 from passt_bench.training.engine import CPU, Engine
 
-CANCELLED = "its channels cancel: mixed to one, hardly anything is left"
+CANCELLED = "its channels cancel"
 _BATCH = 8  # windows
 _ROWS = 1024  # windows whose embeddings are written at a time
 
@@ -205,8 +205,13 @@ def predict_file(
     dropped = patchout_text(ensemble.patchout, tokens) if ensemble.patchout.kind != "none" else ""
     found = Windows(count, rows, place, table.shape[1], named, len(pooled))
     notes = ensemble.notes
-    if header.channels > 1 and decode_file(path).cancels:
-        notes += (CANCELLED,)
+    if header.channels > 1:  # of overlapping windows, few are judged
+        judged = [*range(0, count - 1, max(1, length // step)), count - 1]
+        begins = [min(step * each, last) / rate for each in judged]
+        mute = cancelled(path, [(at, min(at + length / rate, total / rate)) for at in begins])
+        partly = "" if all(mute) else " in a part of it"
+        left = "mixed to one, hardly anything is left"
+        notes += (f"{CANCELLED}{partly}: {left}",) if any(mute) else ()
     return Prediction(str(path), total / rate, found, named(pooled), dropped, notes=notes)
 
 
@@ -235,13 +240,14 @@ def as_text(
 ) -> Iterator[str]:
     """One block of lines per file, or per window, the most probable class first."""
     for result in results:
+        file = one_line(result.file)
         if result.error:
-            yield f"{result.file}: no prediction\n"
+            yield f"{file}: no prediction\n"
             continue
         windows = count_of(len(result.windows), "window")
         windows += f"; patchout {result.patchout}" if result.patchout else ""
-        windows += f"; {CANCELLED}" if CANCELLED in result.notes else ""
-        yield f"{result.file} ({result.seconds:.2f} s, {windows})\n"
+        windows += "".join(f"; {note}" for note in result.notes if note.startswith(CANCELLED))
+        yield f"{file} ({result.seconds:.2f} s, {windows})\n"
         for part in result.windows if by_window else (result,):
             if isinstance(part, Window):
                 yield f" {part.start:.2f} to {part.end:.2f} s\n"

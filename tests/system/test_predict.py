@@ -159,7 +159,13 @@ def test_any_rate_and_length_and_one_class_or_several(ensemble: Ensemble, tmp_pa
     for other, said in ((wave, False), (-wave, True)):
         soundfile.write(tmp_path / "x.wav", np.stack([wave, other], axis=1), 16000)
         (text, *_) = as_text([predict_file(softmax, tmp_path / "x.wav")], 1)
-        assert ("1 window; its channels cancel" in text) is said
+        assert ("1 window; its channels cancel: mixed" in text) is said
+    parts = np.stack([_wave(tmp_path / "x.wav", 3.0)] * 2, axis=1)
+    parts[16000:32000, 1] *= -1  # of the whole file, two thirds are left
+    soundfile.write(tmp_path / "a\nb.wav", parts, 16000)
+    (text, *_) = as_text([predict_file(softmax, tmp_path / "a\nb.wav")], 1)
+    assert "a\\nb.wav" in text and text.count("\n") == 1
+    assert "its channels cancel in a part of it: mixed" in text
 
 
 def test_folders_are_searched_and_files_taken_once(tmp_path: Path) -> None:

@@ -276,6 +276,8 @@ def test_columns_that_count_for_nothing_are_named(tmp_path: Path) -> None:
         (("gr\u00fcn", "gru\u0308n"), r"classes that look alike: 'gru\u0308n' and 'gr\xfcn'"),
         (("Blau", "blau"), "classes that look alike: 'Blau' and 'blau'"),
         (("rot", "ro\u200bt"), r"classes that look alike: 'rot' and 'ro\u200bt'"),
+        (("rot", "rot\ufe0f"), r"classes that look alike: 'rot' and 'rot\ufe0f'"),
+        (("rot", "r\u3164ot"), r"classes that look alike: 'rot' and 'r\u3164ot'"),
         (("dog", "cat", "dog, cat"), "classes that may be lists: 'dog, cat'"),
         (("dog,cat", "dog, wet"), "classes that may be lists: 'dog,cat'"),
         (("['dog']", "cat"), "classes that may be lists: \"['dog']\""),
@@ -306,6 +308,11 @@ def test_a_name_that_differs_in_case_or_ending_is_named(tmp_path: Path) -> None:
         read(root)
     write(root, SMALL.replace("d.wav", "D.wav"))
     with pytest.raises(InputError, match=r"D\.wav \(no such file, but there is d\.wav\)"):
+        read(root)
+    write(root, SMALL.replace("d.wav", "Sub/a/D.wav"))
+    (root / "sub" / "A").mkdir(parents=True)
+    (root / "d.wav").rename(root / "sub" / "A" / "d.wav")
+    with pytest.raises(InputError, match=r"no such file, but there is sub/A/d\.wav\)"):
         read(root)
 
 

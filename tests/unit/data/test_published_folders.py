@@ -237,6 +237,18 @@ def test_a_clip_that_is_listed_twice_is_refused(tmp_path: Path, name: str, file:
         read(name, tmp_path)
 
 
+def test_names_with_blanks_are_found_as_written_or_without_them(tmp_path: Path) -> None:
+    FOLDERS["esc50"][0](tmp_path)
+    meta, before = tmp_path / "meta" / "esc50.csv", read("esc50", tmp_path).fingerprint.found
+    head, first, second, *rest = meta.read_text().splitlines()
+    audio = next((tmp_path / "audio").rglob(first.split(",")[0].rpartition(".")[0] + ".*"))
+    audio.rename(audio.with_name(" " + audio.name))
+    lines = [f'" {line.replace(",", chr(34) + ",", 1)}' for line in (first, second)]
+    meta.write_text("\n".join([head, *lines, *rest, ""]))
+    data = read("esc50", tmp_path)
+    assert data.fingerprint.found == before and sum(name[0] == " " for name in data.ids) == 2
+
+
 @pytest.fixture
 def openmic_columns(tmp_path: Path) -> dict[str, np.ndarray]:
     layouts.write_openmic(tmp_path)
