@@ -45,12 +45,14 @@ class Reached:
         share: median over seeds of its cost divided by the variant's, with a distribution-free
             95 % interval; infinite where the target is not reached. A model that is beyond the
             target with its smallest budget counts with that budget.
+        least: the share of that budget: one as small means at most.
         reached: seeds in which it reaches the target, of ``n``.
     """
 
     variant: str
     line: str
     share: tuple[float, float, float]  # median, low, high
+    least: float
     reached: int
     n: int
 
@@ -179,8 +181,8 @@ def reach(study: StudyRecord, table: pd.DataFrame, better: Better, costs: Costs)
             needed = [_crossing(line.costs, values, target) / cost for target, *values in seeds]
             if needed:
                 reached = sum(map(isfinite, needed))
-                share = _median(needed)
-                found.append(Reached(variant, line.name, share, reached, len(needed)))
+                share, least = _median(needed), line.costs[0] / cost
+                found.append(Reached(variant, line.name, share, least, reached, len(needed)))
     return found
 
 

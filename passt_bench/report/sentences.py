@@ -251,7 +251,7 @@ def reached_sentence(view: StudyView) -> str | None:
     what, told = "training time" if unit == "time" else unit, list[str]()
     for line in dict.fromkeys(item.line for item in found):
         own = [item for item in found if item.line == line]
-        shares = [cost_share(Span(*item.share)) for item in own]
+        shares = [cost_share(Span(*item.share), item.least) for item in own]
         if own[1:]:  # their intervals are in the table
             shares = [share.partition(" [")[0] for share in shares]
         names = [item.variant for item in own]

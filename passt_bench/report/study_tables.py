@@ -213,11 +213,12 @@ def reached_table(view: StudyView) -> Table:
     for unit, found in units.items():
         for item in found:
             row = rows.setdefault((item.variant, item.line), {"": f"{item.reached} of {item.n}"})
-            row[unit] = cost_share(Span(*item.share))
+            row[unit] = cost_share(Span(*item.share), item.least)
     caption = (
         f"{view.study.name}: the cost until a model is as good in {view.metric} as the baseline's "
         "with each of its budgets in the same seed, divided by that budget; medians over seeds, "
-        "with 95 % intervals. Values are interpolated between trainings over the logarithm of cost."
+        "with 95 % intervals. Values are interpolated between trainings over the log of cost. "
+        "≤: its smallest budget is enough."
     )
     items = [(*key, *(row.get(unit) for unit in ("", *units))) for key, row in rows.items()]
     return table("reached", caption, columns, items)

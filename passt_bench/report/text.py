@@ -117,9 +117,13 @@ def times(ratio: Span | float) -> str:
     return f"{value}× [{low}, {high}]" if span.has_interval else f"{value}×"
 
 
-def cost_share(share: Span) -> str:
-    """A share of a cost, infinite where a target is not reached: ``0.41× [0.35, not reached]``."""
-    value, low, high = (fixed(x, 2) if isfinite(x) else "not reached" for x in share)
+def cost_share(share: Span, least: float = 0.0) -> str:
+    """A share of a cost: ``0.41× [0.35, not reached]``, or ``≤ 1.03×`` where that is the least."""
+    if share.high <= least:
+        return f"≤ {fixed(share.value, 2)}×"
+    value, low, high = (
+        f"{'≤ ' * (x <= least)}{fixed(x, 2)}" if isfinite(x) else "not reached" for x in share
+    )
     return f"{value}{'×' * isfinite(share.value)} [{low}, {high}]"
 
 

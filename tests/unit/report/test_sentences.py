@@ -167,7 +167,7 @@ def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None
 def test_with_budgets_contrasts_answer(quick: Results) -> None:
     gain = replace(comparison("better", (0.04, 0.03, 0.05)), variant="8x", baseline="")
     slope = replace(gain, variant="slope", margin=0.0)
-    reached = {"FLOPs": [Reached("none 8x", "half", (0.4, 0.3, float("inf")), 9, 10)]}
+    reached = {"FLOPs": [Reached("none 8x", "half", (0.4, 0.3, float("inf")), 0.1, 9, 10)]}
     declared = {"half": [gain], "by budget": [slope]}
     view = study_view(replace(quick, declared=declared, reached=reached))
     assert answers(view) == [
@@ -179,14 +179,18 @@ def test_with_budgets_contrasts_answer(quick: Results) -> None:
     assert reached_sentence(view) == (
         "“half” is as good as “none 8x” for 0.40× [0.30, not reached] of its FLOPs."
     )
-    several = [Reached(f"none, {n}x", "half", (0.4 / n, 0.1, 0.5), 9, 10) for n in (1, 2)]
+    several = [Reached(f"none, {n}x", "half", (0.4 / n, 0.1, 0.5), 0.1, 9, 10) for n in (1, 2)]
     view = study_view(replace(quick, declared=declared, reached={"time": several}))
     assert reached_sentence(view) == (
         "“half” is as good as none at 1x and 2x for 0.40× and 0.20× of its training time."
     )
-    view = study_view(replace(quick, reached=reached))
+    at_once = Reached("none 4x", "half", (0.9, 0.9, 0.9), 0.9, 10, 10)
+    in_part = Reached("none 6x", "half", (0.7, 0.6, 0.8), 0.6, 10, 10)
+    view = study_view(replace(quick, reached={"FLOPs": [*reached["FLOPs"], in_part, at_once]}))
     assert [row[2:] for row in reached_table(view).rows] == [
-        ("9 of 10", "0.40× [0.30, not reached]")
+        ("9 of 10", "0.40× [0.30, not reached]"),
+        ("10 of 10", "0.70× [≤ 0.60, 0.80]"),
+        ("10 of 10", "≤ 0.90×"),
     ]
 
 
