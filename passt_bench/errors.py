@@ -72,6 +72,13 @@ def without_folders(text: str) -> str:
     return _PATH.sub(shorten, text)
 
 
+def without_password(text: str) -> str:
+    """Text without the credentials of any address in it."""
+    # Up to the last @, because a password may contain one.
+    text = re.sub(r"//[^\s'\"]*@", "//", text)
+    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]*", r"\1***", text)
+
+
 def is_storage_error(error: BaseException) -> bool:
     """Whether the disk caused an error: it is full or read-only, or files may not grow further."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)

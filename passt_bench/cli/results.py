@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from passt_bench.cli import options
 from passt_bench.cli.options import app, argument, console, flag, listed, option, print_json
-from passt_bench.errors import InputError, check_known
+from passt_bench.errors import InputError, check_known, without_password
 from passt_bench.processes import SAFE_PATH_VARIABLE
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def ui(
     port: Annotated[int, option("PORT", "Port on 127.0.0.1.", min=1, max=65535)] = 5000,
 ) -> None:
     """Open MLflow's web interface on this machine."""
-    from passt_bench.runner.tracked_run import database, local_uri, store_uri, without_password
+    from passt_bench.runner.tracked_run import database, local_uri, store_uri
     from passt_bench.runner.tracking import SETTINGS, pages
 
     uri = store_uri(runs)

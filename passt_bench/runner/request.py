@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from passt_bench.errors import InputError, check_known
+from passt_bench.errors import InputError, check_known, without_password
 from passt_bench.processes import default_workers
 from passt_bench.records.run import Status, StudyRecord
 from passt_bench.registry import DATASETS
@@ -167,11 +167,11 @@ def data_folders(items: Sequence[str], alone: bool = False) -> dict[str, Path]:
 
 
 def typed_command() -> str:
-    """The command as it was typed, with DIR in place of this machine's absolute paths."""
+    """The command as it was typed, with DIR for this machine's absolute paths, no password."""
     words = []
     for word in sys.argv[1:]:
         name, mark, value = word.rpartition("=")
         if Path(value).is_absolute():
             value = Path(value).name if value.endswith(".py") else "DIR"
         words.append(shlex.quote(f"{name}{mark}{value}"))
-    return " ".join(["passt-bench", *words])
+    return without_password(" ".join(["passt-bench", *words]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -297,10 +296,3 @@ def local_uri(root: Path) -> str:
 def database(root: Path) -> Path:
     """The file of the store in an output folder."""
     return root.resolve() / "mlflow.db"
-
-
-def without_password(text: str) -> str:
-    """Text without the credentials of any address in it."""
-    # Up to the last @, because a password may contain one.
-    text = re.sub(r"//[^\s'\"]*@", "//", text)
-    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]*", r"\1***", text)

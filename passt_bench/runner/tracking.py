@@ -33,14 +33,14 @@ from rich.console import Console
 
 from passt_bench.analysis.results import load_results
 from passt_bench.console import Progress, Stopwatch, aside
-from passt_bench.errors import InputError, check_known
+from passt_bench.errors import InputError, check_known, without_password
 from passt_bench.processes import PipedChild
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import SEARCHES, Store, document_names, read_search
 from passt_bench.registry import TRACKERS
 from passt_bench.runner import tracked_run as tracked
 from passt_bench.runner.bounded_answers import bounded_answers
-from passt_bench.runner.tracked_run import ADDRESS, VIEW, TrackedRun, without_password
+from passt_bench.runner.tracked_run import ADDRESS, VIEW, TrackedRun
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

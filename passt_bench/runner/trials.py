@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import NullPool, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, without_password
 from passt_bench.records.run import Status
 from passt_bench.records.search import SearchRecord
 from passt_bench.registry import Better
@@ -86,7 +86,8 @@ def open_storage(root: Path, name: str, address: str | None) -> storages.BaseSto
         return storages.JournalStorage(JournalFileBackend(str(path)))
     try:
         url = make_url(address)
-        if url.password is None and "password" not in url.query:
+        query = " ".join(f"{key}=?" for key in url.query)
+        if url.password is None and query == without_password(query):
             with catch_warnings(action="ignore", category=ExperimentalWarning):  # heartbeats
                 return _Server(
                     address,

@@ -13,11 +13,13 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from time import process_time
 
 import numpy as np
 import pytest
 import small_study
 
+from passt_bench.analysis.frame import load_frame
 from passt_bench.records.files import to_json
 from passt_bench.records.run import Picture, RunRecord
 from passt_bench.records.store import Store
@@ -116,6 +118,14 @@ def test_what_a_command_takes(
     assert code == 0, output
     assert output.count(said) == times, output
     assert seconds < most and peak < GIB
+
+
+def test_load_frame(store: Store) -> None:
+    start = process_time()
+    frame = load_frame(store.root)
+    seconds = process_time() - start
+    print(f"\nload_frame: {seconds:.1f} s CPU")
+    assert len(frame) == 10_000 and seconds < 10
 
 
 def test_records_are_read_one_at_a_time(store: Store) -> None:

@@ -58,10 +58,19 @@ def test_some_variants_are_planned_within_the_whole_study(study_file: Path, tmp_
         assert plan.has_baseline is ("none" in kept)
 
 
+def test_each_run_is_in_one_part() -> None:
+    for of in range(1, 9):
+        parts = [RunConfig(part=(number, of)).share_of(range(7)) for number in range(1, of + 1)]
+        assert sorted(cell for part in parts for cell in part) == [*range(7)]
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
 def test_the_command_can_be_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["run", "quick", "--variant", "stride 6, 64 patches", "--data", "esc50=/data/my sounds"]
     monkeypatch.setattr(sys, "argv", ["passt-bench", *words])
     assert shlex.split(typed_command()) == ["passt-bench", *words[:-1], "esc50=DIR"]
+    monkeypatch.setattr(sys, "argv", ["passt-bench", "--storage", "postgresql://me:p@h/b?pwd=x"])
+    assert typed_command() == "passt-bench --storage 'postgresql://h/b?pwd=***'"
     assert data_folders(words[-1:]) == {"esc50": Path("/data/my sounds")}
     (tmp_path / "mine" / "meta").mkdir(parents=True)
     (tmp_path / "mine" / "meta" / "esc50.csv").touch()

@@ -236,7 +236,8 @@ def test_a_metric_of_which_less_is_better_is_searched_the_other_way(tmp_path, fo
 
 
 def test_what_cannot_be_searched(tmp_path):
-    for address in ("nonsense", "postgresql://me:secret@host/base", "sqlite:///x?password=secret"):
+    for address in ("nonsense", "postgresql://me:secret@host/base", "sqlite:///x?password=secret",
+                    "postgresql://me@host/base?sslPassword=secret"):  # fmt: skip
         with pytest.raises(InputError) as caught:
             run_search(tmp_path, storage=address)
         assert caught.value.field == "--storage" and "secret" not in str(caught.value)

@@ -22,10 +22,9 @@ from tracked_study import (
 )
 
 from passt_bench.console import Stopwatch
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, without_password
 from passt_bench.records.store import Store
 from passt_bench.runner import tracking
-from passt_bench.runner.tracked_run import without_password
 from passt_bench.runner.tracking import regular_sync, sync, updating_mlflow
 
 
