@@ -237,13 +237,15 @@ def judge(study: StudyRecord, cells: pd.DataFrame) -> Judged:
 
 
 def alone(study: StudyRecord) -> list[str]:
-    """Variants whose comparison with the baseline is alone in its family, as a primary question.
+    """The variant whose comparison with the baseline is alone in its family: a primary question.
 
-    Its interval covers by itself, not together with those of the other variants.
+    Its interval covers by itself, not together with those of the other variants. Of several such
+    families, or one that was declared after the first run, none is.
     """
     lone = [direction(*own.values()) for own in study.contrasts.values() if len(own) == 1]
     others = (v.name for v in study.variants if v.name != study.baseline)
-    return [name for name in others if direction({name: 1.0, study.baseline: -1.0}) in lone]
+    found = [name for name in others if direction({name: 1.0, study.baseline: -1.0}) in lone]
+    return found if len(found) == 1 and not study.contrasts_changed else []
 
 
 def judged_cells(study: StudyRecord, cells: pd.DataFrame) -> tuple[int | None, pd.DataFrame]:

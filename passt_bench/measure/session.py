@@ -26,7 +26,7 @@ from passt_bench.intervals import noise_half_width, round_ratios
 from passt_bench.measure import machine, target
 from passt_bench.measure.memory import failure_status
 from passt_bench.measure.peaks import SQUARES, Size, matmul_peak
-from passt_bench.measure.target import STEP, PublishedProtocol, Subject
+from passt_bench.measure.target import PublishedProtocol, Subject
 from passt_bench.processes import PipedChild
 from passt_bench.records.run import Status
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
@@ -285,10 +285,12 @@ class _Session:
             return False
         if time_is_up or done >= self._part(self.spec.most_rounds):
             return True
-        steps = {name: self.results[name].samples[STEP] for name in self._running}
-        if (base := steps.pop(self.baseline, None)) is None:
-            return True  # the baseline failed: there is no ratio to wait for
-        ratios = (round_ratios(rounds, base) for rounds in steps.values())
+        if self.baseline not in self._running:
+            return True  # it failed: there is no ratio to wait for
+        arms = {name: self.results[name].samples for name in self._running}
+        base = arms.pop(self.baseline)
+        common = ((own[p], base[p]) for own in arms.values() for p in {*own} & {*base})
+        ratios = (round_ratios(*rounds) for rounds in common)
         halves = (noise_half_width(x, self.rounds, self.restarts) for x in ratios)
         return all(half <= self.spec.half_width for half in halves)
 

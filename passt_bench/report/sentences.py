@@ -217,8 +217,10 @@ def power_sentence(view: StudyView) -> str | None:
     """That these seeds would hardly have shown a variant to be the same; None where they might."""
     margins = [v.comparison.smallest_margin for v in view.answers if v.comparison]
     least = min(filter(isfinite, margins), default=0.0)
-    shown = any(v.verdict == "same" for v in view.answers)
-    if contrasts_first(view) or view.results.look is None or shown or least <= view.margin:
+    declared = (c for family in view.results.declared.values() for c in family)
+    verdicts = (*(v.verdict for v in view.answers), *(c.verdict for c in declared))
+    might = contrasts_first(view) or "same" in verdicts or least <= view.margin
+    if might or view.results.look is None:
         return None
     return (
         f"These seeds are too few to show that two variants are the same within ±{view.margin:g}: "

@@ -42,6 +42,7 @@ from passt_bench.spec.study import Study, Variant, override, pairwise
 from passt_bench.training.batches import epoch_steps, total_steps
 from passt_bench.training.loop import LEAST_STEPS
 
+CONFIRMING = 5  # fewest seeds of a verdict on a confirmed setting
 CONFIRMED = 3  # most settings of a Pareto front that are confirmed
 
 
@@ -90,10 +91,11 @@ class _Search:
         self._fold = plan.record.folds[0] if plan.record.folds else None
         self._clips = len(self._data.split(self._fold)[0])
         self._recipe = self._recipe_of(self._baseline)
-        seeds = range(max(study.seeds) + 1, max(study.seeds) + 1 + self._spec.runs)
+        first = max(CONFIRMING, max(study.seeds) + 1)
+        self._seeds = tuple(range(first, first + self._spec.runs))
         inner = [fold for fold in self._data.folds if fold != self._fold]
         folds = inner if self._spec.pruning == "wilcoxon" and len(inner) > 1 else [None]
-        self._blocks = list(product(seeds, folds))
+        self._blocks = list(product(self._seeds, folds))
         self._check()
         self._classes = len(self._data.fingerprint.classes)
         self._space = make_space(self._spec, self._recipe, self._classes)
@@ -130,7 +132,7 @@ class _Search:
             return "the data"
         own: dict[str, Any] = {"metric": self._study.metric, "fold": self._fold}
         own |= {"budget": self._spec.budget, "objectives": self._spec.objectives}
-        own |= {"space": self._space.describe()}
+        own |= {"space": self._space.describe(), "seeds": self._seeds}
         for field, value in own.items():
             if getattr(recorded, field) != value:
                 return f"{field} = {value}"
@@ -305,7 +307,7 @@ class _Search:
             kinds=self._spec.kinds,
             rates=(),
             fold=self._fold,
-            seeds=tuple(dict.fromkeys(seed for seed, _ in self._blocks)),
+            seeds=self._seeds,
             fingerprint=self._plan.record.fingerprint,
             trials=tuple(history),
             confirmed=tuple(name for name in names if name in tried),
@@ -330,9 +332,10 @@ class _Search:
         """The study of the best settings, the baseline, and the study's first variant that drops.
 
         They are trained on all training clips, for the budget of the search, with the seeds of the
-        study: the search used none of them, and a baseline on record is not trained again. Of a
-        data set with folds only the fold that the search held out is tested. What an earlier call
-        confirmed stays in the study. None if there is nothing to compare with the baseline.
+        study: the search used none of them, and a baseline on record is not trained again. There is
+        no verdict with fewer than five seeds. Of a data set with folds only the fold that the
+        search held out is tested. What an earlier call confirmed stays in the study. None if there
+        is nothing to compare with the baseline.
         """
         source, record = self._plan.study, self.record()
         known = self.name in document_names(self._paths.runs / SEARCHES)
@@ -363,6 +366,7 @@ class _Search:
             else {},
             tune=None,
             shared=self._spec.budget,
+            looks=() if len(source.seeds) >= CONFIRMING else (CONFIRMING,),
         )
         return join_record(self._expanded(study), self._store, lambda s: self._expanded(s).record)
 

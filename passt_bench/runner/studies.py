@@ -215,6 +215,9 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
         if old.contrasts != whole.contrasts and any(map(store.has, runs)):
             changed = datetime.now(UTC).date().isoformat()
             notes.append(f"The contrasts declared in {chosen} changed after its first run.")
+        if len(whole.seeds) > max(looks, default=0) >= 3:
+            first = f"The verdicts of {chosen} are read with its first {max(looks)} seeds, as was"
+            notes.append(f"{first} planned before its first run; later seeds are not judged.")
         whole = replace(whole, variants=variants, baseline=baseline, looks=looks)
         whole = replace(whole, contrasts_changed=changed)
     study, record = replace(study, name=chosen), replace(plan.record, name=chosen)

@@ -51,11 +51,12 @@ def test_trials_are_of_the_validation_split_and_other_seeds(found):
     store = Store(root)
     assert len(record.trials) == 6
     assert record.trials[0].patchout == Patchout()
-    assert record.seeds == (1,) and record.confirmation_seeds == (0,)
+    assert record.seeds == (5,) and record.confirmation_seeds == (0,)
+    assert store.study(record.name).looks == (5,)  # no verdict with fewer
     for trial in record.settings:
         (cell,) = (store.run(key) for key in trial.keys)
         assert cell.recipe.training.checkpoint_selection == "validation"
-        assert (cell.seed, cell.tokens) == (1, trial.tokens)
+        assert (cell.seed, cell.tokens) == (5, trial.tokens)
         assert cell.metrics["mAP"] == trial.value
         assert trial.seconds == pytest.approx(sum(cell.clocks.values()), abs=1e-3)
     first = {}

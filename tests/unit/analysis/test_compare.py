@@ -155,6 +155,10 @@ def test_a_difference_has_one_interval_which_is_its_own_for_a_primary_question()
     for own, wide in zip(others, together, strict=True):  # the others cover together as before
         narrower = own.low > wide.low and own.high < wide.high
         assert narrower == (own.variant == "v4") and (narrower or own == wide)
+    # Of several such families none is primary, nor one that was declared afterwards.
+    second = {"second": {"v1": {"v1": 1.0, "none": -1.0}}}
+    assert compare(replace(of, contrasts=contrasts | second), cells) == together
+    assert compare(replace(of, contrasts_changed="2026-01-01"), cells) == together
     # What is not declared is not primary, and what is declared as well is judged once.
     third = {"three": {"v3": 1.0, "none": -1.0, "v5": 0.0}}
     derived = judge(of, cells).declared({"at equal time": third | {"one": pair}})
