@@ -147,7 +147,9 @@ def evaluate(
         list[str] | None, option("NAME,…", "Metrics; by default those of the data set.")
     ] = None,
     split: Annotated[str, option("NAME", "Split: test, validation or train.")] = "test",
-    fold: Annotated[int | None, option("N", "Fold to hold out (data sets with folds).")] = None,
+    fold: Annotated[
+        int | None, option("N", "Fold to hold out, of data with folds; by default the model's own.")
+    ] = None,
     device: options.Device = "cpu",
     batch: Annotated[int, option("N", "Clips per batch.", min=1)] = 8,
     labels: options.Labels = None,

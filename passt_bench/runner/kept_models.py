@@ -9,7 +9,8 @@ from pathlib import Path
 from passt_bench.data.fingerprint import first_few
 from passt_bench.errors import InputError
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
-from passt_bench.records.run import StudyRecord, count_of
+from passt_bench.records.files import read
+from passt_bench.records.run import RunRecord, StudyRecord, count_of
 from passt_bench.records.store import MODEL, Store
 from passt_bench.runner.planned_cell import PlannedCell
 
@@ -44,6 +45,13 @@ def kept_models(study: StudyRecord, store: Store) -> list[str]:
     """The names of the models that were kept, as `find_model` takes them."""
     kept = _names(study).items()
     return [name for name, key in kept if store.has_model(key)]
+
+
+def run_of(path: Path) -> RunRecord | None:
+    """The run that trained the model in a record's folder; None of another file."""
+    record = path.with_name("record.json")
+    kept = path.name == MODEL and record.is_file()
+    return read(RunRecord, record, in_store=False) if kept else None
 
 
 def name_of(key: str, store: Store) -> str | None:

@@ -1,7 +1,9 @@
 """Studies on recordings of one's own, by the command line; test_data_how_to.py predicts, too."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +58,34 @@ def test_trained_and_evaluated(
         assert set(record.per_class[metric]) == set(written.classes)
         # The classes begin at tones of their own: guessing is left behind.
         assert record.metrics[metric] > 0.6
+    if folds:
+        _evaluated_where_it_was_held_out(written.root, out, cli)
+
+
+def _evaluated_where_it_was_held_out(root: Path, runs: Path, cli: Cli) -> None:
+    """Of two folds: the one that the kept model held out, the other, and one of a new division."""
+    held = Store(runs).run(Store(runs).study("mine").variants[0].cells[0].key)
+    assert held is not None and held.fold == 1
+    words = ("evaluate", "--checkpoint", "mine:none", "--data", f"manifest={root}", "--json")
+
+    def found(*more: object) -> tuple[dict[str, Any], str]:
+        code, said = cli(*words, "--runs", runs, *more)
+        assert code == 0, said
+        answer = json.loads(said[said.index("{") :])
+        (row,) = (r for r in answer["tables"]["evaluations"] if r["metric"] == "mAP")
+        return row, " ".join(answer["notes"])
+
+    row, notes = found()
+    assert (row["data"], "trained" in notes) == ("manifest, test, fold 1", False)
+    assert row["value"] == pytest.approx(held.metrics["mAP"], abs=1e-4)
+    row, notes = found("--fold", 2)
+    assert row["data"] == "manifest, test, fold 2"
+    assert "this model was trained on clips of fold 2: its scores are not those of new" in notes
+    listed = root / "manifest.csv"
+    head, *rows = listed.read_text().splitlines()
+    rows = [row[:-1] + "12"[at % 2] for at, row in enumerate(rows)]
+    listed.write_text("\n".join([head, *rows, ""]))
+    assert "on other data of this name, or another division of these: its scores" in found()[1]
 
 
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, mistake: Mistake) -> None:
