@@ -19,8 +19,8 @@ _NAMELESS = (
     "--labels FILE, one per line."
 )
 _NO_THRESHOLDS = (
-    "note: there are no thresholds of these classes in the model file, as training with a "
-    "validation split chooses them, or there are several models: each counts from 0.5 on."
+    "note: there are no thresholds of these classes in the model file, as training chooses them on "
+    "a validation split that is not small, or there are several models: each counts from 0.5 on."
 )
 _SHOWN = 10  # classes per file in text
 
