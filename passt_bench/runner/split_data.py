@@ -25,6 +25,7 @@ from passt_bench.records.run import count_of
 
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # as Python writes bytes of names that are no text
 _THREADS = 8
+_NO_LABEL = "(no label)"  # instead of a class, in the counts
 _FOLDERS = "Give a folder that has one folder for each class, or a manifest."
 
 
@@ -49,7 +50,8 @@ def split_manifest(
     splits or folds that the manifest has.
 
     Returns:
-        Numbers of clips, classes by splits or folds; and sentences on what a reader should know.
+        Numbers of clips, classes (and "(no label)") by splits or folds; and sentences on what a
+        reader should know.
 
     Raises:
         InputError: there is nothing to divide, it is divided already, fewer than two classes, or
@@ -59,6 +61,7 @@ def split_manifest(
     table, notes = (_read(file, again), []) if file.is_file() else _list(root)
     labels = table["labels" if "labels" in table else "label"]
     marks = labels.str.strip().str.replace(r"\s*;\s*", ";", regex=True).str.get_dummies(";")
+    marks = marks.rename(columns={"": _NO_LABEL})
     if len(marks.columns) < 2:
         source, value = file if file.is_file() else root, ", ".join(marks.columns)
         problem = "; ".join(["fewer than two classes", *notes]).rstrip(".")
@@ -79,8 +82,9 @@ def split_manifest(
     counts = marks.groupby(parts).sum().T[[part for part in order if part in parts]]
     if "source" not in table:
         notes.append(_on_sources(list(table["path"]), parts))
-    if "validation" in counts and is_small(counts["validation"].to_numpy()):
-        few = list(counts.index[counts["validation"] < FEW])
+    classes = counts.drop(_NO_LABEL, errors="ignore")
+    if "validation" in counts and is_small(classes["validation"].to_numpy()):
+        few = list(classes.index[classes["validation"] < FEW])
         notes.append(
             f"Fewer than {FEW} clips for validation, too few to choose an epoch: {first_few(few)}; "
             "`train` trains to the end. Rather divide with --into-folds 5, or with --validation 0."

@@ -38,6 +38,14 @@ def test_splits_are_balanced_and_keep_a_source_together(tmp_path: Path) -> None:
     assert (table.groupby("source")["split"].nunique() == 1).all()
 
 
+def test_clips_without_a_label_are_divided_and_are_no_class(tmp_path: Path) -> None:
+    rows = [(f"{n}.wav", ("dog", "rain", "dog;rain", "")[n % 4]) for n in range(40)]
+    counts, notes = split_manifest(write(tmp_path, rows, "path,labels"))
+    assert list(counts.index) == ["(no label)", "dog", "rain"]
+    assert counts.loc["(no label)"].sum() == 10 and (counts > 0).all().all()
+    assert "an epoch: dog, rain; `train`" in notes[1]
+
+
 def test_folds_are_of_equal_size(tmp_path: Path) -> None:
     counts, notes = split_manifest(write(tmp_path, many()), folds=5)
     assert not notes
