@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,9 +86,11 @@ def split_manifest(
     classes = counts.drop(_NO_LABEL, errors="ignore")
     if "validation" in counts and is_small(classes["validation"].to_numpy()):
         few = list(classes.index[classes["validation"] < FEW])
+        divide = f"passt-bench data split {shlex.quote(f'manifest={root}')}"
         notes.append(
             f"Fewer than {FEW} clips for validation, too few to choose an epoch: {first_few(few)}; "
-            "`train` trains to the end. Rather divide with --into-folds 5, or with --validation 0."
+            f"`train` trains to the end. Rather divide into folds: `{divide} --into-folds 5 "
+            f"--again`; or leave validation out: `{divide} --test {test:g} --validation 0 --again`."
         )
     return counts, notes
 

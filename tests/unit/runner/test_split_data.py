@@ -24,16 +24,20 @@ def many(clips: int = 120) -> list[tuple[str, ...]]:
 
 
 def test_splits_are_balanced_and_keep_a_source_together(tmp_path: Path) -> None:
-    counts, notes = split_manifest(write(tmp_path, many()))
+    root = tmp_path / "my clips"
+    root.mkdir()
+    counts, notes = split_manifest(write(root, many()))
+    again = f"`passt-bench data split 'manifest={root}'"
     assert notes == [
         "Fewer than 5 clips for validation, too few to choose an epoch: a, b, c; `train` trains to "
-        "the end. Rather divide with --into-folds 5, or with --validation 0."
+        f"the end. Rather divide into folds: {again} --into-folds 5 --again`; or leave validation "
+        f"out: {again} --test 0.2 --validation 0 --again`."
     ]
     assert (
         counts.loc[["a", "b", "c"], ["train", "validation", "test"]].to_numpy().tolist()
         == [[28, 4, 8]] * 3
     )
-    table = pd.read_csv(tmp_path / "manifest.csv")
+    table = pd.read_csv(root / "manifest.csv")
     assert list(table) == ["path", "labels", "source", "split"]
     assert (table.groupby("source")["split"].nunique() == 1).all()
 
