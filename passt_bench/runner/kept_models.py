@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from passt_bench.records.run import RunRecord, StudyRecord, count_of
 from passt_bench.records.store import MODEL, Store
 from passt_bench.runner.planned_cell import PlannedCell
 
+_LOG = logging.getLogger("passt_bench.weights")
 MODEL_BYTES = 10**9  # that the models of one run of each variant may take together
 
 
@@ -74,8 +76,9 @@ def _names(study: StudyRecord) -> dict[str, str]:
 def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
     """The path of a model file: of a record's folder, or of ``STUDY:VARIANT[:SEED[:FOLD]]``.
 
-    Without a seed or fold, the first that was kept; without a variant, if there is only one. An
-    existing path and a name of published weights are returned as they are.
+    Without a seed or fold, the first that was kept, with a warning if there are more; without a
+    variant, if there is only one. An existing path and a name of published weights are returned as
+    they are.
 
     Raises:
         InputError: there is no such model (``""``: none is given), or its study did not keep it.
@@ -102,10 +105,12 @@ def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
         remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."
         problem = "a study of several models"
         raise InputError(problem, field=field, value=name, remedy=remedy)
-    fitting = [key for known, key in _names(record).items() if f"{known}:".startswith(f"{name}:")]
-    paths = [store.folder(key) / MODEL for key in fitting]
-    if found := [path for path in paths if path.is_file()]:
-        return str(found[0])
+    runs_of = _names(record)
+    fitting = [known for known in runs_of if f"{known}:".startswith(f"{name}:")]
+    if kept := [known for known in fitting if store.has_model(runs_of[known])]:
+        if len(kept) > 1:
+            _LOG.warning("note: %s is %s, the first of %d that were kept", name, kept[0], len(kept))
+        return str(store.folder(runs_of[kept[0]]) / MODEL)
     remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."
     problem = "the study has no such run"
     if fitting:
