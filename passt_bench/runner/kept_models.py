@@ -76,9 +76,8 @@ def _names(study: StudyRecord) -> dict[str, str]:
 def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
     """The path of a model file: of a record's folder, or of ``STUDY:VARIANT[:SEED[:FOLD]]``.
 
-    Without a seed or fold, the first that was kept, with a warning if there are more; without a
-    variant, if there is only one. An existing path and a name of published weights are returned as
-    they are.
+    Without a seed or fold, the first that was kept (a note says if there are more); without a
+    variant, if there is only one. An existing path or published name is returned as it is.
 
     Raises:
         InputError: there is no such model (``""``: none is given), or its study did not keep it.
@@ -87,12 +86,8 @@ def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
         return str(Path(name) / MODEL)
     study, _, rest = name.partition(":")
     store = Store(runs)
-    if (
-        (name and Path(name).exists())
-        or name in ENSEMBLES
-        or name in PUBLISHED
-        or by_file(Path(name).name)
-    ):
+    published = name in ENSEMBLES or name in PUBLISHED or by_file(Path(name).name)
+    if published or (name and Path(name).exists()):
         return name
     if study not in store.studies():
         kept = [name for each in store.studies() for name in kept_models(store.study(each), store)]
@@ -101,17 +96,16 @@ def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
         problem = "no such model" if name else "no model given"
         raise InputError(problem, field=field, value=name or None, remedy=remedy)
     record = store.study(study)
+    kept, runs_of = kept_models(record, store), _names(record)
+    remedy = f"Kept: {', '.join(kept) or 'none'}."
     if not rest and len(record.variants) > 1:
-        remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."
         problem = "a study of several models"
         raise InputError(problem, field=field, value=name, remedy=remedy)
-    runs_of = _names(record)
     fitting = [known for known in runs_of if f"{known}:".startswith(f"{name}:")]
-    if kept := [known for known in fitting if store.has_model(runs_of[known])]:
-        if len(kept) > 1:
-            _LOG.warning("note: %s is %s, the first of %d that were kept", name, kept[0], len(kept))
-        return str(store.folder(runs_of[kept[0]]) / MODEL)
-    remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."
+    if found := [known for known in kept if known in fitting]:
+        if len(found) > 1:
+            _LOG.warning("note: %s is %s, the first of %d models", name, found[0], len(found))
+        return str(store.folder(runs_of[found[0]]) / MODEL)
     problem = "the study has no such run"
     if fitting:
         again = record.command + " --keep-models" * ("--keep-models" not in record.command)

@@ -51,8 +51,7 @@ def split_manifest(
     splits or folds that the manifest has.
 
     Returns:
-        Numbers of clips, classes (and "(no label)") by splits or folds; and sentences on what a
-        reader should know.
+        Numbers of clips, classes by splits or folds; and sentences on what a reader should know.
 
     Raises:
         InputError: there is nothing to divide, it is divided already, fewer than two classes, or

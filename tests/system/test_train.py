@@ -50,7 +50,7 @@ def test_a_study_keeps_one_model_per_variant_and_others_on_request(
     assert path == find_model(str(Path(path).parent), tmp_path)
     caplog.clear()
     assert find_model("tiny:time", tmp_path) == find_model("tiny:time:0", tmp_path)
-    said = "note: tiny:time is tiny:time:0, the first of 2 that were kept"
+    said = "note: tiny:time is tiny:time:0, the first of 2 models"
     assert [record.getMessage() for record in caplog.records] == [said]
     for name, problem in (
         ("tiny", "several models"),
