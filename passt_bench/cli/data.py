@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,7 +85,8 @@ def split(
     console.print(table)
     for note in notes:
         console.print(note)
-    console.print(f"Written to the manifest. To train: passt-bench train --data manifest={root}")
+    train = f"passt-bench train --data {shlex.quote(data_set)}"
+    console.print(f"Written to the manifest. To train: {train}")
 
 
 @data.command()

@@ -19,8 +19,8 @@ _NAMELESS = (
     "--labels FILE, one per line."
 )
 _NO_THRESHOLDS = (
-    "note: there are no thresholds of these classes in the model file, as training with a "
-    "validation split chooses them, or there are several models: each counts from 0.5 on."
+    "note: there are no thresholds of these classes in the model file, as training chooses them on "
+    "a validation split that is not small, or there are several models: each counts from 0.5 on."
 )
 _SHOWN = 10  # classes per file in text
 
@@ -147,7 +147,9 @@ def evaluate(
         list[str] | None, option("NAME,…", "Metrics; by default those of the data set.")
     ] = None,
     split: Annotated[str, option("NAME", "Split: test, validation or train.")] = "test",
-    fold: Annotated[int | None, option("N", "Fold to hold out (data sets with folds).")] = None,
+    fold: Annotated[
+        int | None, option("N", "Fold to hold out, of data with folds; by default the model's own.")
+    ] = None,
     device: options.Device = "cpu",
     batch: Annotated[int, option("N", "Clips per batch.", min=1)] = 8,
     labels: options.Labels = None,

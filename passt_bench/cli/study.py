@@ -13,7 +13,6 @@ from rich.table import Table
 
 from passt_bench.cli import options
 from passt_bench.cli.options import app, argument, asks_for_study, console, flag, option, print_json
-from passt_bench.console import aside
 
 if TYPE_CHECKING:
     from passt_bench.records.run import StudyRecord
@@ -155,10 +154,8 @@ def train(
     )
     config = RunConfig(workers=workers, keep_models=True, curves=curves, cost=False, track=track)
     request = StudyRequest(chosen, folds=folds)
-    if note := note_on_epoch(study.base, datasets):
-        aside(console).print(note)
     done = run_study(StudyFile(study, ""), request, config, paths, console, datasets)
-    if note:
+    if note := note_on_epoch(study.base, datasets):
         console.print(note)
     if not done:
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ FEW = 5  # clips of a class
 
 
 def is_small(counts: np.ndarray) -> bool:
-    """Whether of most classes there are too few clips to tell which epoch is best."""
+    """Whether of most classes there are too few clips to choose an epoch or thresholds by."""
     return bool(np.median(counts) < FEW)
 
 

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 
 from passt_bench.data.dataset import Dataset
+from passt_bench.data.splits import is_small
+from passt_bench.data.targets import class_counts
 from passt_bench.errors import is_storage_error, without_folders
 from passt_bench.measure import memory
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
@@ -225,6 +227,8 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     clock.lap("evaluate")
     if cell.keeps_model:
         chosen_on = dataset.validation() if validation_clips is None else validation_clips
+        if chosen_on is not None and is_small(class_counts(dataset.targets, chosen_on)):
+            chosen_on = None
         if chosen_on is not None and dataset.fingerprint.multi_label:
             scores = predict(net, features, chosen_on, Engine(recipe.engine))
             net.thresholds = best_thresholds(dataset.targets[chosen_on], scores)

@@ -25,12 +25,13 @@ from passt_bench.models.ensemble import Member as Model
 from passt_bench.published_weights import ENSEMBLES, locate
 from passt_bench.records import evaluation as records
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.records.store import MODEL, Store
+from passt_bench.records.run import RunRecord
+from passt_bench.records.store import Store
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
 from passt_bench.runner import evaluation_inputs as inputs
 from passt_bench.runner.cells import Clock
 from passt_bench.runner.initial_weights import sha256_of
-from passt_bench.runner.kept_models import name_of
+from passt_bench.runner.kept_models import name_of, run_of
 from passt_bench.runner.request import data_folders, typed_command
 from passt_bench.runner.run_status import lock
 from passt_bench.spec.codec import validate
@@ -90,7 +91,7 @@ def evaluate_checkpoints(
         margin: of the verdicts on differences; None is `DEFAULT_MARGIN`.
         metrics: registered names; empty is those of the data set.
         split: test, valid or train.
-        fold: held-out fold, for a data set with folds.
+        fold: held-out fold, for a data set with folds; None is that of a kept model's run.
         device: cpu or cuda.
         batch: clips per batch; affects only speed and memory.
         classes: names of the logits, for files without class names; for the other model only if
@@ -120,8 +121,10 @@ def evaluate_checkpoints(
         with key_lock:
             known = store.evaluation(key)
             if known is not None:
-                order = job.record.metrics
-                return replace(known, metrics={n: known.metrics[n] for n in order}), False
+                # A copy of the file has the same record, but not what is known of its training.
+                notes = tuple(dict.fromkeys((*job.record.notes, *known.notes)))
+                asked_for = {name: known.metrics[name] for name in job.record.metrics}
+                return replace(known, metrics=asked_for, notes=notes), False
             record = _measure(job, batch, store.folder(key), progress)
             store.write(record)
             return record, True
@@ -155,9 +158,10 @@ def _prepare(
     ensemble = build_ensemble(paths)
     with located(" and ".join(map(str, paths))):
         ensemble.drop(patchout)
+    runs, models = [run_of(path) for path in paths], cast(list[Model], list(ensemble.members))
     members = tuple(
-        records.Member(_file_name(path), sha256_of(path), model.recipe)
-        for path, model in zip(paths, cast(list[Model], list(ensemble.members)), strict=True)
+        records.Member(_file_name(path, run), sha256_of(path), model.recipe)
+        for path, run, model in zip(paths, runs, models, strict=True)
     )
     files = [member.name for member in members]
     title = inputs.published_set(files) or ", ".join(files)
@@ -168,6 +172,8 @@ def _prepare(
     theirs = dataset.fingerprint.classes
     if classes is not None and (first is None or set(ensemble.classes) != set(theirs)):
         ensemble.rename(classes)
+    if fold is None:
+        fold = first.record.fold if first else inputs.fold_of(runs, dataset)
     clips = inputs.clips_of(dataset, split, fold)
     with located(title):
         columns, unnamed = inputs.match_classes(ensemble.classes, theirs)
@@ -177,7 +183,7 @@ def _prepare(
             numbers = f"{len(ids)} clips, {len(first.ids)} of the first model"
             remedy = "Prepare the data at the rates of both models, or give the unprepared folder."
             raise InputError(problem, field="--against", value=numbers, remedy=remedy)
-    notes += [*unnamed, *ensemble.notes]
+    notes += [*unnamed, *ensemble.notes, *inputs.seen_before(files, runs, dataset, fold)]
     metrics = inputs.metrics_of(asked, dataset, clips)
     kinds = [member.recipe.model.name for member in members]
     components = {"data": version} | {f"model {kind}": MODELS.get(kind).version for kind in kinds}
@@ -231,12 +237,11 @@ def _compared(job: _Job, other: _Job, margin: float) -> _Job:
     return replace(job, record=record, other=other)
 
 
-def _file_name(path: Path) -> str:
+def _file_name(path: Path, run: RunRecord | None) -> str:
     """The file's name; of a kept model, whose files share one, that in a study, or else its key."""
-    if path.name != MODEL or not path.with_name("record.json").is_file():
+    if run is None:
         return path.name
-    folder = path.resolve().parent
-    return name_of(folder.name, Store(folder.parent.parent)) or folder.name
+    return name_of(run.key, Store(path.resolve().parent.parent.parent)) or run.key
 
 
 def _key(record: EvaluationRecord, columns: np.ndarray) -> str:

@@ -11,6 +11,7 @@ from passt_bench.data import Dataset, layouts
 from passt_bench.errors import InputError, check_known
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
 from passt_bench.records.evaluation import SPLITS, PublishedResult
+from passt_bench.records.run import RunRecord
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import DataSpec
 from passt_bench.training.metrics import DataKind, check_labels, default_metrics
@@ -62,6 +63,31 @@ def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarra
             raise InputError(problem, field="class", value=name, remedy=remedy)
     place = {name: index for index, name in enumerate(ours)}
     return np.array([place[name] for name in theirs]), []
+
+
+def fold_of(runs: Sequence[RunRecord | None], dataset: Dataset) -> int | None:
+    """The fold of these data that the runs of kept models held out; None if there are several."""
+    name = dataset.fingerprint.dataset
+    held = {run.fold for run in runs if run is not None and run.fingerprint.dataset == name}
+    return held.pop() if len(held) == 1 and held <= {*dataset.folds} else None
+
+
+def seen_before(
+    names: Sequence[str], runs: Sequence[RunRecord | None], dataset: Dataset, fold: int | None
+) -> list[str]:
+    """Notes on kept models that were, or may have been, trained on the clips to score."""
+    notes, data = [], dataset.fingerprint
+    for name, run in zip(names, runs, strict=True):
+        if run is None or run.fingerprint.dataset != data.dataset:
+            continue
+        model, so = "this model" if len(runs) == 1 else name, "are not those of new recordings"
+        if run.fingerprint.digest != data.digest:
+            text = f"{model} was trained on other data of this name, or another division of these"
+            notes.append(f"{text}: its scores on clips that it has seen {so}")
+        elif run.fold != fold:
+            how = "chosen" if fold == run.recipe.training.validation_fold else "trained"
+            notes.append(f"{model} was {how} on clips of fold {fold}: its scores {so}")
+    return notes
 
 
 def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 from passt_bench.data.fingerprint import first_few
 from passt_bench.errors import InputError
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
-from passt_bench.records.run import StudyRecord, count_of
+from passt_bench.records.files import read
+from passt_bench.records.run import RunRecord, StudyRecord, count_of
 from passt_bench.records.store import MODEL, Store
 from passt_bench.runner.planned_cell import PlannedCell
 
+_LOG = logging.getLogger("passt_bench.weights")
 MODEL_BYTES = 10**9  # that the models of one run of each variant may take together
 
 
@@ -46,6 +49,13 @@ def kept_models(study: StudyRecord, store: Store) -> list[str]:
     return [name for name, key in kept if store.has_model(key)]
 
 
+def run_of(path: Path) -> RunRecord | None:
+    """The run that trained the model in a record's folder; None of another file."""
+    record = path.with_name("record.json")
+    kept = path.name == MODEL and record.is_file()
+    return read(RunRecord, record, in_store=False) if kept else None
+
+
 def name_of(key: str, store: Store) -> str | None:
     """The name of the model of a run, in the first study that has it."""
     studies = map(store.study, sorted(store.studies()))
@@ -66,8 +76,8 @@ def _names(study: StudyRecord) -> dict[str, str]:
 def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
     """The path of a model file: of a record's folder, or of ``STUDY:VARIANT[:SEED[:FOLD]]``.
 
-    Without a seed or fold, the first that was kept; without a variant, if there is only one. An
-    existing path and a name of published weights are returned as they are.
+    Without a seed or fold, the first that was kept (a note says if there are more); without a
+    variant, if there is only one. An existing path or published name is returned as it is.
 
     Raises:
         InputError: there is no such model (``""``: none is given), or its study did not keep it.
@@ -76,12 +86,8 @@ def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
         return str(Path(name) / MODEL)
     study, _, rest = name.partition(":")
     store = Store(runs)
-    if (
-        (name and Path(name).exists())
-        or name in ENSEMBLES
-        or name in PUBLISHED
-        or by_file(Path(name).name)
-    ):
+    published = name in ENSEMBLES or name in PUBLISHED or by_file(Path(name).name)
+    if published or (name and Path(name).exists()):
         return name
     if study not in store.studies():
         kept = [name for each in store.studies() for name in kept_models(store.study(each), store)]
@@ -90,15 +96,16 @@ def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
         problem = "no such model" if name else "no model given"
         raise InputError(problem, field=field, value=name or None, remedy=remedy)
     record = store.study(study)
+    kept, runs_of = kept_models(record, store), _names(record)
+    remedy = f"Kept: {', '.join(kept) or 'none'}."
     if not rest and len(record.variants) > 1:
-        remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."
         problem = "a study of several models"
         raise InputError(problem, field=field, value=name, remedy=remedy)
-    fitting = [key for known, key in _names(record).items() if f"{known}:".startswith(f"{name}:")]
-    paths = [store.folder(key) / MODEL for key in fitting]
-    if found := [path for path in paths if path.is_file()]:
-        return str(found[0])
-    remedy = f"Kept: {', '.join(kept_models(record, store)) or 'none'}."
+    fitting = [known for known in runs_of if f"{known}:".startswith(f"{name}:")]
+    if found := [known for known in kept if known in fitting]:
+        if len(found) > 1:
+            _LOG.warning("note: %s is %s, the first of %d models", name, found[0], len(found))
+        return str(store.folder(runs_of[found[0]]) / MODEL)
     problem = "the study has no such run"
     if fitting:
         again = record.command + " --keep-models" * ("--keep-models" not in record.command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from passt_bench.records.run import count_of
 
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # as Python writes bytes of names that are no text
 _THREADS = 8
+_NO_LABEL = "(no label)"  # instead of a class, in the counts
 _FOLDERS = "Give a folder that has one folder for each class, or a manifest."
 
 
@@ -59,6 +61,7 @@ def split_manifest(
     table, notes = (_read(file, again), []) if file.is_file() else _list(root)
     labels = table["labels" if "labels" in table else "label"]
     marks = labels.str.strip().str.replace(r"\s*;\s*", ";", regex=True).str.get_dummies(";")
+    marks = marks.rename(columns={"": _NO_LABEL})
     if len(marks.columns) < 2:
         source, value = file if file.is_file() else root, ", ".join(marks.columns)
         problem = "; ".join(["fewer than two classes", *notes]).rstrip(".")
@@ -79,11 +82,14 @@ def split_manifest(
     counts = marks.groupby(parts).sum().T[[part for part in order if part in parts]]
     if "source" not in table:
         notes.append(_on_sources(list(table["path"]), parts))
-    if "validation" in counts and is_small(counts["validation"].to_numpy()):
-        few = list(counts.index[counts["validation"] < FEW])
+    classes = counts.drop(_NO_LABEL, errors="ignore")
+    if "validation" in counts and is_small(classes["validation"].to_numpy()):
+        few = list(classes.index[classes["validation"] < FEW])
+        divide = f"passt-bench data split {shlex.quote(f'manifest={root}')}"
         notes.append(
             f"Fewer than {FEW} clips for validation, too few to choose an epoch: {first_few(few)}; "
-            "`train` trains to the end. Rather divide with --into-folds 5, or with --validation 0."
+            f"`train` trains to the end. Rather divide into folds: `{divide} --into-folds 5 "
+            f"--again`; or leave validation out: `{divide} --test {test:g} --validation 0 --again`."
         )
     return counts, notes
 

@@ -91,7 +91,7 @@ def _fit(recipe: Recipe, dataset: Dataset) -> Recipe:
 
 
 def note_on_epoch(recipe: Recipe, datasets: Datasets) -> str:
-    """A sentence if the validation split is too small to choose the epoch; else empty."""
+    """A sentence if the validation split is too small to choose by; else empty."""
     dataset, best = datasets.get(recipe), recipe.training.checkpoint_selection != "last"
     fold = dataset.folds[0] if dataset.folds else None
     clips = hold_out(recipe, fold, dataset)[1] if best else dataset.validation()
@@ -100,7 +100,8 @@ def note_on_epoch(recipe: Recipe, datasets: Datasets) -> str:
     kept, other = "the last one", "best_on_validation"
     if best:
         kept, other = "chosen largely by chance", "last"
+    kept += ", and each class is decided from 0.5 on" * dataset.fingerprint.multi_label
     return (
-        f"The epoch is {kept}: fewer than {FEW} validation clips of most classes. To change that: "
-        f"--set training.checkpoint_selection={other}"
+        f"The epoch is {kept}: fewer than {FEW} validation clips of most classes. For another "
+        f"epoch: --set training.checkpoint_selection={other}"
     )

@@ -1,7 +1,9 @@
 """Studies on recordings of one's own, by the command line; test_data_how_to.py predicts, too."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,13 @@ from layouts import write_audioset_folder, write_manifest
 from sounds import sound, write_sound
 
 from passt_bench.errors import InputError
+from passt_bench.models import read_model
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.kept_models import find_model
 from passt_bench.runner.request import Paths
+from passt_bench.runner.train import note_on_epoch
 from passt_bench.spec import DataSpec, Recipe
 
 CHANGES = """
@@ -36,7 +41,7 @@ def write_study(folder: Path, loss: str, metric: str) -> Path:
 
 @pytest.mark.parametrize(
     ("multi_label", "folds", "loss", "metric"),
-    [(False, 0, "ce", "accuracy"), (True, 2, "bce", "mAP")],
+    [(False, 2, "ce", "accuracy"), (True, 0, "bce", "mAP")],
 )
 def test_trained_and_evaluated(
     multi_label: bool, folds: int, loss: str, metric: str, tmp_path: Path, cli: Cli
@@ -56,6 +61,36 @@ def test_trained_and_evaluated(
         assert set(record.per_class[metric]) == set(written.classes)
         # The classes begin at tones of their own: guessing is left behind.
         assert record.metrics[metric] > 0.6
+    model = read_model(find_model("mine:none", out)).net
+    assert (model.thresholds is None) == bool(folds)  # chosen on the validation split
+    if folds:
+        _evaluated_where_it_was_held_out(written.root, out, cli)
+
+
+def _evaluated_where_it_was_held_out(root: Path, runs: Path, cli: Cli) -> None:
+    """Of two folds: the one that the kept model held out, the other, and one of a new division."""
+    held = Store(runs).run(Store(runs).study("mine").variants[0].cells[0].key)
+    assert held is not None and held.fold == 1
+    words = ("evaluate", "--checkpoint", "mine:none", "--data", f"manifest={root}", "--json")
+
+    def found(*more: object) -> tuple[dict[str, Any], str]:
+        code, said = cli(*words, "--runs", runs, *more)
+        assert code == 0, said
+        answer = json.loads(said[said.index("{") :])
+        (row,) = (r for r in answer["tables"]["evaluations"] if r["metric"] == "accuracy")
+        return row, " ".join(answer["notes"])
+
+    row, notes = found()
+    assert (row["data"], "trained" in notes) == ("manifest, test, fold 1", False)
+    assert row["value"] == pytest.approx(held.metrics["accuracy"], abs=1e-4)
+    row, notes = found("--fold", 2)
+    assert row["data"] == "manifest, test, fold 2"
+    assert "this model was trained on clips of fold 2: its scores are not those of new" in notes
+    listed = root / "manifest.csv"
+    head, *rows = listed.read_text().splitlines()
+    rows = [row[:-1] + "12"[at % 2] for at, row in enumerate(rows)]
+    listed.write_text("\n".join([head, *rows, ""]))
+    assert "on other data of this name, or another division of these: its scores" in found()[1]
 
 
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, mistake: Mistake) -> None:
@@ -63,6 +98,10 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, mistake: Mistake) 
     study = write_study(tmp_path, "ce", "mAP")
     error = mistake("plan", study, "--data", f"manifest={several.root}")
     assert (error.field, error.value) == ("training.loss", "ce")
+    given = Recipe(data=DataSpec("manifest")), Datasets(Paths(tmp_path, {"manifest": several.root}))
+    assert "The epoch is the last one, and each class is decided from 0.5 on" in note_on_epoch(
+        *given
+    )
     only_tested = write_audioset_folder(tmp_path / "audioset", {"eval": 3})
     study = write_study(tmp_path, "bce", "mAP")
     words = ("--data", f"audioset={only_tested.root}", "--set", "data.name=audioset")

@@ -89,8 +89,7 @@ def test_fsd50k_chooses_its_epoch_on_the_authors_validation_clips(tmp_path: Path
     assert record.train["epoch"] >= 1
     assert {"mAP_official", "swa_mAP_official", "AUC", "swa_AUC"} <= set(record.metrics)
     net = read_model(tmp_path / "runs" / "records" / record.key / MODEL).net
-    assert net.thresholds is not None and len(net.thresholds) == len(record.fingerprint.classes)
-    assert {each != 0.5 for each in net.thresholds} == {True, False}  # some have no positive clip
+    assert net.thresholds is None  # most classes have few validation clips
     dataset = open_dataset(cell.recipe.data, 32000, root)
     train, test = dataset.split(None)[:2]
     official = dataset.validation()

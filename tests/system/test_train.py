@@ -24,7 +24,7 @@ from passt_bench.spec import InitSpec
 
 
 def test_a_study_keeps_one_model_per_variant_and_others_on_request(
-    cli: Cli, mistake: Mistake, study_file: Path, tmp_path: Path
+    cli: Cli, mistake: Mistake, study_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     words = ("run", study_file, "--no-cost", "--no-track", "--runs", tmp_path)
     cli(*words)
@@ -48,6 +48,10 @@ def test_a_study_keeps_one_model_per_variant_and_others_on_request(
             assert (store.folder(key) / MODEL).is_file()
     path = find_model("tiny:time:1", tmp_path)
     assert path == find_model(str(Path(path).parent), tmp_path)
+    caplog.clear()
+    assert find_model("tiny:time", tmp_path) == find_model("tiny:time:0", tmp_path)
+    said = "note: tiny:time is tiny:time:0, the first of 2 models"
+    assert [record.getMessage() for record in caplog.records] == [said]
     for name, problem in (
         ("tiny", "several models"),
         ("tiny:time:3", "no such run"),

@@ -24,18 +24,30 @@ def many(clips: int = 120) -> list[tuple[str, ...]]:
 
 
 def test_splits_are_balanced_and_keep_a_source_together(tmp_path: Path) -> None:
-    counts, notes = split_manifest(write(tmp_path, many()))
+    root = tmp_path / "my clips"
+    root.mkdir()
+    counts, notes = split_manifest(write(root, many()))
+    again = f"`passt-bench data split 'manifest={root}'"
     assert notes == [
         "Fewer than 5 clips for validation, too few to choose an epoch: a, b, c; `train` trains to "
-        "the end. Rather divide with --into-folds 5, or with --validation 0."
+        f"the end. Rather divide into folds: {again} --into-folds 5 --again`; or leave validation "
+        f"out: {again} --test 0.2 --validation 0 --again`."
     ]
     assert (
         counts.loc[["a", "b", "c"], ["train", "validation", "test"]].to_numpy().tolist()
         == [[28, 4, 8]] * 3
     )
-    table = pd.read_csv(tmp_path / "manifest.csv")
+    table = pd.read_csv(root / "manifest.csv")
     assert list(table) == ["path", "labels", "source", "split"]
     assert (table.groupby("source")["split"].nunique() == 1).all()
+
+
+def test_clips_without_a_label_are_divided_and_are_no_class(tmp_path: Path) -> None:
+    rows = [(f"{n}.wav", ("dog", "rain", "dog;rain", "")[n % 4]) for n in range(40)]
+    counts, notes = split_manifest(write(tmp_path, rows, "path,labels"))
+    assert list(counts.index) == ["(no label)", "dog", "rain"]
+    assert counts.loc["(no label)"].sum() == 10 and (counts > 0).all().all()
+    assert "an epoch: dog, rain; `train`" in notes[1]
 
 
 def test_folds_are_of_equal_size(tmp_path: Path) -> None:
