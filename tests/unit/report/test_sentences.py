@@ -7,6 +7,7 @@ from study_on_disk import SMALL, Arm, write_study
 from passt_bench.analysis.budgets import Reached
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results, analyze, load_results
+from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.report.provenance import conditions
 from passt_bench.report.sentences import (
@@ -148,6 +149,16 @@ def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None
     assert (runs_sentence(view) or "").startswith(
         "Seed 0: accuracy 0.75 [0.47, 0.91] on 12 test clips (interval over clips), with the "
         "weights of epoch 3, the best in validation. Seed 1: "
+    )
+    cells, of_folds = first.cells[:3], list[RunRecord]()
+    for fold, (cell, right, epoch) in enumerate(zip(cells, (3, 9, 0), (2, 7, 5), strict=True), 1):
+        train = {"test_clips": 12.0 if right else 6.0, "epoch": float(epoch)}
+        metrics = {"accuracy": right / train["test_clips"]}
+        of_folds.append(replace(runs[cell.key], seed=0, fold=fold, metrics=metrics, train=train))
+    one = replace(view.baseline, runs=tuple(of_folds))
+    assert runs_sentence(replace(view, variants=(one,))) == (
+        "Seed 0: accuracy 0.40 [0.25, 0.58] on 30 test clips (interval over clips) of 3 folds "
+        "(0 to 0.750 in each), with the weights of epochs 2 to 7, the best in validation."
     )
     classes = quick.study.fingerprint.classes
     absent = f"over {len(classes) - 1} of {len(classes)} classes (no test clip of {classes[0]})"
