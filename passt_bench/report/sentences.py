@@ -128,10 +128,7 @@ def not_run(view: StudyView) -> str:
 
 
 def runs_sentence(view: StudyView) -> str | None:
-    """What the first seeds of a study of one variant reach on their clips, of all folds together.
-
-    That is the mean of the folds, weighted by their clips.
-    """
+    """What the first seeds of a study of one variant reach over the clips of all their folds."""
     told, metric = list[str](), view.metric
     for seed in view.study.seeds[:_NAMED] if not view.others else ():
         own = [run for run in view.baseline.ok_runs if run.seed == seed and metric in run.metrics]
