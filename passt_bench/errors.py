@@ -124,10 +124,10 @@ def check_known(
         raise InputError(problem, source=source, field=field, value=name, remedy=remedy)
 
 
-def choose_from(names: Iterable[str], wrong: str, prefix: str = "") -> str:
+def choose_from(names: Iterable[str], wrong: str, prefix: str = "", heading: str = "Known") -> str:
     """A remedy for an unknown name: the nearest known one (after a prefix), then all of them."""
     known = sorted(names)
     near = get_close_matches(wrong, known, n=1)
     hint = f"Did you mean {prefix + near[0]!r}? " if near else ""
     mark = "; " if any("," in name for name in known) else ", "
-    return f"{hint}Known: {mark.join(known) or '(none)'}."
+    return f"{hint}{heading}: {mark.join(known) or '(none)'}."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from passt_bench.cli import options
 from passt_bench.cli.options import app, argument, console, flag, listed, option, print_json
+from passt_bench.cli.study import print_record
 from passt_bench.errors import InputError, check_known, without_password
 from passt_bench.processes import SAFE_PATH_VARIABLE
 
@@ -71,7 +72,9 @@ def _check_adoption(name: str, runs: Path, reports: Path) -> str | None:
 
 @app.command()
 def show(
-    study: Annotated[str, argument("STUDY", "A study or search on record.")],
+    study: Annotated[
+        str, argument("STUDY", "A study or search on record; by default all are listed.")
+    ] = "",
     json: options.Json = False,
     latex: Annotated[
         str | None, option("TABLE", "Print a table of its page as LaTeX, e.g. verdicts.")
@@ -84,6 +87,9 @@ def show(
     reports: options.Reports = None,
 ) -> None:
     """Show what a study or search found: its answer and its verdicts."""
+    if not study:
+        print_record(runs, json=json)
+        return
     from passt_bench.report import build, tables, terminal, view
     from passt_bench.runner.request import Paths
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -218,10 +219,16 @@ def search(
 def status(
     request: "StudyRequest",
     paths: "Paths",
+    study: Annotated[
+        str, argument("STUDY", "A study, or its file; by default those on record are listed.")
+    ] = "",
     json: options.Json = False,
     runs: options.Runs = options.RUNS,
 ) -> None:
     """Show which runs of a study are done, failed (and why), running, interrupted or missing."""
+    if not study:
+        print_record(runs, json=json)
+        return
     from passt_bench.records.store import Store
     from passt_bench.runner.request import apply_overrides
     from passt_bench.runner.run_status import chosen, named_on_record, recorded_study
@@ -232,18 +239,37 @@ def status(
             console.print(f"For the rest: {named.command}")
         return
     file = options.load_file(request, paths)
-    study = apply_overrides(file.study, request)
-    record = recorded_study(study, request, store)
+    declared = apply_overrides(file.study, request)
+    record = recorded_study(declared, request, store)
     notes: tuple[str, ...] = ()
+    rest, command = "For the rest", "run"
     if record is None:
         from passt_bench.runner.plan import plan_request
 
         plan = plan_request(file, request, paths)
         record, notes = plan.record, plan.notes
-    if print_status(record, len(study.variants), store, notes, json=json):
-        command = shlex.join(["passt-bench", "plan", *sys.argv[2:]])
-        console.print(f"How long the rest takes: {command}")
-    return
+        rest, command = "How long the rest takes", "plan"
+    if print_status(record, len(declared.variants), store, notes, json=json):
+        console.print(f"{rest}: {shlex.join(['passt-bench', command, *sys.argv[2:]])}")
+
+
+def print_record(runs: Path, *, json: bool) -> None:
+    """Prints the studies and searches on record in a folder."""
+    from passt_bench.records.store import Store
+    from passt_bench.runner.run_status import list_record
+
+    rows = list_record(Store(runs))
+    if json or not rows:
+        nothing = f"Nothing is on record in {runs} yet; try passt-bench run quick."
+        print_json(rows) if json else console.print(nothing)
+        return
+    table, texts = Table("name", "runs done", "last"), {None: "cannot be read", 0: "only costs"}
+    for row in rows:
+        done = texts.get(row["planned"], f"{row['done']} of {row['planned']}")
+        table.add_row(row["name"] + " (search)" * (row["kind"] == "search"), done, row["date"])
+    console.print(table)
+    place = f" --runs {runs}" if runs != options.RUNS else ""
+    console.print(f"Of one of them: passt-bench status NAME{place}, passt-bench show NAME{place}")
 
 
 def print_status(
@@ -262,7 +288,8 @@ def print_status(
     from passt_bench.runner.run_status import STATES, cost_statuses, count_runs, variant_statuses
 
     variants, costs = variant_statuses(study, store), cost_statuses(study, store)
-    unmeasured = list(costs.values()).count(None)
+    # Nobody measures the only model of a study: there is nothing to compare it with.
+    unmeasured = list(costs.values()).count(None) if of_variants > 1 or not study.seeds else 0
     missing = unmeasured > 0 or not all(store.has(c.key) for v in study.variants for c in v.cells)
     text = " ".join((*notes, count_runs(study, of_variants, store)))
     if unmeasured:

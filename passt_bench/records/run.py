@@ -103,6 +103,7 @@ class Outcome:
     status: Status
     attempt: int = 1
     message: str | None = None
+    finished: str = ""  # ISO 8601, UTC
     schema: int = SCHEMA
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any
 
-from passt_bench.records.run import RunRecord, StudyRecord
+from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.report.sentences import costs_headline, headline
 from passt_bench.report.text import counted, fixed, listed, quoted, significant
@@ -84,6 +84,9 @@ def _design(view: StudyView) -> Iterable[Fact]:
         yield "Equal cost", f"trainings share {unit}, in whole steps, times their budget"
         ratios = (f"{quoted(name)} {ratio:.3f}" for name, ratio in study.step_ratios.items())
         yield from fact("Seconds of a clip / baseline's", ratios, ", ")
+    starts = [v for v in study.variants if v.recipe.init.checkpoint]
+    hashes = (f"{_start(view, v)} (SHA-256 {(v.recipe.init.sha256 or '')[:12]}…)" for v in starts)
+    yield from fact("Start weights", distinct(hashes))
     yield from fact("Tuned", _tuned(study))
     words = {"best_on_validation": "the epoch that is best on a validation split"}
     chosen = (v.recipe.training.checkpoint_selection for v in study.variants)
@@ -210,19 +213,38 @@ def conditions(view: StudyView) -> str:
     seeds = "up to " * (look is None) + counted(look or most, "seed")
     data = quoted(view.study.fingerprint.dataset)
     where = _on_hardware(view) + _changed(view)
-    return f"This is {models_text(view)} trained for {epochs} on {data}{equal}, {seeds}{where}."
+    if starts := [_start(view, record) for record in records if record.recipe.init.checkpoint]:
+        how = "fine-tuned" if len(starts) == len(records) else "trained or fine-tuned"
+        how += f" for {epochs} from {listed(distinct(starts))}"
+    else:
+        how = f"trained for {epochs}"
+    return f"This is {models_text(view)} {how} on {data}{equal}, {seeds}{where}."
+
+
+def _start(view: StudyView, variant: VariantRecord) -> str:
+    """The weights that training starts from: the kept model in the command, else the file's name.
+
+    A record has only the latter, which is the same for all kept models.
+    """
+    named = [word for word in _given(view.study, "--from") if ":" in word]
+    return "".join(named) or variant.recipe.init.checkpoint or ""
+
+
+def _given(study: StudyRecord, option: str) -> list[str]:
+    """The values of an option in the command on record."""
+    try:
+        words = shlex.split(study.command)
+    except ValueError:  # a record may contain anything
+        return []
+    given = [b for a, b in pairwise(words) if a == option]
+    return given + [w.removeprefix(f"{option}=") for w in words if w.startswith(f"{option}=")]
 
 
 def _changed(view: StudyView) -> str:
     """What ``--set`` changed in the study, by the command on record; its variants keep names."""
-    try:
-        words = shlex.split(view.study.command)
-    except ValueError:  # a record may contain anything
-        return ""
-    given = [b for a, b in pairwise(words) if a == "--set"]
-    given += [word.removeprefix("--set=") for word in words if word.startswith("--set=")]
-    named = ", while variants have the names of the study file" if given and view.others else ""
-    return f", with {listed(given)}{named}" if given else ""
+    given = listed(_given(view.study, "--set"))
+    of = "the study file's settings, except " if view.others else ""
+    return f", with {of}{given}" if given else ""
 
 
 def answer(view: StudyView) -> str:

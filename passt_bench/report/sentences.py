@@ -8,7 +8,7 @@ from math import isfinite, nan
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.noise import clip_sentence, is_share, share_interval
 from passt_bench.analysis.statistics import INTERVAL_FROM
-from passt_bench.records.run import cell_name
+from passt_bench.records.run import RunRecord, cell_name
 from passt_bench.report.text import (
     Span,
     cost_share,
@@ -102,10 +102,8 @@ def _family(view: StudyView, family: str, items: Sequence[Comparison]) -> str:
         ends = dict.fromkeys(fixed(gap, 3, sign=True) for gap in (*gaps[:1], *gaps[-1:]))
         size = " to ".join(ends) if own[1:] or not gaps else interval(gap_of(own[0]), sign=True)
         said = words[0].removeprefix("is ").removeprefix("has ").format(margin=view.margin)
-        if has_budgets(view):
-            parts.append(f"{said} at {who}{f' ({size})' if size else ''}")
-        else:
-            parts.append(f"{said} ({f'{who}: {size}' if size else who})")
+        named = f"{said} at {who}{f' ({size})' if size else ''}"
+        parts.append(named if has_budgets(view) else f"{said} ({f'{who}: {size}' if size else who})")
     return f"{family[0].upper() + family[1:] if first.islower() else family}: {'; '.join(parts)}."
 
 
@@ -128,26 +126,37 @@ def not_run(view: StudyView) -> str:
 
 
 def runs_sentence(view: StudyView) -> str | None:
-    """What the first runs of a study of one variant reach on how many clips, by which epoch."""
-    told = list[str]()
-    for run in view.baseline.ok_runs[:_NAMED] if not view.others else ():
-        value, clips = run.metrics.get(view.metric), round(run.train.get("test_clips", 0))
-        if value is None or not clips:
+    """What the first seeds of a study of one variant reach over the clips of all their folds."""
+    told, metric = list[str](), view.metric
+    for seed in view.study.seeds[:_NAMED] if not view.others else ():
+        own = [run for run in view.baseline.ok_runs if run.seed == seed and metric in run.metrics]
+        values, clips = [run.metrics[metric] for run in own], [_clips(run) for run in own]
+        if not sum(clips):
             continue
-        low, high = share_interval(value, clips) if is_share(view.metric) else (nan, nan)
-        over = " (interval over clips)" if isfinite(low) else ""
-        best = run.train.get("epoch")
-        epoch = "the last epoch" if best is None else f"epoch {best:g}, the best in validation"
-        of = f"{view.metric} {interval(Span(value, low, high))} on {counted(clips, 'test clip')}"
-        where = cell_name(run.seed, run.fold).capitalize()
-        told.append(f"{where}: {of}{over}, with the weights of {epoch}.")
+        value = sum(v * n for v, n in zip(values, clips, strict=True)) / sum(clips)
+        low, high = share_interval(value, sum(clips)) if is_share(metric) else (nan, nan)
+        of = f"{metric} {interval(Span(value, low, high))} on {counted(sum(clips), 'test clip')}"
+        of += " (interval over clips)" * isfinite(low)
+        epochs = [run.train.get("epoch", 0.0) for run in own]
+        if own[1:]:
+            ends = f"{significant(min(values))} to {significant(max(values))}"
+            of += f" of {counted(len(own), 'fold')} ({ends} in each)"
+        first, last = min(epochs), max(epochs)
+        epoch = f"epochs {first:g} to {last:g}" if first < last else f"epoch {last:g}"
+        by = f"{epoch}, the best in validation" if first else "the last epoch"
+        where = cell_name(seed, None if own[1:] else own[0].fold).capitalize()
+        told.append(f"{where}: {of}, with the weights of {by}.")
     return " ".join(told) or None
+
+
+def _clips(run: RunRecord) -> int:
+    return round(run.train.get("test_clips", 0))
 
 
 def coarse(view: StudyView) -> str:
     """That one test clip counts for more than the margin, see `noise.clip_sentence`."""
     first = [run for run in view.baseline.ok_runs if run.seed == view.study.seeds[0]]
-    return clip_sentence(view.study, round(sum(run.train.get("test_clips", 0) for run in first)))
+    return clip_sentence(view.study, sum(map(_clips, first)))
 
 
 def _classes_scored(view: StudyView) -> str:

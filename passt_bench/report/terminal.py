@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from passt_bench.report.study_tables import (
     reached_table,
 )
 from passt_bench.report.tables import Column, Table, table, to_rows
-from passt_bench.report.text import interval, significant, times
+from passt_bench.report.text import interval, listed, quoted, seed_range, significant, times
 from passt_bench.report.view import TRAIN_STEP, StudyView
 
 # Minimum width of the column of names, maximum width of columns of numbers in a narrow terminal,
@@ -57,11 +58,22 @@ def print_result(
         console.print(search_headline(search, view), soft_wrap=False)
     if view is not None:
         told = " ".join(filter(None, (answer(view), runs_sentence(view))))
-        for part in filter(None, (told, coarse(view), not_run(view))):
+        for part in filter(None, (told, _outlook(view), coarse(view), not_run(view))):
             # A no-break space keeps an interval or a command on one line.
             text = re.sub(r"\[[^]]*\]|`[^`]*`", lambda x: x[0].replace(" ", "\xa0"), part)
             lines = textwrap.fill(text, console.width, break_on_hyphens=False)
             console.print("\n" + lines.replace("\xa0", " "))
+
+
+def _outlook(view: StudyView) -> str:
+    """The numbers of seeds that undecided verdicts probably take; empty if none is known."""
+    judged = () if has_budgets(view) else (v.comparison for v in view.answers)
+    found = [item for item in (*judged, *chain(*view.results.declared.values())) if item]
+    undecided = [item for item in found if item.margin and item.verdict == "undecided"]
+    takes = [(item.variant, seed_range(item.blocks_needed)) for item in undecided]
+    known = [f"{seeds} of them ({quoted(name)})" for name, seeds in takes if seeds]
+    text = "For a verdict on what is undecided, a new study with fresh seeds probably takes "
+    return f"{text}{listed(known)}." if known else ""
 
 
 def _print_tables(console: Console, view: StudyView) -> None:

@@ -12,7 +12,6 @@ from passt_bench.errors import InputError, check_known
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
 from passt_bench.records.evaluation import SPLITS, PublishedResult
 from passt_bench.records.run import RunRecord
-from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import DataSpec
 from passt_bench.training.metrics import DataKind, check_labels, default_metrics
 from passt_bench.vocabulary import are_numbers
@@ -113,10 +112,6 @@ def metrics_of(asked: Sequence[str], dataset: Dataset, clips: np.ndarray) -> Seq
     metrics = metrics or default_metrics("partly_labelled" if np.isnan(targets).any() else kind)
     for name in metrics:
         check_labels(name, targets)
-        if METRICS.get(name).build.one_class_a_clip and fingerprint.multi_label:
-            problem = "needs one class per clip, but clips of these data may have several"
-            remedy = f"Use {default_metrics(kind)[0]}."
-            raise InputError(problem, field="--metrics", value=name, remedy=remedy)
     return metrics
 
 

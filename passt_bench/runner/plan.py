@@ -296,7 +296,7 @@ def _classes_of(recipe: Recipe, datasets: Datasets) -> Fingerprint:
 def _check(metric: str, recipe: Recipe) -> None:
     if metric not in recipe.metrics:
         problem = "the study's metric is not among the metrics of the recipe"
-        remedy = f"Add {metric!r}."
+        remedy = f"Add {metric!r}, or set others with --set metrics=NAME."
         raise InputError(problem, field="metrics", value=recipe.metrics, remedy=remedy)
     field, selection = "training.checkpoint_selection", recipe.training.checkpoint_selection
     if selection == "validation":

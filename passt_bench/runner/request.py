@@ -106,7 +106,11 @@ def apply_overrides(study: Study, request: StudyRequest) -> Study:
         if value is not None and not study.seeds:
             problem = "this study has no runs, only costs, which are ratios to the baseline"
             raise study.error(problem, option, value, "Leave it out.")
-    return replace(study, base=override(study.base, changes, source="--set"))
+    base, metric = override(study.base, changes, source="--set"), study.metric
+    # Own data may not have what the study's metric needs; who sets others is judged by the first.
+    if "metrics" in changes and metric not in base.metrics:
+        metric = base.metrics[0]
+    return replace(study, base=base, metric=metric)
 
 
 def with_seeds(study: Study, seeds: int | None) -> Study:

@@ -15,14 +15,14 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
 from passt_bench.errors import InputError
 from passt_bench.records.files import read_bytes, storing
 from passt_bench.records.run import CellRecord, Outcome, Status, StudyRecord, cell_name, count_of
-from passt_bench.records.store import Store
+from passt_bench.records.store import SEARCHES, Store, document_names, read_search
 from passt_bench.runner.request import StudyRequest, check_choice, choose, with_seeds
 from passt_bench.runner.studies import files_named, study_on_record
 from passt_bench.spec.codec import parse_json
@@ -147,6 +147,28 @@ def count_runs(
     text += f" x {count_of(len(study.seeds), 'seed')}"
     text += f" x {count_of(len(study.folds), 'fold')}" if study.folds else ""
     return f"{text} = {count_of(len(keys), 'run')}, {', '.join(told)}."
+
+
+def list_record(store: Store) -> list[dict[str, Any]]:
+    """Name, kind, runs done and planned, and day of the newest, of each study and search.
+
+    For one that cannot be read, ``planned`` is None.
+    """
+    names = [("study", name) for name in store.studies()]
+    names += [("search", name) for name in document_names(store.root / SEARCHES)]
+    rows = list[dict[str, Any]]()
+    for kind, name in names:
+        row: dict[str, Any] = {"name": name, "kind": kind, "done": 0, "planned": None, "date": ""}
+        with suppress(InputError):
+            if kind == "study":
+                keys = {*store.study(name).keys}
+            else:
+                keys = {k for trial in read_search(name, store.root).trials for k in trial.keys}
+            ends = [end for key in keys if (end := store.outcome(key))]
+            row |= {"done": [e.status for e in ends].count("ok"), "planned": len(keys)}
+            row["date"] = max((end.finished for end in ends), default="")[:10]
+        rows.append(row)
+    return rows
 
 
 def cost_statuses(study: StudyRecord, store: Store) -> dict[str, Status | None]:

@@ -69,7 +69,10 @@ def load_study(name: str, store: Store | None = None) -> StudyFile:
         path = Path(name)
     elif not (files := files_named(name)):
         problem = "no such study"
-        remedy = f"{choose_from(study_names(), name)} Or give the path of a study file."
+        files_known = choose_from(study_names(), name, heading="Study files")
+        remedy = f"{files_known} Or give the path of one."
+        if store is not None and (names := store.studies()):
+            remedy = f"{choose_from(names, name, heading=f'On record in {store.root}')} {remedy}"
         if store is not None and (recorded := study_on_record(name, store)) is not None:
             problem = "a name on record, but of no study file"
             remedy = f"Give its study file and settings, as in: {recorded.command}"

@@ -241,7 +241,7 @@ def check_labels(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
     blocks = (train[at : at + _ROWS] for at in range(0, len(train), _ROWS))
     if training.loss == "ce" and any((targets[block].sum(axis=1) != 1).any() for block in blocks):
         problem = "some clips have several classes, or none"
-        raise recipe.error("training.loss", problem, "Use 'bce'.")
+        raise recipe.error("training.loss", problem, "Use 'bce': --set training.loss=bce")
     if training.sampling == "weighted":
         batches.clip_weights(targets, train)
     unknown = isinstance(targets, np.ndarray) and bool(np.isnan(targets[train]).any())

@@ -112,6 +112,10 @@ def check_labels(name: str, targets: np.ndarray) -> None:
         problem = "some labels are unknown (NaN), and this metric needs them all"
         remedy = f"Use one that skips them: {', '.join(others)}."
         raise InputError(problem, field="metrics", value=name, remedy=remedy)
+    if metric.one_class_a_clip and ((targets > 0.5).sum(axis=1) != 1).any():
+        problem = "needs one class per clip, but some clips have several, or none"
+        remedy = "Use mAP; a study's own metric is replaced with: --set metrics=mAP"
+        raise InputError(problem, field="metrics", value=name, remedy=remedy)
 
 
 def default_metrics(kind: DataKind) -> tuple[str, ...]:

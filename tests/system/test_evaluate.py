@@ -239,7 +239,7 @@ def test_classes_are_matched_by_name(whole: EvaluationRecord, tmp_path: Path) ->
         ({"split": "valid"}, "no clips in this split"),
         ({"fold": 1}, "no folds"),
         ({"metrics": ("mAPs",)}, "unknown metric"),
-        ({"metrics": ("accuracy",)}, "may have several"),
+        ({"metrics": ("accuracy",)}, "needs one class per clip"),
         ({"data": "esc50"}, "needs the folder"),
     ],
 )

@@ -31,7 +31,7 @@ def help_texts() -> str:
         for item in (param for param in command.params if not getattr(param, "hidden", False)):
             names = "/".join((*item.opts, *item.secondary_opts))
             known = item.show_default if isinstance(item.show_default, str) else item.default
-            default = "" if known in (None, False) else f" [{known}]"
+            default = "" if known in (None, False, "") else f" [{known}]"
             lines.append(f"    {names} {item.metavar or ''}: {item.help}{default}")
     return "\n".join(lines) + "\n"
 

@@ -19,7 +19,9 @@ from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.kept_models import find_model
-from passt_bench.runner.request import Paths
+from passt_bench.runner.plan import plan_request
+from passt_bench.runner.request import Paths, StudyRequest
+from passt_bench.runner.studies import load_study
 from passt_bench.runner.train import note_on_epoch
 from passt_bench.spec import DataSpec, Recipe
 
@@ -37,6 +39,26 @@ def write_study(folder: Path, loss: str, metric: str) -> Path:
     return small_study.write(
         folder, "mine", changes=changes, variants=small_study.TIME, seeds=(0,), metric=metric
     )
+
+
+def test_what_a_study_needs_for_several_classes_a_clip_is_said_as_it_is_typed(
+    tmp_path: Path, cli: Cli, mistake: Mistake
+) -> None:
+    data = write_manifest(tmp_path / "data", multi_label=True, each=6).root
+    study = write_study(tmp_path, "ce", "accuracy")
+    words = ["plan", study, "--data", f"manifest={data}", "--runs", tmp_path / "runs"]
+    for field, remedy in (
+        ("training.loss", ("--set", "training.loss=bce")),
+        ("metrics", ("--set", "metrics=mAP")),
+    ):
+        error = mistake(*words)
+        assert error.field == field and " ".join(remedy) in str(error)
+        words += remedy
+    code, said = cli(*words)
+    assert code == 0, said
+    request = StudyRequest(str(study), ("training.loss=bce", "metrics=mAP"))
+    paths = Paths(tmp_path / "runs", {"manifest": data})
+    assert plan_request(load_study(str(study)), request, paths).record.metric == "mAP"
 
 
 @pytest.mark.parametrize(

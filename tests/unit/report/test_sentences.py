@@ -7,8 +7,9 @@ from study_on_disk import SMALL, Arm, write_study
 from passt_bench.analysis.budgets import Reached
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results, analyze, load_results
+from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
-from passt_bench.report.provenance import conditions
+from passt_bench.report.provenance import conditions, study_facts
 from passt_bench.report.sentences import (
     answers,
     coarse,
@@ -23,6 +24,7 @@ from passt_bench.report.sentences import (
 from passt_bench.report.study_tables import reached_table, verdicts
 from passt_bench.report.text import Span
 from passt_bench.report.view import Cost, study_view
+from passt_bench.spec import InitSpec
 
 NAN = float("nan")
 
@@ -149,6 +151,16 @@ def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None
         "Seed 0: accuracy 0.75 [0.47, 0.91] on 12 test clips (interval over clips), with the "
         "weights of epoch 3, the best in validation. Seed 1: "
     )
+    cells, of_folds = first.cells[:3], list[RunRecord]()
+    for fold, (cell, right, epoch) in enumerate(zip(cells, (3, 9, 0), (2, 7, 5), strict=True), 1):
+        train = {"test_clips": 12.0 if right else 6.0, "epoch": float(epoch)}
+        metrics = {"accuracy": right / train["test_clips"]}
+        of_folds.append(replace(runs[cell.key], seed=0, fold=fold, metrics=metrics, train=train))
+    one = replace(view.baseline, runs=tuple(of_folds))
+    assert runs_sentence(replace(view, variants=(one,))) == (
+        "Seed 0: accuracy 0.40 [0.25, 0.58] on 30 test clips (interval over clips) of 3 folds "
+        "(0 to 0.750 in each), with the weights of epochs 2 to 7, the best in validation."
+    )
     classes = quick.study.fingerprint.classes
     absent = f"over {len(classes) - 1} of {len(classes)} classes (no test clip of {classes[0]})"
     assert absent in headline(view) and ", with training.epochs=5." in conditions(view)
@@ -161,7 +173,22 @@ def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None
     own = replace(two.study, fingerprint=replace(of.fingerprint, dataset="manifest"))
     command = "`passt-bench data split manifest=DIR --into-folds 5 --again`"
     assert coarse(replace(two, study=own)).endswith(f", or folds: {command}")
-    assert "training.epochs=5, while variants have the names of the study file" in conditions(two)
+    assert "with the study file's settings, except training.epochs=5" in conditions(two)
+
+
+def test_a_fine_tuned_model_says_from_which_weights(quick: Results) -> None:
+    init = InitSpec("checkpoint", "model.safetensors", "a1" * 32)
+    first, *others = quick.study.variants
+    tuned = replace(first, recipe=replace(first.recipe, init=init))
+    command = "passt-bench train --data manifest --from=mine:passt_micro:0"
+    of = replace(quick.study, variants=(tuned,), contrasts={}, command=command)
+    view = study_view(replace(quick, study=of))
+    assert " fine-tuned for 10 epochs from mine:passt_micro:0 on “" in conditions(view)
+    wanted = "mine:passt_micro:0 (SHA-256 a1a1a1a1a1a1…)"
+    assert ("Start weights", wanted) in study_facts(view)
+    both = replace(of, variants=(tuned, others[0]), command="")
+    of_file = conditions(study_view(replace(quick, study=both)))
+    assert " trained or fine-tuned for " in of_file and " from model.safetensors on " in of_file
 
 
 def test_with_budgets_contrasts_answer(quick: Results) -> None:

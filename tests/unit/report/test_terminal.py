@@ -66,6 +66,20 @@ def test_show_prints_a_result_again_and_as_json(cli: Cli) -> None:
     )
 
 
+@pytest.mark.parametrize("needed", [(9, 17), None])
+def test_an_undecided_verdict_says_how_many_seeds_it_takes(
+    needed: tuple[int, int] | None, quick_view: StudyView
+) -> None:
+    base, v, *_ = quick_view.variants
+    assert v.comparison is not None
+    item = replace(v.comparison, verdict="undecided", blocks_needed=needed)
+    results = replace(quick_view.results, declared={})
+    variants = (base, replace(v, comparison=item))
+    text = " ".join(shown(replace(quick_view, results=results, variants=variants)).split())
+    wanted = f"fresh seeds probably takes 9 to 17 of them (“{v.name}”)."
+    assert (wanted in text, "fresh seeds" in text) == (bool(needed), bool(needed))
+
+
 def test_a_failed_run_is_one_line_with_its_reason(quick_view: StudyView) -> None:
     v = quick_view.others[0]
     why = "Traceback (most recent call last):\n  File x\npasst_bench.errors.InputError: a: cut off."

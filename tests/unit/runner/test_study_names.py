@@ -92,10 +92,10 @@ def test_a_name_on_record_without_a_file(file: StudyFile, runs: Path) -> None:
 
 
 def test_what_a_page_compares_is_a_setting(file: StudyFile, runs: Path) -> None:
-    file = changed(file, base=replace(file.study.base, metrics=("mAP", "accuracy")))
+    file = changed(file, base=replace(file.study.base, metrics=("mAP", "AUC")))
     begin(file, runs)
     fewer = {"variants": (Variant("none"), Variant("more", {"salt": 1}))}
-    settings = ({"baseline": "time"}, {"metric": "accuracy"}, {"margin": 0.1}, fewer)
+    settings = ({"baseline": "time"}, {"metric": "AUC"}, {"margin": 0.1}, fewer)
     for number, changes in enumerate(settings, 2):
         other = begin(changed(file, **changes), runs)
         assert other.study.name == f"tiny-{number}"
