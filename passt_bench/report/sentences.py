@@ -102,8 +102,8 @@ def _family(view: StudyView, family: str, items: Sequence[Comparison]) -> str:
         ends = dict.fromkeys(fixed(gap, 3, sign=True) for gap in (*gaps[:1], *gaps[-1:]))
         size = " to ".join(ends) if own[1:] or not gaps else interval(gap_of(own[0]), sign=True)
         said = words[0].removeprefix("is ").removeprefix("has ").format(margin=view.margin)
-        named = f"{said} at {who}{f' ({size})' if size else ''}"
-        parts.append(named if has_budgets(view) else f"{said} ({f'{who}: {size}' if size else who})")
+        at, named = (f"{who} ({size})", f"{who}: {size}") if size else (who, who)
+        parts.append(f"{said} at {at}" if has_budgets(view) else f"{said} ({named})")
     return f"{family[0].upper() + family[1:] if first.islower() else family}: {'; '.join(parts)}."
 
 
