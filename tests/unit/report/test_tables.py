@@ -183,7 +183,7 @@ def test_occlusion_tests_include_the_score_with_nothing_hidden(quick_view: Study
     assert "stride 2" not in {row["variant"] for row in rows}
 
 
-@pytest.mark.parametrize("name", ["quick", "esc10-patchout-type", "search-quick"])
+@pytest.mark.parametrize("name", ["quick", "finetune_from_all", "search-quick"])
 def test_committed_tables_are_reproduced_byte_for_byte(name: str) -> None:
     folder = REPORTS / name
     made = page_tables(study_view(load_results(name, [Store(folder)])))
