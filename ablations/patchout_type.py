@@ -14,8 +14,8 @@ Expected outcome: with 320 training clips the regularizing effect of patchout ro
 information it removes; differences between kinds are within a few points of accuracy, and five
 seeds detect only the larger ones.
 
-Outcome on ESC-10 (records not kept here): time and unstructured patchout the same as none, frequency
-patchout worse (the grid has only four rows), structured undecided.
+Outcome on ESC-10 (records not kept here): time and unstructured patchout the same as none,
+frequency patchout worse (the grid has only four rows), structured undecided.
 """
 
 from __future__ import annotations
