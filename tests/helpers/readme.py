@@ -18,7 +18,8 @@ NOT_RUN = {
     "nox -s ablate -- quick --set training.epochs=20": STUDY,
     "nox -s ablate -- patchout_type --data esc50=DIR": STUDY,
     "nox -s ablate -- pretrain_patchout --keep-models --data esc50=DIR": "trains for five minutes",
-    "nox -s ablate -- finetune_patchout --set init.checkpoint=FILE --name NAME --data esc50=DIR": "needs the model of the command before",
+    "nox -s ablate -- finetune_patchout --set init.checkpoint=FILE --name NAME "
+    "--data esc50=DIR": "needs the model of the command before",
     "passt-bench run patchout_type --set data.name=manifest --data manifest=DIR": STUDY,
     "nox -s ablate -- paper_table3_esc50 --data esc50=DIR": STUDY,
     "nox -s ablate -- stride.py": STUDY,
