@@ -100,6 +100,8 @@ def open_storage(root: Path, name: str, address: str | None) -> storages.BaseSto
         reason = (str(error).strip().splitlines() or [""])[0]
         problem = f"the Optuna storage cannot be opened ({type(error).__name__}: {reason})"
         remedy = "Give an SQLAlchemy address such as postgresql://server/base, or omit it."
+        if isinstance(error, ImportError):
+            remedy = "Install the driver; of PostgreSQL: pip install 'passt-bench[postgresql]'."
         raise InputError(problem, field="--storage", remedy=remedy) from error
     problem = "an address with a password, which other users could read in the list of processes"
     remedy = "Leave it out of the address, and put it into ~/.pgpass or PGPASSWORD."

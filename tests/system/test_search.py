@@ -242,6 +242,8 @@ def test_what_cannot_be_searched(tmp_path):
         with pytest.raises(InputError) as caught:
             run_search(tmp_path, storage=address)
         assert caught.value.field == "--storage" and "secret" not in str(caught.value)
+    with pytest.raises(InputError, match="Install the driver"):
+        run_search(tmp_path, storage="oracle://server/base")  # whose driver no test installs
     cnn = replace(BASE, model=ModelSpec("panns_micro"))
     study = replace(STUDY, base=cnn, variants=(Variant("none"), Variant("salt", {"salt": 1})))
     with pytest.raises(InputError, match="no patches to drop"):
