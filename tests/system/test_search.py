@@ -10,6 +10,7 @@ from filelock import FileLock
 from layouts import write_manifest
 from rich.console import Console
 from small_search import BASE, STUDY, run_search
+from tracked_study import client_of
 
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
@@ -23,7 +24,8 @@ from passt_bench.runner.planned_cell import plan_cell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.search import _Search
 from passt_bench.runner.search_space import setting_name
-from passt_bench.runner.tracked_run import tracked_runs, trial_results
+from passt_bench.runner.tracked_run import tracked_trials
+from passt_bench.runner.tracking import sync
 from passt_bench.runner.trials import open_storage
 from passt_bench.spec import ModelSpec, Patchout, Range, Search, Variant, override
 from passt_bench.study_run import execute_plan
@@ -83,8 +85,7 @@ def test_the_best_is_confirmed_with_the_baseline_and_the_default_as_a_study(foun
 
 def test_every_trial_is_logged_to_mlflow_with_its_runs(found):
     record, root = found
-    results = trial_results(record, Store(root))
-    runs = list(tracked_runs(results, Store(root)))
+    _, runs = tracked_trials(record, Store(root))
     cells = {run.key: run for run in runs if run.parent is not None}
     assert cells.keys() == {key for trial in record.settings for key in trial.keys}
     assert len(runs) == 2 * len(record.settings)
@@ -154,18 +155,38 @@ def test_a_trial_gets_the_flops_of_the_baseline_also_with_another_stride(tmp_pat
     assert refused.value.field == "search.budget"
 
 
-def test_a_run_that_is_watched_by_epoch_comes_to_the_same(tmp_path):
+def test_a_run_that_is_watched_by_epoch_comes_to_the_same_and_a_pruned_one_is_in_mlflow(tmp_path):
+    rates = {"training.learning_rate": Range(1e-6, 1e-2, log=True)}
     study = replace(
         STUDY, base=override(BASE, {"training.epochs": 4}),
-        search=Search(budget="epochs", pruning="hyperband"),
+        search=Search(budget="epochs", pruning="hyperband", fields=rates),
     )  # fmt: skip
-    record, _ = run_search(tmp_path, 4, study=study, workers=1)
-    assert {trial.status for trial in record.trials} <= {"ok", "pruned"}
+    record, _ = run_search(tmp_path, 8, study=study, workers=1)
+    assert {trial.status for trial in record.trials} == {"ok", "pruned"}
+    assert read_search(record.name, tmp_path) == record
+    sync(tmp_path)
+    client = client_of(tmp_path)
+    experiment = client.get_experiment_by_name(f"{record.name}-trials").experiment_id
+    logged = client.search_runs([experiment], "tags.role = 'summary'")
+    by_number = {int(re.findall(r"\d+", run.info.run_name)[0]): run for run in logged}
+    assert by_number.keys() == {trial.number for trial in record.settings}
+    for trial in record.settings:
+        run = by_number[trial.number]
+        if trial.status == "pruned":
+            assert (run.info.status, run.data.tags["verdict"]) == ("KILLED", "pruned")
+            points = client.get_metric_history(run.info.run_id, "inner/mAP")
+            assert tuple(point.value for point in points) == trial.curve and 0 < len(points) < 4
+            rate = float(run.data.params["training.learning_rate"])
+            assert rate == trial.params["training.learning_rate"]
+            assert run.data.params["patchout.kind"] == trial.patchout.kind
+        else:
+            assert run.info.status == "FINISHED" and run.data.metrics["mAP"] == trial.value
+    assert sync(tmp_path).runs.keys() == {"unchanged"}
     runs = [run for t in record.settings if (run := Store(tmp_path).run(t.keys[0]))]
     for run in runs:
         curve = run.curves["inner/mAP"]
         assert len(curve) == 4 and curve[-1] == run.metrics["mAP"]
-    plain = replace(study, search=Search(budget="epochs"))
+    plain = replace(study, search=replace(study.search, pruning="off"))
     other, _ = run_search(tmp_path / "plain", 1, study=plain)
     assert other.trials[0].value == record.trials[0].value
 
