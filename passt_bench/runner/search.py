@@ -186,6 +186,7 @@ class _Search:
             digest([platform.node(), str(self._paths.runs.resolve())]),
             self._plan.record.better or "greater",
             self._epochs,
+            self._study.metric,
         )
         minutes, clock, written = config.search_minutes, Stopwatch(), -1
         seconds = inf if minutes is None else 60 * minutes

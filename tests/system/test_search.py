@@ -9,19 +9,21 @@ import pytest
 from filelock import FileLock
 from layouts import write_manifest
 from rich.console import Console
-from small_search import BASE, STUDY, run_search
+from small_search import BASE, STUDY, journal, run_search
 from tracked_study import client_of
 
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
 from passt_bench.records.store import Store, read_search, write_document
+from passt_bench.report.build import build_study
 from passt_bench.report.search import history_data
 from passt_bench.runner.cells import split_clips
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.plan import plan_study
 from passt_bench.runner.planned_cell import plan_cell
 from passt_bench.runner.request import Paths, RunConfig
+from passt_bench.runner.run_status import list_record
 from passt_bench.runner.search import _Search
 from passt_bench.runner.search_space import setting_name
 from passt_bench.runner.tracked_run import tracked_trials
@@ -92,6 +94,21 @@ def test_every_trial_is_logged_to_mlflow_with_its_runs(found):
     assert {run.status for run in runs} == {"FINISHED"}
     for trial in record.settings:
         assert cells[trial.keys[0]].metrics["mAP"] == trial.value
+
+
+def test_beside_its_page_it_is_listed_with_all_its_trials(found, tmp_path, cli):
+    record, root = found
+    folder = build_study(record.name, root, tmp_path).parent
+    (study, search), number = list_record(Store(folder)), len(record.settings)
+    assert not any(Store(folder).has(trial.keys[0]) for trial in record.settings)
+    assert (search["kind"], search["done"], search["planned"]) == ("search", number, number)
+    assert (study["kind"], study["done"], study["planned"]) == ("study", 3, 3)
+    failed = [replace(trial, status="diverged", value=None) for trial in record.trials]
+    write_document(replace(record, trials=tuple(failed)), folder)
+    assert list_record(Store(folder))[1]["done"] == 0
+    status, said = cli("status", record.name, "--runs", folder)
+    assert status == 0 and "all done." in said  # and nothing of costs, which no search measures
+    assert "not measured" not in said and "For the rest" not in said
 
 
 def test_a_second_call_trains_nothing(found):
@@ -218,6 +235,7 @@ def test_several_objectives_have_a_front(tmp_path):
     study = replace(STUDY, search=Search(budget="epochs", objectives=("time", "memory")))
     record, _ = run_search(tmp_path, 5, study=study)
     assert record.trials[0].costs == {"time": 1.0, "memory": 1.0}
+    assert journal(tmp_path).metric_names == ["mAP", "time", "memory"]
     dropped = [trial for trial in record.settings if trial.patchout != Patchout()]
     assert all(0 < cost < 1 for trial in dropped for cost in trial.costs.values())
     front = record.front
