@@ -300,15 +300,14 @@ def train_cell(job: str) -> Answer:
         child.stdin.write(f"{job}\n")
         child.stdin.flush()  # and left open, because its end would end the process
         for line in child.stdout:
-            if line.startswith(_TOLD):
-                told = line.strip().removeprefix(_TOLD)
-                get_worker().log_event(PACKAGE, (cell["key"], told))
-            else:
-                text += line
+            text = line.strip()
+            if not line.startswith(_TOLD):
+                break
+            get_worker().log_event(PACKAGE, (cell["key"], text.removeprefix(_TOLD)))
     finally:
         child.kill()
         status = child.wait()
-    if not text.strip():
+    if not text or text.startswith(_TOLD):
         raise RuntimeError(f"the process of a run ended with exit status {status}")
     folder, names = Store(RUNS).folder(cell["key"]), [CURVES, *[MODEL] * cell["keeps_model"]]
     return text.strip(), {
