@@ -310,9 +310,7 @@ def train_cell(job: str) -> Answer:
     if not text or text.startswith(_TOLD):
         raise RuntimeError(f"the process of a run ended with exit status {status}")
     folder, names = Store(RUNS).folder(cell["key"]), [CURVES, *[MODEL] * cell["keeps_model"]]
-    return text.strip(), {
-        name: (folder / name).read_bytes() for name in names if (folder / name).is_file()
-    }
+    return text, {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
 def serve() -> None:
