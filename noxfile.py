@@ -29,6 +29,7 @@ SIDE_BY_SIDE = (
 )  # fmt: skip
 # Tests that have a longer form.
 LONG = (
+    "tests/drills/test_cluster.py",
     "tests/drills/test_kills.py",
     "tests/drills/test_mlflow.py",
     "tests/system/test_paper_rows.py",

@@ -184,12 +184,13 @@ def evaluate(
     from passt_bench.runner.request import Paths
     from passt_bench.spec.study import parse_patchout
 
+    held = data.partition("=")[0], fold
     with stage(error_console() if json else console, "Evaluating") as update:
         record, fresh = evaluate_checkpoints(
-            [find_model(name, runs) for name in checkpoint or [""]],
+            [find_model(name, runs, held_out=held) for name in checkpoint or [""]],
             data,
             runs,
-            against=find_model(against, runs, "--against") if against else None,
+            against=find_model(against, runs, "--against", held) if against else None,
             margin=margin,
             metrics=options.listed(metrics),
             split="valid" if split == "validation" else split,

@@ -285,11 +285,15 @@ def print_status(
     As JSON it prints the same, and returns False, because nothing may follow.
     """
     from passt_bench.records.run import count_of
+    from passt_bench.records.store import SEARCHES, document_names
     from passt_bench.runner.run_status import STATES, cost_statuses, count_runs, variant_statuses
 
     variants, costs = variant_statuses(study, store), cost_statuses(study, store)
-    # Nobody measures the only model of a study: there is nothing to compare it with.
-    unmeasured = list(costs.values()).count(None) if of_variants > 1 or not study.seeds else 0
+    # Nobody measures the only model of a study, which there is nothing to compare with, or those
+    # of a search.
+    alone = of_variants == 1 and len(study.seeds) > 0
+    never = alone or study.name in document_names(store.root / SEARCHES)
+    unmeasured = 0 if never else list(costs.values()).count(None)
     missing = unmeasured > 0 or not all(store.has(c.key) for v in study.variants for c in v.cells)
     text = " ".join((*notes, count_runs(study, of_variants, store)))
     if unmeasured:

@@ -36,6 +36,8 @@ class TrialRecord:
     # As suggested, by name; the first records have kind and rate alone.
     params: dict[str, Any] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)  # objective → cost / that of the baseline
+    # Of a trial pruned in its first run, which has no record: the metric by epoch until then.
+    curve: Annotated[tuple[float, ...], Field(exclude_if=lambda curve: not curve)] = ()
 
 
 @dataclass(frozen=True)

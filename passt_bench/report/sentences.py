@@ -14,6 +14,7 @@ from passt_bench.report.text import (
     cost_share,
     counted,
     decimals,
+    extent,
     fixed,
     interval,
     listed,
@@ -126,9 +127,9 @@ def not_run(view: StudyView) -> str:
 
 
 def runs_sentence(view: StudyView) -> str | None:
-    """What the first seeds of a study of one variant reach over the clips of all their folds."""
-    told, metric = list[str](), view.metric
-    for seed in view.study.seeds[:_NAMED] if not view.others else ():
+    """What the seeds of a study of one variant reach over the clips of all their folds."""
+    told, metric = dict[str, float](), view.metric
+    for seed in view.study.seeds if not view.others else ():
         own = [run for run in view.baseline.ok_runs if run.seed == seed and metric in run.metrics]
         values, clips = [run.metrics[metric] for run in own], [_clips(run) for run in own]
         if not sum(clips):
@@ -137,15 +138,14 @@ def runs_sentence(view: StudyView) -> str | None:
         low, high = share_interval(value, sum(clips)) if is_share(metric) else (nan, nan)
         of = f"{metric} {interval(Span(value, low, high))} on {counted(sum(clips), 'test clip')}"
         of += " (interval over clips)" * isfinite(low)
-        epochs = [run.train.get("epoch", 0.0) for run in own]
-        if own[1:]:
-            ends = f"{significant(min(values))} to {significant(max(values))}"
-            of += f" of {counted(len(own), 'fold')} ({ends} in each)"
-        first, last = min(epochs), max(epochs)
+        of += f" of {counted(len(own), 'fold')} ({extent(values)} in each)" * (len(own) > 1)
+        first, last = (end(r.train.get("epoch", 0.0) for r in own) for end in (min, max))
         epoch = f"epochs {first:g} to {last:g}" if first < last else f"epoch {last:g}"
         by = f"{epoch}, the best in validation" if first else "the last epoch"
         where = cell_name(seed, None if own[1:] else own[0].fold).capitalize()
-        told.append(f"{where}: {of}, with the weights of {by}.")
+        told[f"{where}: {of}, with the weights of {by}."] = value
+    if len(told) > _NAMED:
+        return f"Its {len(told)} seeds reach {metric} {extent(told.values())}."
     return " ".join(told) or None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import floor, isfinite, log10
 from typing import NamedTuple
 
@@ -94,6 +94,11 @@ def significant(value: float, digits: int = 3) -> str:
     if value == 0:
         return "0"
     return fixed(value, digits - 1 - floor(log10(abs(value))))
+
+
+def extent(values: Collection[float]) -> str:
+    """The least and the greatest of values, ``0.712 to 0.790``."""
+    return f"{significant(min(values))} to {significant(max(values))}"
 
 
 def interval(span: Span, *, sign: bool = False, least: int = -99) -> str:

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 PACKAGE, RUNS = "passt-bench", Path("runs")
 _CONNECT = 30  # seconds
 _TELLING, _PATIENCE = 0.05, 60.0  # share of the work and seconds, before a machine is called slow
+_TOLD, _SHARE = "> ", "share "  # marks of a line about the progress, and of one with a share
+_SHOWN = 4  # workers
 Answer = tuple[str, dict[str, bytes]]  # the record as JSON, or why there is none; files beside it
 
 
@@ -114,10 +116,7 @@ def train_on_cluster(
         work = _Dispatch(client, cells, Store(paths.runs), config, console)
         try:
             while work.step():
-                text = f"{len(cells) - work.left} of {len(cells)} runs"
-                if not work.workers:
-                    text += f", no worker is connected to {address}"
-                up(1 - work.left / len(cells), text)
+                up(*work.estimate())
                 time.sleep(POLL)
         finally:
             work.close()
@@ -157,16 +156,37 @@ class _Dispatch:
     ) -> None:
         self._client, self._config, self._console, self._store = client, config, console, store
         self.workers: dict[str, Any] = {}  # those that are connected, by address
-        self._waiting = list(cells)
+        self._waiting, self._total = list(cells), len(cells)
         self._running: dict[Future, tuple[PlannedCell, str, AcquireReturnProxy[Any]]] = {}
         self._unfit: dict[str, str] = {}  # worker → why it gets no cells; empty if it does
         self._without: dict[tuple[str, str], str] = {}  # (worker, data set) → why
         self._served = False  # whether a worker could train; then others like it may come
+        self._shares = dict[str, float]()  # key → share that is done; none while data is prepared
+        client.subscribe_topic(PACKAGE, self._hear)
 
-    @property
-    def left(self) -> int:
-        """The number of cells without a record."""
-        return len(self._waiting) + len(self._running)
+    def _hear(self, event: tuple[float, tuple[str, str]]) -> None:
+        """Takes what a worker tells of a cell: the share that is done, or a line to print."""
+        key, told = event[1]
+        if all(key != cell.key for cell, *_ in list(self._running.values())):
+            return  # another command's
+        if told.startswith(_SHARE):
+            self._shares[key] = float(told.removeprefix(_SHARE))
+        else:
+            self._console.print(told)
+
+    def estimate(self) -> tuple[float, str]:
+        """The share of the work that is done, and what each worker does."""
+        done, doing = float(self._total - len(self._waiting) - len(self._running)), list[str]()
+        text = f"{done:g} of {self._total} runs"
+        for cell, address, _ in self._running.values():
+            share = self._shares.get(cell.key)
+            done += 0.95 * (share or 0)
+            name = str(self.workers.get(address, {}).get("name", address)).rpartition("://")[2]
+            doing.append(f"{name} {'prepares data' if share is None else f'{share:.0%}'}")
+        if not self.workers:
+            text += f", no worker is connected to {self._client.scheduler.address}"
+        more = f", and {len(doing) - _SHOWN} more" * (len(doing) > _SHOWN)
+        return done / self._total, ", ".join([text, *doing[:_SHOWN]]) + more
 
     def step(self) -> bool:
         """Takes what has ended and hands out what waits; whether anything is left."""
@@ -190,7 +210,7 @@ class _Dispatch:
             remedy = "Start workers that can, and run the same command again; it resumes."
             place = self._client.scheduler.address
             raise InputError(problem, field="--dask", value=place, remedy=remedy)
-        return self.left > 0
+        return bool(self._waiting or self._running)
 
     def _has_data(self, address: str, cell: PlannedCell) -> bool:
         """Whether a worker may have the data of a cell: it was not refused there."""
@@ -226,6 +246,7 @@ class _Dispatch:
     def _take(self, future: Future) -> None:
         """Writes the record that a worker returned; a cell without one waits again."""
         cell, address, held = self._running.pop(future)
+        self._shares.pop(cell.key, None)
         with held:
             if future.status == "finished":
                 text, files = future.result()
@@ -262,12 +283,15 @@ def _job(cell: PlannedCell, config: RunConfig) -> str:
     job = {"recipe": to_plain(cell.recipe), "cell": {name: getattr(cell, name) for name in fields}}
     if cell.checkpoint is not None:
         job["recipe"]["init"]["checkpoint"] = str(cell.checkpoint)
-    limits = ("timeout", "memory", "checkpoint_seconds")
-    return json.dumps(job | {"limits": {name: getattr(config, name) for name in limits}})
+    settings = ("timeout", "memory", "checkpoint_seconds", "curves")
+    return json.dumps(job | {"config": {name: getattr(config, name) for name in settings}})
 
 
 def train_cell(job: str) -> Answer:
     """Trains a cell in a new process of a worker, which ends with the worker."""
+    from distributed import get_worker
+
+    cell, text = json.loads(job)["cell"], ""
     command = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
     with without_current_folder():
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -275,24 +299,31 @@ def train_cell(job: str) -> Answer:
     try:
         child.stdin.write(f"{job}\n")
         child.stdin.flush()  # and left open, because its end would end the process
-        text = child.stdout.read().strip()
+        for line in child.stdout:
+            text = line.strip()
+            if not line.startswith(_TOLD):
+                break
+            get_worker().log_event(PACKAGE, (cell["key"], text.removeprefix(_TOLD)))
     finally:
         child.kill()
         status = child.wait()
-    if not text:
+    if not text or text.startswith(_TOLD):
         raise RuntimeError(f"the process of a run ended with exit status {status}")
-    cell = json.loads(job)["cell"]
     folder, names = Store(RUNS).folder(cell["key"]), [CURVES, *[MODEL] * cell["keeps_model"]]
     return text, {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
 def serve() -> None:
-    """Trains the cell that comes on the standard input, and writes its record to the output."""
+    """Trains the cell that comes on the standard input, and writes its record to the output.
+
+    Lines before the record, with a mark, tell of the progress.
+    """
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_worker, daemon=True).start()
-    output = os.dup(1)
+    output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is not an answer
-    os.write(output, _train(job).encode())
+    with output:
+        output.write(_train(job, lambda text: print(_TOLD + text, file=output, flush=True)))
 
 
 def _end_with_worker() -> None:
@@ -300,8 +331,16 @@ def _end_with_worker() -> None:
     os._exit(1)
 
 
-def _train(job: dict[str, Any]) -> str:
+def _train(job: dict[str, Any], tell: Callable[[str], None]) -> str:
     """The record of a cell as JSON, or why this worker cannot have one."""
+    told = ""
+
+    def progress(share: float, text: str) -> None:
+        nonlocal told
+        if (now := f"{_SHARE}{share:.2f}") != told:
+            tell(now)
+            told = now
+
     paths, own = Paths(RUNS, data_folders(())), job["cell"]
     datasets = Datasets(paths)
     try:
@@ -313,6 +352,7 @@ def _train(job: dict[str, Any]) -> str:
         prepare([cell], paths, datasets, Console(stderr=True))
     except InputError as error:
         return " ".join(str(error).split())
-    run_cells([cell], paths, RunConfig(workers=1, **job["limits"]))
+    config = RunConfig(workers=1, **job["config"])
+    run_cells([cell], paths, config, progress, tell if config.curves else None)
     record = Store(RUNS).run(cell.key)
     return "" if record is None else to_json(record)

@@ -73,11 +73,15 @@ def _names(study: StudyRecord) -> dict[str, str]:
     return names
 
 
-def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
+def find_model(
+    name: str, runs: Path, field: str = "--checkpoint", held_out: tuple[str, int | None] = ("", 0)
+) -> str:
     """The path of a model file: of a record's folder, or of ``STUDY:VARIANT[:SEED[:FOLD]]``.
 
     Without a seed or fold, the first that was kept (a note says if there are more); without a
-    variant, if there is only one. An existing path or published name is returned as it is.
+    variant, if there is only one. If data set and fold are ``held_out`` and the study is of that
+    data set, only a model that was not trained on that fold is taken, unless the name has a fold.
+    An existing path or published name is returned as it is.
 
     Raises:
         InputError: there is no such model (``""``: none is given), or its study did not keep it.
@@ -101,14 +105,19 @@ def find_model(name: str, runs: Path, field: str = "--checkpoint") -> str:
     if not rest and len(record.variants) > 1:
         problem = "a study of several models"
         raise InputError(problem, field=field, value=name, remedy=remedy)
-    fitting = [known for known in runs_of if f"{known}:".startswith(f"{name}:")]
+    fitting, of_fold = [known for known in runs_of if f"{known}:".startswith(f"{name}:")], ""
+    data, fold = held_out
+    if record.folds and fold is not None and data == record.fingerprint.dataset:
+        of_fold = f" with fold {fold} held out"
+        remedy += " Without --fold, a model is evaluated on the fold that it held out."
+        fitting = [known for known in fitting if known == name or known.endswith(f":{fold}")]
     if found := [known for known in kept if known in fitting]:
         if len(found) > 1:
             _LOG.warning("note: %s is %s, the first of %d models", name, found[0], len(found))
         return str(store.folder(runs_of[found[0]]) / MODEL)
-    problem = "the study has no such run"
+    problem = f"the study has no such run{of_fold}"
     if fitting:
         again = record.command + " --keep-models" * ("--keep-models" not in record.command)
-        problem = "the model of this run was not kept"
+        problem = f"the model of this run{of_fold} was not kept"
         remedy += f" It can be trained again, with the same result: {again}"
     raise InputError(problem, source=study, field=field, value=name, remedy=remedy)

@@ -162,10 +162,14 @@ def list_record(store: Store) -> list[dict[str, Any]]:
         with suppress(InputError):
             if kind == "study":
                 keys = {*store.study(name).keys}
-            else:
-                keys = {k for trial in read_search(name, store.root).trials for k in trial.keys}
-            ends = [end for key in keys if (end := store.outcome(key))]
-            row |= {"done": [e.status for e in ends].count("ok"), "planned": len(keys)}
+                ends = [end for key in keys if (end := store.outcome(key))]
+                done = [end.status for end in ends].count("ok")
+            else:  # its page is kept without the records of the trials
+                trials = [t for t in read_search(name, store.root).trials if t.status != "pruned"]
+                keys = {key for trial in trials for key in trial.keys}
+                ends = [end for key in keys if (end := store.outcome(key))]
+                done = len({key for t in trials if t.status == "ok" for key in t.keys})
+            row |= {"done": done, "planned": len(keys)}
             row["date"] = max((end.finished for end in ends), default="")[:10]
         rows.append(row)
     return rows

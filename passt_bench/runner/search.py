@@ -186,6 +186,7 @@ class _Search:
             digest([platform.node(), str(self._paths.runs.resolve())]),
             self._plan.record.better or "greater",
             self._epochs,
+            self._study.metric,
         )
         minutes, clock, written = config.search_minutes, Stopwatch(), -1
         seconds = inf if minutes is None else 60 * minutes
@@ -272,6 +273,7 @@ class _Search:
             status = trial.user_attrs.get("status", ended)
             known = number if status == "pruned" else first.setdefault(keys, number)
             runs = [run for run in map(self._run, cells) if run] if known == number else []
+            curve = trial.intermediate_values.values() if status == "pruned" and not runs else ()
             dropped = cell.summary.patchout.get("rate", 0.0)
             history.append(
                 TrialRecord(
@@ -287,6 +289,7 @@ class _Search:
                     seconds=round(sum(sum(run.clocks.values()) for run in runs), 3),
                     params=params,
                     costs=self._ratios(cell.recipe),
+                    curve=tuple(curve),
                 )
             )
         return history

@@ -19,7 +19,7 @@ from passt_bench.analysis.results import Results, analyze
 from passt_bench.errors import InputError
 from passt_bench.records.files import write_atomically
 from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantRecord
-from passt_bench.records.search import SearchRecord
+from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import TRACKERS, Component
@@ -134,26 +134,65 @@ def deliver(
         raise InputError(problem, source=f"tracker {tracker.name}", remedy=remedy) from error
 
 
-def trial_results(search: SearchRecord, store: Store) -> Results | None:
-    """The trials of a search as the variants of a study; those whose runs are in the store."""
-    variants: list[VariantRecord] = []
+def tracked_trials(
+    search: SearchRecord, store: Store
+) -> tuple[StudyRecord, list[TrackedRun]] | None:
+    """The trials of a search as the variants of a study, and their MLflow runs.
+
+    A pruned one has the verdict and the status of one that was ended. Failed ones that have no
+    record are left out; None if no trial has one.
+    """
+    variants, pruned = list[VariantRecord](), dict[str, TrialRecord]()
     runs = {key: run for t in search.settings for key in t.keys if (run := store.run(key))}
     for trial in search.settings:
+        name = f"trial {trial.number}: {trial.kind} {trial.rate:g}"
         own = [runs[key] for key in trial.keys if key in runs]
         held = [run.recipe.training.validation_fold or run.fold for run in own]
         cells = [CellRecord(run.key, run.seed, fold) for run, fold in zip(own, held, strict=True)]
         for run in own[:1]:
-            name = f"trial {trial.number}: {trial.kind} {trial.rate:g}"
             sizes = (trial.tokens, run.tokens_full, run.grid, run.patchout)
             arm = arm_key(run.recipe, run.components)
             variants.append(VariantRecord(name, run.recipe, arm, tuple(cells), *sizes))
+        if trial.status == "pruned":
+            pruned[name] = trial
     if not variants:
         return None
     study = StudyRecord(
         f"{search.name}-trials", search.question, search.metric, variants[0].name, tuple(variants),
         search.seeds, None, search.fingerprint, better=search.better,
     )  # fmt: skip
-    return analyze(study, runs, ())
+    logged = []
+    for made in tracked_runs(analyze(study, runs, ()), store):
+        if pruned.pop(made.name, None) is not None:
+            made = replace(made, status="KILLED", tags=made.tags | {"verdict": "pruned"})
+        logged.append(made)
+    return study, logged + [_pruned(search, name, trial) for name, trial in pruned.items()]
+
+
+def _pruned(search: SearchRecord, name: str, trial: TrialRecord) -> TrackedRun:
+    """The run of a trial that was pruned in its first run, which has no record."""
+    study, metric = f"{search.name}-trials", search.metric
+    every = flatten(key_fields(replace(search.recipe, patchout=trial.patchout)))
+    every |= {n: v for n, v in trial.params.items() if "." in n}
+    every["model.stride"] = trial.params.get("stride", every.get("model.stride"))
+    return TrackedRun(
+        key=digest({"study": study, "variant": name, "params": trial.params}),
+        name=name,
+        status="KILLED",
+        start=0,
+        end=None,
+        tags={"role": "summary", "study": study, "variant": name, "metric": metric,
+              "verdict": "pruned"},
+        params=_params({"variant": name, **every}),
+        metrics={"tokens": trial.tokens},
+        curves={f"inner/{metric}": trial.curve},
+    )  # fmt: skip
+
+
+def _params(values: Mapping[str, Any]) -> dict[str, str]:
+    """Values as MLflow's parameters, those that mean nothing left out."""
+    every = {n: v for n, v in values.items() if v not in (None, "", [])}
+    return {name: v if isinstance(v, str) else json.dumps(v) for name, v in every.items()}
 
 
 def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedRun:
@@ -183,7 +222,6 @@ def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedR
     identity |= {"arm": variant.arm, "fingerprint": study.fingerprint.digest}
     # Only what decides the key: MLflow refuses a parameter that comes with another value.
     every = flatten({"variant": variant.name, **recipe, "resolved": variant.patchout})
-    params = {n: v for n, v in every.items() if v not in (None, "", [])}
     return TrackedRun(
         key=digest(identity),
         name=variant.name,
@@ -191,7 +229,7 @@ def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedR
         start=min((start for start, _ in spans), default=0),
         end=max(end for _, end in spans) if status in ("FINISHED", "FAILED") else None,
         tags=tags,
-        params={name: v if isinstance(v, str) else json.dumps(v) for name, v in params.items()},
+        params=_params(every),
         metrics=_metrics(results, variant),
     )
 

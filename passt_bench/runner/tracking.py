@@ -110,9 +110,9 @@ def sync(
     exclusive = FileLock(root / "mlflow.lock", timeout=SYNC_SECONDS)
     with _explained(uri, root), exclusive, bounded_answers():
         loaded = [load_results(name, [store]) for name in names]
-        found = (tracked.trial_results(read_search(name, root), store) for name in searches)
-        loaded += [results for results in found if results is not None]
         wanted = [(results.study, list(tracked.tracked_runs(results, store))) for results in loaded]
+        found = (tracked.tracked_trials(read_search(name, root), store) for name in searches)
+        wanted += [trials for trials in found if trials is not None]
         for tracker in others:
             for record, runs in wanted:
                 tracked.deliver(tracker, root, record, runs)

@@ -100,6 +100,8 @@ def open_storage(root: Path, name: str, address: str | None) -> storages.BaseSto
         reason = (str(error).strip().splitlines() or [""])[0]
         problem = f"the Optuna storage cannot be opened ({type(error).__name__}: {reason})"
         remedy = "Give an SQLAlchemy address such as postgresql://server/base, or omit it."
+        if isinstance(error, ImportError):
+            remedy = "Install the driver; of PostgreSQL: pip install 'passt-bench[postgresql]'."
         raise InputError(problem, field="--storage", remedy=remedy) from error
     problem = "an address with a password, which other users could read in the list of processes"
     remedy = "Leave it out of the address, and put it into ~/.pgpass or PGPASSWORD."
@@ -123,11 +125,15 @@ class Trials:
     owner: str
     better: Better  # direction of the first objective; the others are minimized
     resource: int = 1  # of Hyperband, the last step that a trial reports
+    metric: str = "metric"  # the name of the first objective
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.stopped = Event()
         self._study = self._load(0)
+        if self._study.metric_names is None:  # which optuna-dashboard shows
+            with catch_warnings(action="ignore", category=ExperimentalWarning):
+                self._study.set_metric_names([self.metric, *self.search.objectives])
         if not self._study.get_trials(deepcopy=False):
             self._study.enqueue_trial(self.space.first)
         self._fail_orphans(self._study, self.owner, nobodys=True)

@@ -1,6 +1,6 @@
 """Searches of several processes on a real PostgreSQL, killed and with the server restarted.
 
-Needs Debian's package postgresql and psycopg (``pip install 'psycopg[binary]'``).
+Needs Debian's package postgresql.
 """
 
 import os
@@ -80,7 +80,6 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch):
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install psycopg[binary]")
     found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")), shutil.which("initdb")]
     if found[0] is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")

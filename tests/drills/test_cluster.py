@@ -1,8 +1,13 @@
-"""Training on a Dask cluster of real processes: what comes home, and who gets no runs."""
+"""Training on a Dask cluster of real processes: what comes home, and who gets no runs.
+
+Workers have folders of their own; with ``--long``, as `nox -s assurance` gives it, two of them also
+have environments of their own, in which the package is installed.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import small_study
+from installing import make_environment
 from layouts import write_manifest
 from small_study import ENVIRONMENT, results
 
@@ -22,10 +28,11 @@ CHANGES = (
     small_study.KILLED
     + """
     "data.name": "manifest", "data.train_clips": None, "data.test_clips": None,
-    "training.loss": "ce", "metrics": ("accuracy",), "training.epochs": 20,
+    "training.loss": "ce", "metrics": ("accuracy",), "training.epochs": 60,
 """
 )
 STUDY = "run small.py --no-cost --no-track"
+OTHER = "99.0"  # version
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -41,15 +48,20 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(
-        name: str, words: str, *path: Path, data: Path | None = None
+        name: str,
+        words: str,
+        *path: Path,
+        data: Path | None = None,
+        python: Path | str = sys.executable,
+        **more: str,
     ) -> subprocess.Popen[str]:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         with (folder / "log.txt").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *words.split()],
+                [python, "-m", *words.split()],
                 cwd=folder,
-                env=environment(*path, data=data),
+                env=environment(*path, data=data) | more,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -66,17 +78,16 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def wait_until(holds: Callable[[], bool], told: Callable[[], str]) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while not holds():
         assert time.monotonic() < deadline, told()
         time.sleep(0.05)
 
 
-def test_workers_that_die_come_late_or_lack_something(tmp_path: Path, start: Start) -> None:
+def test_workers_that_die_come_late_or_lack_something(
+    tmp_path: Path, start: Start, pytestconfig: pytest.Config
+) -> None:
     data = write_manifest(tmp_path / "data" / "manifest", each=6).root.parent
-    other = tmp_path / "other" / "passt_bench-99.0.dist-info"
-    other.mkdir(parents=True)
-    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: passt-bench\nVersion: 99.0\n")
     found = tmp_path / "scheduler.json"
     start("scheduler", f"distributed.cli.dask_scheduler --port 0 --no-dashboard "
           f"--scheduler-file {found} --host 127.0.0.1")  # fmt: skip
@@ -85,9 +96,19 @@ def test_workers_that_die_come_late_or_lack_something(tmp_path: Path, start: Sta
         f"distributed.cli.dask_worker --scheduler-file {found} --nthreads 1 --no-dashboard "
         "--no-nanny"
     )
-    start("old", worker, other.parent, data=data)
+    if pytestconfig.getoption("--long"):
+        own = {"PYTHONPATH": ""}  # which may name the sources
+        python = make_environment(tmp_path / "environment")
+        other = make_environment(tmp_path / "other", OTHER)
+        start("old", worker, data=data, python=other, **own)
+        first = start("first", worker, data=data, python=python, **own)
+    else:
+        information = tmp_path / "other" / f"passt_bench-{OTHER}.dist-info"
+        information.mkdir(parents=True)
+        (information / "METADATA").write_text(f"Name: passt-bench\nVersion: {OTHER}\n")
+        start("old", worker, information.parent, data=data)
+        first = start("first", worker, data=data)
     start("empty", worker)
-    first = start("first", worker, data=data)
 
     folder = tmp_path / "command"
     folder.mkdir()
@@ -95,8 +116,8 @@ def test_workers_that_die_come_late_or_lack_something(tmp_path: Path, start: Sta
         folder, "small", variants=small_study.THREE.format(half=small_study.HALF),
         changes=CHANGES, metric="accuracy", seeds=(0,),
     )  # fmt: skip
-    address = f"--dask {found}"
-    command = start("command", f"passt_bench {STUDY} {address}", data=data)
+    words = f"passt_bench {STUDY} --curves --dask {found}"
+    command = start("command", words, data=data, FORCE_COLOR="1")  # a bar, as in a terminal
 
     def said() -> str:
         return (folder / "log.txt").read_text()
@@ -105,9 +126,13 @@ def test_workers_that_die_come_late_or_lack_something(tmp_path: Path, start: Sta
     wait_until(lambda: any(begun.glob("*/progress.jsonl")), said)
     os.killpg(first.pid, signal.SIGKILL)
     late = start("late", worker, data=data)
-    assert command.wait(240) == 0, said()
+    assert command.wait(600) == 0, said()
     assert late.poll() is None
-    assert f"has version 99.0, this command {__version__}" in said()
+    assert f"has version {OTHER}, this command {__version__}" in said()
+    shown = re.sub("\x1b[^a-zA-Z]*[a-zA-Z]", "", said())
+    assert re.search(r"of 3 runs, 127\.0\.0\.1:\d+ prepares data", shown)
+    assert re.search(r"of 3 runs, 127\.0\.0\.1:\d+ [1-9]\d?%", shown)
+    assert "none, seed 0: epoch 60 of 60" in shown
     assert "It gets no runs of manifest" in said()
     assert not (tmp_path / "old" / "runs").exists()
     assert not list((tmp_path / "empty" / "runs").glob("records/*/record.json"))
@@ -116,7 +141,7 @@ def test_workers_that_die_come_late_or_lack_something(tmp_path: Path, start: Sta
     local.mkdir()
     (local / "small.py").write_bytes((folder / "small.py").read_bytes())
     done = start("local", f"passt_bench {STUDY}", data=data)
-    assert done.wait(240) == 0
+    assert done.wait(600) == 0
     assert results(folder / "runs") == results(local / "runs")
     assert len(results(local / "runs")) == 3
     for name in ("model.safetensors", "curves.jsonl"):

@@ -1,38 +1,22 @@
 """What is installed suffices: the package by itself, used in an empty folder."""
 
-import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from installing import ROOT, install
 
-ROOT = Path(__file__).parents[2]
-BUILT_FROM = ("passt_bench", "ablations", "pyproject.toml", "README.md", "LICENSE")
 SMALL = ("training.epochs=1", "data.train_clips=40", "data.test_clips=20")
 TINY = ("--seeds=1", "--no-cost", "--no-track", *(f"--set={change}" for change in SMALL))
-
-
-def install(root: Path) -> Path:
-    """Installs the package into a folder of its own, without a network."""
-    source, target = root / "source", root / "installed"
-    source.mkdir()
-    for name in BUILT_FROM:  # a copy, for setuptools leaves a build folder
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, source / name)
-    words = "--disable-pip-version-check install -q --no-deps --no-index --no-build-isolation"
-    pip = [sys.executable, "-m", "pip", *words.split(), "--target", str(target), str(source)]
-    subprocess.run(pip, check=True)
-    shutil.rmtree(source)
-    return target
 
 
 @pytest.mark.skipif(
     int(version("setuptools").split(".")[0]) < 77, reason="pyproject.toml needs setuptools 77"
 )
 def test_a_study_of_the_suite_runs_in_an_empty_folder(tmp_path: Path) -> None:
-    installed, folder = install(tmp_path), tmp_path / "empty"
+    installed, folder = install(tmp_path, tmp_path / "installed"), tmp_path / "empty"
     folder.mkdir()
     assert not (installed / "ablations").exists()
 

@@ -66,7 +66,13 @@ def test_what_a_study_needs_for_several_classes_a_clip_is_said_as_it_is_typed(
     [(False, 2, "ce", "accuracy"), (True, 0, "bce", "mAP")],
 )
 def test_trained_and_evaluated(
-    multi_label: bool, folds: int, loss: str, metric: str, tmp_path: Path, cli: Cli
+    multi_label: bool,
+    folds: int,
+    loss: str,
+    metric: str,
+    tmp_path: Path,
+    cli: Cli,
+    mistake: Mistake,
 ) -> None:
     written = write_manifest(tmp_path / "data", multi_label=multi_label, folds=folds, each=6)
     study, out = write_study(tmp_path, loss, metric), tmp_path / "runs"
@@ -86,6 +92,16 @@ def test_trained_and_evaluated(
     model = read_model(find_model("mine:none", out)).net
     assert (model.thresholds is None) == bool(folds)  # chosen on the validation split
     if folds:
+        data = ("--data", f"manifest={written.root}", "--runs", out)
+        other = ("evaluate", "--checkpoint", "mine:none", *data, "--fold")
+        error = mistake(*other, 2)
+        assert (error.field, error.value) == ("--checkpoint", "mine:none")
+        assert "Kept: mine:none:0:1, mine:time:0:1." in str(error)
+        assert "with fold 3" in mistake(*other, 3).problem
+        again = ("run", study, *words, "--no-track", "--no-cost", "--keep-models")
+        assert cli(*again)[0] == 0
+        code, said = cli(*other, 2)
+        assert code == 0 and "mine:none:0:2:" in said and "trained on clips" not in said
         _evaluated_where_it_was_held_out(written.root, out, cli)
 
 
@@ -93,7 +109,7 @@ def _evaluated_where_it_was_held_out(root: Path, runs: Path, cli: Cli) -> None:
     """Of two folds: the one that the kept model held out, the other, and one of a new division."""
     held = Store(runs).run(Store(runs).study("mine").variants[0].cells[0].key)
     assert held is not None and held.fold == 1
-    words = ("evaluate", "--checkpoint", "mine:none", "--data", f"manifest={root}", "--json")
+    words = ("evaluate", "--checkpoint", "mine:none:0:1", "--data", f"manifest={root}", "--json")
 
     def found(*more: object) -> tuple[dict[str, Any], str]:
         code, said = cli(*words, "--runs", runs, *more)

@@ -9,21 +9,25 @@ import pytest
 from filelock import FileLock
 from layouts import write_manifest
 from rich.console import Console
-from small_search import BASE, STUDY, run_search
+from small_search import BASE, STUDY, journal, run_search
+from tracked_study import client_of
 
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
 from passt_bench.records.store import Store, read_search, write_document
+from passt_bench.report.build import build_study
 from passt_bench.report.search import history_data
 from passt_bench.runner.cells import split_clips
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.plan import plan_study
 from passt_bench.runner.planned_cell import plan_cell
 from passt_bench.runner.request import Paths, RunConfig
+from passt_bench.runner.run_status import list_record
 from passt_bench.runner.search import _Search
 from passt_bench.runner.search_space import setting_name
-from passt_bench.runner.tracked_run import tracked_runs, trial_results
+from passt_bench.runner.tracked_run import tracked_trials
+from passt_bench.runner.tracking import sync
 from passt_bench.runner.trials import open_storage
 from passt_bench.spec import ModelSpec, Patchout, Range, Search, Variant, override
 from passt_bench.study_run import execute_plan
@@ -83,14 +87,28 @@ def test_the_best_is_confirmed_with_the_baseline_and_the_default_as_a_study(foun
 
 def test_every_trial_is_logged_to_mlflow_with_its_runs(found):
     record, root = found
-    results = trial_results(record, Store(root))
-    runs = list(tracked_runs(results, Store(root)))
+    _, runs = tracked_trials(record, Store(root))
     cells = {run.key: run for run in runs if run.parent is not None}
     assert cells.keys() == {key for trial in record.settings for key in trial.keys}
     assert len(runs) == 2 * len(record.settings)
     assert {run.status for run in runs} == {"FINISHED"}
     for trial in record.settings:
         assert cells[trial.keys[0]].metrics["mAP"] == trial.value
+
+
+def test_beside_its_page_it_is_listed_with_all_its_trials(found, tmp_path, cli):
+    record, root = found
+    folder = build_study(record.name, root, tmp_path).parent
+    (study, search), number = list_record(Store(folder)), len(record.settings)
+    assert not any(Store(folder).has(trial.keys[0]) for trial in record.settings)
+    assert (search["kind"], search["done"], search["planned"]) == ("search", number, number)
+    assert (study["kind"], study["done"], study["planned"]) == ("study", 3, 3)
+    failed = [replace(trial, status="diverged", value=None) for trial in record.trials]
+    write_document(replace(record, trials=tuple(failed)), folder)
+    assert list_record(Store(folder))[1]["done"] == 0
+    status, said = cli("status", record.name, "--runs", folder)
+    assert status == 0 and "all done." in said  # and nothing of costs, which no search measures
+    assert "not measured" not in said and "For the rest" not in said
 
 
 def test_a_second_call_trains_nothing(found):
@@ -154,18 +172,38 @@ def test_a_trial_gets_the_flops_of_the_baseline_also_with_another_stride(tmp_pat
     assert refused.value.field == "search.budget"
 
 
-def test_a_run_that_is_watched_by_epoch_comes_to_the_same(tmp_path):
+def test_a_run_that_is_watched_by_epoch_comes_to_the_same_and_a_pruned_one_is_in_mlflow(tmp_path):
+    rates = {"training.learning_rate": Range(1e-6, 1e-2, log=True)}
     study = replace(
         STUDY, base=override(BASE, {"training.epochs": 4}),
-        search=Search(budget="epochs", pruning="hyperband"),
+        search=Search(budget="epochs", pruning="hyperband", fields=rates),
     )  # fmt: skip
-    record, _ = run_search(tmp_path, 4, study=study, workers=1)
-    assert {trial.status for trial in record.trials} <= {"ok", "pruned"}
+    record, _ = run_search(tmp_path, 8, study=study, workers=1)
+    assert {trial.status for trial in record.trials} == {"ok", "pruned"}
+    assert read_search(record.name, tmp_path) == record
+    sync(tmp_path)
+    client = client_of(tmp_path)
+    experiment = client.get_experiment_by_name(f"{record.name}-trials").experiment_id
+    logged = client.search_runs([experiment], "tags.role = 'summary'")
+    by_number = {int(re.findall(r"\d+", run.info.run_name)[0]): run for run in logged}
+    assert by_number.keys() == {trial.number for trial in record.settings}
+    for trial in record.settings:
+        run = by_number[trial.number]
+        if trial.status == "pruned":
+            assert (run.info.status, run.data.tags["verdict"]) == ("KILLED", "pruned")
+            points = client.get_metric_history(run.info.run_id, "inner/mAP")
+            assert tuple(point.value for point in points) == trial.curve and 0 < len(points) < 4
+            rate = float(run.data.params["training.learning_rate"])
+            assert rate == trial.params["training.learning_rate"]
+            assert run.data.params["patchout.kind"] == trial.patchout.kind
+        else:
+            assert run.info.status == "FINISHED" and run.data.metrics["mAP"] == trial.value
+    assert sync(tmp_path).runs.keys() == {"unchanged"}
     runs = [run for t in record.settings if (run := Store(tmp_path).run(t.keys[0]))]
     for run in runs:
         curve = run.curves["inner/mAP"]
         assert len(curve) == 4 and curve[-1] == run.metrics["mAP"]
-    plain = replace(study, search=Search(budget="epochs"))
+    plain = replace(study, search=replace(study.search, pruning="off"))
     other, _ = run_search(tmp_path / "plain", 1, study=plain)
     assert other.trials[0].value == record.trials[0].value
 
@@ -197,6 +235,7 @@ def test_several_objectives_have_a_front(tmp_path):
     study = replace(STUDY, search=Search(budget="epochs", objectives=("time", "memory")))
     record, _ = run_search(tmp_path, 5, study=study)
     assert record.trials[0].costs == {"time": 1.0, "memory": 1.0}
+    assert journal(tmp_path).metric_names == ["mAP", "time", "memory"]
     dropped = [trial for trial in record.settings if trial.patchout != Patchout()]
     assert all(0 < cost < 1 for trial in dropped for cost in trial.costs.values())
     front = record.front
@@ -242,6 +281,8 @@ def test_what_cannot_be_searched(tmp_path):
         with pytest.raises(InputError) as caught:
             run_search(tmp_path, storage=address)
         assert caught.value.field == "--storage" and "secret" not in str(caught.value)
+    with pytest.raises(InputError, match="Install the driver"):
+        run_search(tmp_path, storage="oracle://server/base")  # whose driver no test installs
     cnn = replace(BASE, model=ModelSpec("panns_micro"))
     study = replace(STUDY, base=cnn, variants=(Variant("none"), Variant("salt", {"salt": 1})))
     with pytest.raises(InputError, match="no patches to drop"):

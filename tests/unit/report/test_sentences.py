@@ -147,6 +147,12 @@ def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None
     command = "passt-bench train --set training.epochs=5"
     of = replace(quick.study, variants=(first,), metric="accuracy", contrasts={}, command=command)
     view = study_view(analyze(of, runs, ()))
+    low = replace(runs[first.cells[-1].key], metrics={"accuracy": 0.5})
+    five = study_view(analyze(of, runs | {low.key: low}, ()))
+    assert runs_sentence(five) == "Its 5 seeds reach accuracy 0.500 to 0.750."
+    seeds = of.seeds[:4]
+    one = replace(first, cells=first.cells[:4])
+    view = study_view(analyze(replace(of, seeds=seeds, variants=(one,)), runs, ()))
     assert (runs_sentence(view) or "").startswith(
         "Seed 0: accuracy 0.75 [0.47, 0.91] on 12 test clips (interval over clips), with the "
         "weights of epoch 3, the best in validation. Seed 1: "
