@@ -7,7 +7,6 @@ from math import isfinite, nan
 
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.noise import clip_sentence, is_share, share_interval
-from passt_bench.analysis.statistics import INTERVAL_FROM
 from passt_bench.records.run import RunRecord, cell_name
 from passt_bench.report.text import (
     Span,
@@ -35,7 +34,7 @@ from passt_bench.report.view import (
     gap_of,
     setting_of,
 )
-from passt_bench.spec.study import PRIMARY
+from passt_bench.spec.study import INTERVAL_FROM, PRIMARY
 
 # verdict: its words for 1 variant, for several
 _VERDICTS = {
@@ -74,8 +73,7 @@ def headline(view: StudyView) -> str:
         again = f"Run it again with --seeds {INTERVAL_FROM} or more"
         return f"No verdict: {least}. {again}. {name} reaches {value}."
     if view.results.look is None:
-        need = f"{counted(view.study.judged_at[0], 'seed')} of each of these variants"
-        return f"No verdict yet: it takes {need}. {name} reaches {value}."
+        return f"{interim(view)}. {name} reaches {value}."
     references = [quoted(v.name) for v in view.others if v.record.reference]
     are = "is" if len(references) == 1 else "are"
     beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
@@ -87,6 +85,13 @@ def headline(view: StudyView) -> str:
     if last and not has_budgets(view):
         told.append(against)
     return " ".join(told)
+
+
+def interim(view: StudyView) -> str:
+    """``3 of 5 seeds, no verdict yet``: of those of the first look all runs must have ended."""
+    first, *more = view.study.judged_at
+    of = counted(first, "seed") + " of the first look" * bool(more)
+    return f"{view.results.ended} of {of}, no verdict yet"
 
 
 def _family(view: StudyView, family: str, items: Sequence[Comparison]) -> str:
@@ -116,13 +121,13 @@ def _short(names: Sequence[str]) -> list[str]:
 
 
 def not_run(view: StudyView) -> str:
-    """Names the variants that have not begun or cannot run; empty if there are none."""
+    """Names the variants that were not run, and why this may be no first look at the others."""
     study, text = view.results.whole or view.study, ""
     if names := view.results.not_run:
         of = len(study.variants) + len(study.left_out)
         text = f"These are {len(view.variants)} of the {of} variants of the study. "
         text += f"Not run yet: {listed(map(quoted, names))}. "
-    return f"{text}{study.cannot_run}".rstrip()
+    return f"{text}{study.cannot_run} {study.further_look}".strip()
 
 
 def runs_sentence(view: StudyView) -> str | None:
@@ -344,9 +349,12 @@ def _quality_of(view: StudyView, item: Comparison) -> str:
         return "the difference cannot be estimated: no seed has successful runs of both"
     gap = gap_of(item)
     if item.verdict == "no verdict":
-        seen = counted(item.n, "seed")
-        why = f"{seen} so far" if view.results.look is None else f"{seen}, an interval needs three"
-        return f"no verdict (difference {interval(gap, sign=True)}; {why})"
+        told = f"(difference {interval(gap, sign=True)}"
+        if view.results.look is None and len(view.study.seeds) >= INTERVAL_FROM:
+            return f"{interim(view)} {told})"
+        few = f"{counted(item.n, 'seed')}, an interval needs three"
+        why = "these runs were judged before" if isfinite(item.low) else few
+        return f"no verdict {told}; {why})"
     if finding(item) != item.verdict:
         words = _VERDICTS[finding(item)][0].removeprefix("is ")
         return f"{words} ({interval(gap, sign=True)})"

@@ -20,6 +20,7 @@ from passt_bench.report.sentences import (
     reached_sentence,
     runs_sentence,
     step_time,
+    weights_sentence,
 )
 from passt_bench.report.study_tables import reached_table, verdicts
 from passt_bench.report.text import Span
@@ -133,6 +134,24 @@ def test_two_seeds_have_no_verdict_and_the_answer_says_how_to_get_one(quick: Res
     assert headline(two).startswith(
         "No verdict: an interval needs 3 seeds, and this study has 2. Run it again with --seeds 3 "
     )
+
+
+def test_too_few_seeds_name_the_command_that_compares_the_weights(quick: Results) -> None:
+    def text(**changes: object) -> str | None:
+        paired = changes.pop("paired", ())
+        of = replace(quick.study, **changes)  # type: ignore[arg-type]
+        return weights_sentence(study_view(replace(quick, study=of, paired=paired)))  # type: ignore[arg-type]
+
+    assert text(seeds=(4, 5)) == (
+        "2 seeds cannot tell how other trainings would end. This compares these very weights, on "
+        "this page too: `passt-bench evaluate --data synthetic --checkpoint "
+        "'quick:unstructured .25:4' --against 'quick:none:4'`"
+    )
+    folds = text(seeds=(4,), folds=(3, 5)) or ""
+    assert folds.startswith("1 seed cannot") and "--data synthetic --fold 3 --check" in folds
+    assert folds.endswith("--against 'quick:none:4:3'`")
+    assert text() is None and text(seeds=(4, 5), variants=quick.study.variants[:1]) is None
+    assert text(seeds=(4, 5), paired=("a comparison",)) is None  # it is on the page
 
 
 def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None:
@@ -265,7 +284,7 @@ def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
     arms = (Arm("none"), Arm("time .5", "time", 0.5, statuses=gone))
     view = study_view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
     assert headline(view).startswith(
-        "No verdict yet: it takes 5 seeds of each of these variants. “none” reaches mAP 0.8"
+        "0 of 5 seeds, no verdict yet. “none” reaches mAP 0.8"
     )
     assert ", up to 5 seeds, on " in conditions(view)  # the baseline's, not none at all
     ((verdict, _, sentence),) = answers(view)
