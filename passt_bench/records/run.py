@@ -221,7 +221,8 @@ class StudyRecord:
     def run_names(self) -> dict[str, str]:
         """``STUDY:VARIANT:SEED[:FOLD]`` → key of every run; variants may share one."""
         return {
-            f"{self.name}:{v.name}:{cell.seed}" + f":{cell.fold}" * (cell.fold is not None): cell.key
+            f"{self.name}:{v.name}:{cell.seed}"
+            + f":{cell.fold}" * (cell.fold is not None): cell.key
             for v in self.variants
             for cell in v.cells
         }

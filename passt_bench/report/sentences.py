@@ -56,24 +56,26 @@ _KEPT = ("better", "same", "not worse")
 _NAMED = 4  # most that are named of a verdict; of more only the number is given
 
 
-def headline(view: StudyView) -> str:
-    """Variants by verdict, then what each declared family shows; references are not counted."""
+def findings(view: StudyView) -> list[str]:
+    """What was found, a sentence each; the first answers the question.
+
+    They are variants by verdict, without references, and what each declared family shows.
+    """
     base = view.baseline
     name = quoted(base.name)
     value = f"{view.metric} {interval(base.value)}{_classes_scored(view)}"
     if not base.value.known:
-        return f"The baseline {name} has no result, so nothing can be compared with it."
+        return [f"The baseline {name} has no result, so nothing can be compared with it."]
     if not view.others:
         share = f" with {base.kind} patchout ({fixed(100 * (base.rate or 0), 0)} % dropped)"
-        return f"In {quoted(view.study.name)}, {name}{share * bool(base.rate)} reaches {value}."
+        return [f"In {quoted(view.study.name)}, {name}{share * bool(base.rate)} reaches {value}."]
     if not view.answers:
-        return f"{name} reaches {value}; nothing else is shown."
+        return [f"{name} reaches {value}; nothing else is shown."]
     if (seeds := len(view.study.seeds)) < INTERVAL_FROM:
         least = f"an interval needs {INTERVAL_FROM} seeds, and this study has {seeds}"
-        again = f"Run it again with --seeds {INTERVAL_FROM} or more"
-        return f"No verdict: {least}. {again}. {name} reaches {value}."
+        return [f"No verdict: {least} (add --seeds {INTERVAL_FROM}); {name} reaches {value}."]
     if view.results.look is None:
-        return f"{interim(view)}. {name} reaches {value}."
+        return [f"{view.interim}; {name} reaches {value}."]
     references = [quoted(v.name) for v in view.others if v.record.reference]
     are = "is" if len(references) == 1 else "are"
     beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
@@ -82,16 +84,7 @@ def headline(view: StudyView) -> str:
     told = [] if last else [against]
     for family, items in view.results.declared.items():
         told.insert(0 if family.endswith(PRIMARY) else len(told), _family(view, family, items))
-    if last and not has_budgets(view):
-        told.append(against)
-    return " ".join(told)
-
-
-def interim(view: StudyView) -> str:
-    """``3 of 5 seeds, no verdict yet``: of those of the first look all runs must have ended."""
-    first, *more = view.study.judged_at
-    of = counted(first, "seed") + " of the first look" * bool(more)
-    return f"{view.results.ended} of {of}, no verdict yet"
+    return told + [against] * (last and not has_budgets(view))
 
 
 def _family(view: StudyView, family: str, items: Sequence[Comparison]) -> str:
@@ -279,24 +272,24 @@ def reached_sentence(view: StudyView) -> str | None:
 
 
 def crossings(view: StudyView, found: Sequence[Gain]) -> str:
-    """From which clip length on each other model trains faster than the baseline's, in sentences.
+    """From which clip length on each other model trains faster than the baseline's, a sentence.
 
     Empty if lengths or models do not differ, and silent where intervals decide nothing.
     """
     name, length = setting_of(view)
     if not name.startswith("length"):
         return ""
-    base, text = view.baseline.subject[0], ""
+    base, told = view.baseline.subject[0], list[str]()
     for model in dict.fromkeys(gain.variant.subject[0] for gain in found):
         own = [gain for gain in found if gain.variant.subject[0] == model != base]
         slower = [length(gain.variant) for gain in own if gain.speedup.high < 1]
         faster = [length(gain.variant) for gain in own if gain.speedup.low > 1]
         words = f"{model.name} trains faster than {base.name}"
         if own and len(faster) == len(own):
-            text += f"{words} at every length. "
+            told.append(f"{words} at every length")
         elif slower and faster and max(slower) < min(faster):
-            text += f"{words} from {min(faster):g} s on, slower up to {max(slower):g} s. "
-    return text
+            told.append(f"{words} from {min(faster):g} s on, slower up to {max(slower):g} s")
+    return f"{'; '.join(told)}. " if told else ""
 
 
 def _against(gain: Gain) -> str:
@@ -351,7 +344,7 @@ def _quality_of(view: StudyView, item: Comparison) -> str:
     if item.verdict == "no verdict":
         told = f"(difference {interval(gap, sign=True)}"
         if view.results.look is None and len(view.study.seeds) >= INTERVAL_FROM:
-            return f"{interim(view)} {told})"
+            return f"{view.interim} {told})"
         few = f"{counted(item.n, 'seed')}, an interval needs three"
         why = "these runs were judged before" if isfinite(item.low) else few
         return f"no verdict {told}; {why})"

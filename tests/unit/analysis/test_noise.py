@@ -66,8 +66,9 @@ def test_a_plan_says_what_it_can_show(tmp_path: Path) -> None:
     least, same = floor.detectable(5, 6), floor.margin(5, 6)
     text = design_sentence(planned, floor)
     assert text.startswith(
-        f"5 seeds will probably (0.8) show a difference of {least:.2g} or more in mAP; the smallest "
-        f"margin for “not worse” is then {least:.2g}, for “same” {same:.2g}. The margin of 0.02 takes "
+        f"5 seeds will probably (0.8) show a difference of {least:.2g} or more in mAP; the "
+        f"smallest margin for “not worse” is then {least:.2g}, for “same” {same:.2g}. The margin of"
+        " 0.02 takes "
     )
     for word, least_of in (("not worse", floor.detectable), ("same", floor.margin)):
         seeds = int(text.partition(f" seeds for “{word}”")[0].rpartition(" ")[2])

@@ -16,7 +16,7 @@ from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
 from passt_bench.report.provenance import study_facts
-from passt_bench.report.sentences import answers, headline, not_run
+from passt_bench.report.sentences import answers, findings, not_run
 from passt_bench.report.terminal import result_json
 from passt_bench.report.view import study_view
 from passt_bench.runner import plan as planning
@@ -146,7 +146,9 @@ def test_the_first_run_decides_which_variants_are_judged(file: StudyFile, runs: 
     some = begin(file, runs, seeds=3, variants=("time",))
     part = run(some, runs, but=1)
     assert (part.ended, part.look, verdicts(part)) == (2, None, {"time": "no verdict"})
-    assert headline(study_view(part)).startswith("2 of 3 seeds, no verdict yet. “none” reaches mAP")
+    assert findings(study_view(part))[0].startswith(
+        "2 of 3 seeds, no verdict yet; “none” reaches mAP"
+    )
     shown = result_json(study_view(part), None, None)
     assert "2 of 3 seeds, no verdict yet" in shown["answer"]
     (sentence,) = (text for _, _, text in answers(study_view(part)))
