@@ -85,7 +85,7 @@ def _paired(study: StudyRecord, stores: Sequence[Store]) -> list[EvaluationRecor
 
     for record in found.values():
         if record.against and record.fingerprint.digest == study.fingerprint.digest:
-            own, other = map(name_here, (record, record.against))
+            own, other = name_here(record), name_here(record.against)
             if own and other:
                 against = replace(record.against, name=other)
                 paired.append(replace(record, name=own, against=against))

@@ -261,8 +261,8 @@ def verdict_counts(view: StudyView) -> dict[str, int]:
 
 
 def primary_verdicts(view: StudyView) -> dict[str, str]:
-    """Family of a primary question → its verdict."""
-    families = view.results.declared.items()
+    """Family of a primary question → its verdict; none if contrasts changed after the first run."""
+    families = view.results.declared.items() if not view.study.contrasts_changed else ()
     found = {f.removesuffix(PRIMARY).strip(): items for f, items in families if PRIMARY in f}
     return {family: finding(items[0]) for family, items in found.items() if len(items) == 1}
 
@@ -273,8 +273,8 @@ def overall(summaries: Sequence[Mapping[str, Any]]) -> str:
     for item in summaries:
         for family, verdict in item.get("primary", {}).items():
             asked.setdefault(verdict, []).append(f"{family} ({item['study']}, {item['dataset']})")
-    told = [f"{verdict}: {'; '.join(own)}" for verdict, own in asked.items()]
-    text = f"Primary questions, chosen before the runs: {'. '.join(told)}. " if told else ""
+    told = [f"{verdict} for {'; '.join(own)}" for verdict, own in asked.items()]
+    text = f"Primary questions, chosen before the runs: {'; '.join(told)}. " if told else ""
     counted_studies = [item for item in summaries if item.get("verdicts")]
     counts = sum((Counter(item["verdicts"]) for item in counted_studies), Counter[str]())
     if counts:

@@ -213,7 +213,8 @@ def join_record(
     chosen, note = free_name(name, lambda name: study_difference(plan, recorded(name)))
     notes = [note] if note else []
     whole, old = plan.record, recorded(chosen)
-    asked = (tuple(v.name for v in whole.variants if wanted is None or v.name in wanted),)
+    now = tuple(v.name for v in whole.variants if wanted is None or v.name in wanted)
+    asked: tuple[tuple[str, ...], ...] = (now,)
     looks, fixed = whole.looks, False
     if old is not None:
         seeds = tuple(dict.fromkeys((*old.seeds, *whole.seeds)))
@@ -231,7 +232,7 @@ def join_record(
             looks = old.judged_at
         ran = tuple(v.name for v in old.variants if any(store.has(cell.key) for cell in v.cells))
         if ran:
-            asked = also_asked(old.asked or (ran,), asked[0])
+            asked = also_asked(old.asked or (ran,), now)
         changed = old.contrasts_changed
         if old.contrasts != whole.contrasts and ran:
             changed = datetime.now(UTC).date().isoformat()

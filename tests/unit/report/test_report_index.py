@@ -49,9 +49,9 @@ def test_the_index_begins_with_what_all_studies_found(small: Path, tmp_path: Pat
         path.write_text(json.dumps(summary | changes), encoding="utf-8")
     text = " ".join(render_index(tmp_path).read_text(encoding="utf-8").split())
     assert (
-        "Primary questions, chosen before the runs: better: half of the patches (a, d); a quarter "
-        "(b, d). undecided: most (b, d). In 2 studies, 7 variants against baselines: 3 better, 3 "
-        "undecided and 1 worse.</p>"
+        "Primary questions, chosen before the runs: better for half of the patches (a, d); a "
+        "quarter (b, d); undecided for most (b, d). In 2 studies, 7 variants against baselines: 3 "
+        "better, 3 undecided and 1 worse.</p>"
     ) in text
 
 
@@ -60,6 +60,8 @@ def test_the_verdicts_of_a_summary_are_those_of_its_page(quick_view: StudyView) 
     declared = {"half (primary)": [half], "rest": [half], "two (primary)": [half, half]}
     view = replace(quick_view, results=replace(quick_view.results, declared=declared))
     assert primary_verdicts(view) == {"half": "better"}
+    late = replace(view, study=replace(view.study, contrasts_changed="2026-01-01"))
+    assert primary_verdicts(late) == {}
     first, *others = view.variants
     scale = replace(others[0], record=replace(others[0].record, reference=True))
     counts = verdict_counts(replace(view, variants=(first, scale, *others[1:])))
