@@ -17,7 +17,6 @@ from rich.console import Console
 from passt_bench.analysis.frame import measured_arms
 from passt_bench.analysis.noise import clip_sentence
 from passt_bench.analysis.results import begun, load_results
-from passt_bench.analysis.statistics import INTERVAL_FROM
 from passt_bench.console import Stopwatch, aside, duration, stage
 from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
@@ -44,7 +43,7 @@ from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import COSTS, PROGRESS, STUDIES, count_runs, hold, is_running
 from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
 from passt_bench.runner.tracking import regular_sync, updating_mlflow
-from passt_bench.spec.study import Study, parse_assignments
+from passt_bench.spec.study import INTERVAL_FROM, Study, parse_assignments
 
 _MODELS = 12  # kept models that are named at the end
 # About what a command takes that trains nothing, on two free cores.
@@ -123,7 +122,7 @@ def _undecided(plan: StudyPlan, paths: Paths, seeds: int | None) -> str:
     Looks other than those of the first run are refused (raises `InputError`).
     """
     results = begun(load_results(plan.study.name, [Store(paths.runs)]))
-    if (planned := results.study.judged_at) != plan.study.looks:
+    if (planned := results.study.judged_at) != plan.record.looks:
         remedy = "Run it under another --name, with fresh seeds."
         raise plan.study.error("it was begun with other looks", "looks", planned, remedy)
     scale = {variant.name for variant in plan.study.variants if variant.reference}

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from passt_bench.analysis.statistics import (
-    INTERVAL_FROM,
     NAN,
     Contrast,
     blocks_needed,
@@ -26,7 +25,7 @@ from passt_bench.errors import InputError, check_known
 from passt_bench.intervals import read_verdict
 from passt_bench.records.run import StudyRecord
 from passt_bench.registry import METRICS, Better, metric_bounds
-from passt_bench.spec.study import Contrasts, direction
+from passt_bench.spec.study import INTERVAL_FROM, Contrasts, direction
 
 DEFAULT_MARGIN = 0.02
 # The level of each look, by their number, at which 5 % of studies err at any (Pocock 1977).
@@ -72,9 +71,10 @@ class Comparison:
             cover together with probability 0.95, at all looks (but see `alone`). Cut at what two
             values of the metric can differ by; NaN below three blocks.
         high: upper end of this interval.
-        verdict: see `intervals.read_verdict`; ``no verdict`` without an interval or before the
-            planned seeds have ended, ``not estimable`` if the runs that succeeded do not determine
-            the difference, ``failed`` if no run of the variant succeeded.
+        verdict: see `intervals.read_verdict`; ``no verdict`` without an interval, before the
+            planned seeds have ended, or if another study judged these runs before with other seeds;
+            ``not estimable`` if the runs that succeeded do not determine the difference, ``failed``
+            if no run of the variant succeeded.
         detectable: the true difference that these blocks detect with probability 0.8, and the
             smallest margin within which a variant without loss is ``not worse`` as often.
         smallest_margin: the smallest margin within which an equal variant is ``same`` as often.
@@ -108,6 +108,7 @@ class Judged:
     """The observations of a study that verdicts are read from, and these verdicts."""
 
     study: StudyRecord
+    ended: int  # seeds that have a record of each variant on each fold, before the first without
     look: int | None  # see `Results.look`
     means: list[VariantMean]  # over the variants' blocks, in the study's order
     table: pd.DataFrame  # see `block_tables`
@@ -186,6 +187,12 @@ class Judged:
         turned = replace(c, estimate=-c.estimate, low=-c.high, high=-c.low)
         return (c if sign > 0 else turned), tested
 
+    def _judged_before(self, weights: Mapping[str, float]) -> bool:
+        """Whether another study judged runs of a contrast before, with other seeds than these."""
+        used = {name for name, weight in weights.items() if weight}
+        others = (e for e in self.study.earlier if not self.study.looks_alike(e))
+        return any(len(used.intersection(other.variants)) > 1 for other in others)
+
     def _comparison(
         self, name: str, baseline: str, weights: Mapping[str, float], c: Contrast, tested: int
     ) -> Comparison:
@@ -197,7 +204,7 @@ class Judged:
             verdict: Verdict = "failed"
         elif not math.isfinite(c.estimate):
             verdict = "not estimable"
-        elif self.look is None or not math.isfinite(c.low):
+        elif self.look is None or not math.isfinite(c.low) or self._judged_before(weights):
             verdict = "no verdict"
         else:
             verdict = read_verdict(c.low, c.high, margin, metric_direction(self.study))
@@ -231,9 +238,9 @@ def judge(study: StudyRecord, cells: pd.DataFrame) -> Judged:
     Raises:
         InputError: the study's metric is no numeric column.
     """
-    look, cells = judged_cells(study, cells)
+    ended, look, cells = judged_cells(study, cells)
     table, *folds = block_tables(study, cells, study.metric)
-    return Judged(study, look, _means(table, study), table, folds)
+    return Judged(study, ended, look, _means(table, study), table, folds)
 
 
 def alone(study: StudyRecord) -> list[str]:
@@ -248,11 +255,11 @@ def alone(study: StudyRecord) -> list[str]:
     return found if len(found) == 1 and not study.contrasts_changed else []
 
 
-def judged_cells(study: StudyRecord, cells: pd.DataFrame) -> tuple[int | None, pd.DataFrame]:
-    """The look, None before the first, and the cells of the seeds that are judged at it."""
+def judged_cells(study: StudyRecord, cells: pd.DataFrame) -> tuple[int, int | None, pd.DataFrame]:
+    """The ended seeds, the look, None before the first, and the cells of the seeds judged at it."""
     ended = _ended_seeds(study, cells)
     look = max((look for look in study.judged_at if look <= ended), default=None)
-    return look, cells if look is None else cells[cells["seed"].isin(study.seeds[:look])]
+    return ended, look, cells if look is None else cells[cells["seed"].isin(study.seeds[:look])]
 
 
 def _ended_seeds(study: StudyRecord, cells: pd.DataFrame) -> int:

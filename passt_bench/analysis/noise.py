@@ -13,7 +13,7 @@ from scipy import stats
 from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, block_table
 from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.analysis.statistics import (
-    INTERVAL_FROM,
+    NAN,
     Contrast,
     detectable,
     fit_blocks,
@@ -24,6 +24,7 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
+from passt_bench.spec.study import INTERVAL_FROM
 
 STUDY = "noise_floor"  # the suite's A/A study
 _MOST = 40  # seeds that a plan looks ahead
@@ -113,24 +114,30 @@ def clip_sentence(study: StudyRecord, clips: int) -> str:
 
 
 def design_sentence(study: StudyRecord, floor: NoiseFloor | None) -> str:
-    """What a planned study will be able to show, and with how many seeds it could show *same*."""
+    """What a planned study can show, within which margins, and the seeds that its own takes.
+
+    Of an unknown noise ``floor`` it says so in standard deviations, and no numbers of seeds.
+    """
     seeds, arms = study.judged_at[-1], len(study.variants)
     level = LEVELS[len(study.judged_at) - 1]
     if seeds < INTERVAL_FROM:
         return f"A verdict needs {INTERVAL_FROM} seeds: --seeds {INTERVAL_FROM}."
-    given = f"{seeds} seeds will probably (0.8) show a difference of"
+    own = floor or NoiseFloor(NAN, math.sqrt(2))
+    least, same = own.detectable(seeds, arms, level), own.margin(seeds, arms, level)
+    unit = f" or more in {study.metric}" if floor else " standard deviations of a run or more"
+    text = (
+        f"{seeds} seeds will probably (0.8) show a difference of {least:.2g}{unit}; the smallest "
+        f"margin for “not worse” is then {least:.2g}, for “same” {same:.2g}."
+    )
     if floor is None:
-        planned = planned_contrast(arms, seeds, level=level)
-        return (
-            f"{given} {detectable(planned):.1f} standard deviations of a run or more, and equal "
-            f"variants to be the same within {smallest_margin(planned):.1f}."
-        )
+        return f"{text} How many seeds the study's margin takes is not known without an A/A study."
     margin = DEFAULT_MARGIN if study.margin is None else study.margin
-    text = f"{given} {floor.detectable(seeds, arms, level):.2g} or more in {study.metric}"
-    enough = next((n for n in range(seeds, _MOST) if floor.margin(n, arms, level) <= margin), None)
-    if enough == seeds:
-        text += f", and equal variants to be the same within {margin:g}"
-    else:
-        plan = f"plan {enough or f'over {_MOST}'} seeds"
-        text += f"; to show two variants the same within {margin:g}, {plan}"
-    return f"{text}. This holds if all variants are as quiet as those of {STUDY}."
+    takes = [
+        next((n for n in range(INTERVAL_FROM, _MOST) if least_of(n, arms, level) <= margin), None)
+        for least_of in (floor.detectable, floor.margin)
+    ]
+    worse, equal = (f"{n or f'over {_MOST}'} seeds" for n in takes)
+    return (
+        f"{text} The margin of {margin:g} takes {worse} for “not worse”, {equal} for “same”. This "
+        f"holds if all variants are as quiet as those of {STUDY}."
+    )

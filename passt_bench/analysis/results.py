@@ -16,13 +16,13 @@ from passt_bench.analysis.compare import (
     metric_direction,
 )
 from passt_bench.analysis.frame import age, cells_of, find_runs, measured_arms
-from passt_bench.analysis.statistics import INTERVAL_FROM
 from passt_bench.intervals import Rounds, round_medians
-from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.records.evaluation import Against, EvaluationRecord
 from passt_bench.records.files import unpack_json
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
+from passt_bench.spec.study import INTERVAL_FROM
 
 _STEP = "train_step"
 
@@ -42,6 +42,7 @@ class Results:
     # FLOPs or time → what each model needs to be as good as the baseline's with one of its budgets.
     reached: Mapping[str, Sequence[budgets.Reached]] = field(default_factory=dict)
     look: int | None = None  # number of seeds that verdicts are read at; None before the first
+    ended: int = 0  # seeds with which all runs have ended, before the first with which not
     # Of a study of costs, by session: rounds of each restart, and variant → seconds per clip of a
     # training step in each round.
     rounds: Sequence[tuple[Sequence[int], Mapping[str, Sequence[float]]]] = ()
@@ -71,16 +72,24 @@ def load_results(name: str, stores: Sequence[Store]) -> Results:
 
 
 def _paired(study: StudyRecord, stores: Sequence[Store]) -> list[EvaluationRecord]:
+    """The evaluations that compare two models of the study, named as in it."""
     if len(study.seeds) >= INTERVAL_FROM:
         return []
     found = {record.key: record for store in stores[::-1] for record in store.evaluations()}
-    return [
-        record
-        for record in found.values()
-        if record.against is not None
-        and record.fingerprint.digest == study.fingerprint.digest
-        and all(name.startswith(f"{study.name}:") for name in (record.name, record.against.name))
-    ]
+    runs, paired = study.run_names, []
+    names = {key: name for name, key in runs.items()}
+
+    def name_here(model: EvaluationRecord | Against) -> str:
+        keys = [member.run or runs.get(member.name, "") for member in model.members]
+        return ", ".join(names[key] for key in keys) if {*keys} <= names.keys() else ""
+
+    for record in found.values():
+        if record.against and record.fingerprint.digest == study.fingerprint.digest:
+            own, other = name_here(record), name_here(record.against)
+            if own and other:
+                against = replace(record.against, name=other)
+                paired.append(replace(record, name=own, against=against))
+    return paired
 
 
 def _rounds(
@@ -133,18 +142,23 @@ def analyze(
         declared=declared,
         reached=reached,
         look=judged.look if judged else None,
+        ended=judged.ended if judged else 0,
     )
 
 
 def begun(results: Results) -> Results:
-    """The results of the variants that have begun, judged as the study that was run."""
+    """The results of the variants that were asked for, judged as the study that was run.
+
+    In records of earlier versions, and in studies of costs, they are those that have begun.
+    """
     study = results.study
+    asked = {name for names in study.asked for name in names}
     # Costs do not make a variant begun: variants of equal cost share one measurement.
     variants = tuple(
         variant
         for variant in study.variants
-        if variant.name == study.baseline
-        or any(cell.key in results.records for cell in variant.cells)
+        if variant.name in {study.baseline, *asked}
+        or (not asked and any(cell.key in results.records for cell in variant.cells))
         or (not variant.cells and variant.name in results.arms)
     )
     if variants == study.variants:

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
+from passt_bench.spec.study import INTERVAL_FROM
+
 Floats = NDArray[np.float64]
 Method = Literal["own", "hull", "none"]
 
@@ -25,7 +27,6 @@ POWER = 0.8
 LEVEL = 0.05
 MAX_BLOCKS = 1000
 OWN_FROM = 5  # blocks from which an arm's own variance is estimated well enough
-INTERVAL_FROM = 3  # blocks
 DRAWS = 20_000  # of the simulation of simultaneous intervals; they then differ by under 1 %
 
 

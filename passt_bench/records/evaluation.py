@@ -28,6 +28,7 @@ class Member:
     name: str  # of its file
     sha256: str  # of its file
     recipe: Recipe  # as the file says, or as its weights show
+    run: Annotated[str | None, OMITTED] = None  # key of the run whose kept model it is
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
@@ -144,6 +145,17 @@ class TriedRecord:
     chosen: bool = False
 
 
+@dataclass(frozen=True)
+class EarlierLook:
+    """Another study that had judged runs of a study before that one was run for the first time."""
+
+    study: str
+    of: int  # its variants
+    variants: tuple[str, ...]  # of the later study, the runs of which it had judged
+    seeds: tuple[int, ...]  # with which it was judged in the end
+    looks: tuple[int, ...]  # see `StudyRecord.judged_at`
+
+
 def cell_name(seed: int, fold: int | None) -> str:
     """The name of a cell: ``seed 1``, ``seed 1, fold 2``."""
     return f"seed {seed}" + ("" if fold is None else f", fold {fold}")
@@ -165,6 +177,10 @@ class StudyRecord:
     # Numbers of seeds at which verdicts are read, as planned when it was run for the first time;
     # empty in records of earlier versions, which are judged with all of their seeds.
     looks: tuple[int, ...] = ()
+    # The variants that the first run asked for, then those that each later one added: they are
+    # judged together. Empty in records of earlier versions, which judge what has begun.
+    asked: Annotated[tuple[tuple[str, ...], ...], _IF_ANY] = ()
+    earlier: Annotated[tuple[EarlierLook, ...], _IF_ANY] = ()
     shared: str = "epochs"  # see `spec.study.Study`
     # Variant → seconds of a clip in training, divided by the baseline's: measured once, before the
     # first training, where the variants share seconds.
@@ -200,6 +216,47 @@ class StudyRecord:
     def judged_at(self) -> tuple[int, ...]:
         """The numbers of seeds at which verdicts are read."""
         return self.looks or (len(self.seeds),)
+
+    @property
+    def run_names(self) -> dict[str, str]:
+        """``STUDY:VARIANT:SEED[:FOLD]`` → key of every run; variants may share one."""
+        return {
+            f"{self.name}:{v.name}:{cell.seed}"
+            + f":{cell.fold}" * (cell.fold is not None): cell.key
+            for v in self.variants
+            for cell in v.cells
+        }
+
+    def looks_alike(self, other: EarlierLook) -> bool:
+        """Whether another study judged the same seeds at the same looks."""
+        return (self.seeds[: self.judged_at[-1]], self.judged_at) == (other.seeds, other.looks)
+
+    @property
+    def further_look(self) -> str:
+        """Sentences on why verdicts are not the first look at these runs; empty if they are."""
+        told = [
+            f"{', '.join(f'“{name}”' for name in names)}: added after the first run, so that this "
+            "is a further look, for which the intervals do not allow."
+            for names in self.asked[1:]
+        ]
+        for other in self.earlier:
+            runs = ", ".join(f"“{name}”" for name in other.variants)
+            text = f"{runs}: “{other.study}” judged these runs before, planned with "
+            text += f"{count_of(len(other.seeds), 'seed')} and {count_of(other.of, 'variant')}"
+            if self.looks_alike(other):
+                told.append(f"{text}. Where verdicts differ, those there hold.")
+            else:
+                told.append(f"{text}. Its verdicts hold; seeds added later give none here.")
+        return " ".join(told)
+
+
+def also_asked(
+    asked: tuple[tuple[str, ...], ...], names: Collection[str]
+) -> tuple[tuple[str, ...], ...]:
+    """`StudyRecord.asked` after a command that asks for these variants."""
+    known = {name for own in asked for name in own}
+    added = tuple(name for name in names if name not in known)
+    return (*asked, added) if added else asked
 
 
 def count_of(number: int, noun: str) -> str:

@@ -236,6 +236,8 @@ def render(
         "metric": record.metric,
         "dataset": dataset,
         "variants": len(view.variants) if view else 0,
+        "verdicts": provenance.verdict_counts(view) if view else {},
+        "primary": provenance.primary_verdicts(view) if view else {},
         "finished": provenance.finished(view) if view else "",
     }
     context: dict[str, Any] = {
@@ -275,11 +277,7 @@ def render(
 def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
     """What the page shows of a study beside tables, figures, facts and records."""
     study, sessions, variants = view.study, view.results.sessions, len(view.variants)
-    further = (
-        sentences.runs_sentence,
-        sentences.reached_sentence,
-        sentences.power_sentence,
-    )
+    further = (sentences.runs_sentence, sentences.reached_sentence, sentences.power_sentence)
     notes = (sentences.not_run, sentences.coarse, sentences.weights_sentence)
     probes = tables.get("probes")
     return {
@@ -292,7 +290,8 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
         ],
         "main": "speed" if not study.seeds else "verdicts" if view.others else "",
         "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
-        "further": [text(view) for text in further] if study.seeds else [],
+        "further": [*sentences.findings(view)[1:], *(text(view) for text in further)]
+        * bool(study.seeds),
         "notes": [text(view) for text in notes] if study.seeds else [sentences.not_run(view)],
         "answers": sentences.answers(view),
         "baseline_probes": probes
@@ -358,6 +357,7 @@ def render_index(root: Path) -> Path:
     evaluations = list(Store(root / EVALUATIONS).evaluations())
     context = {
         "studies": studies,
+        "overall": provenance.overall(studies),
         "evaluations": heading(evaluations) if (root / EVALUATIONS / PAGE).is_file() else "",
         "paper": (root / "paper" / PAGE).is_file(),
     }

@@ -11,10 +11,11 @@ from typing import Any
 
 from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.session import SessionRecord
-from passt_bench.report.sentences import costs_headline, headline
+from passt_bench.report.sentences import costs_headline, findings
 from passt_bench.report.text import counted, fixed, listed, quoted, significant
-from passt_bench.report.view import StudyView
+from passt_bench.report.view import StudyView, finding
 from passt_bench.spec import EngineSpec
+from passt_bench.spec.study import PRIMARY
 
 Fact = tuple[str, str]
 _PHASES = ("data", "build", "train", "select", "evaluate")  # of a run, in order of time
@@ -248,10 +249,39 @@ def _changed(view: StudyView) -> str:
 
 
 def answer(view: StudyView) -> str:
-    """What the study found, and for which conditions."""
+    """What the study found, and for which conditions, in two sentences at most."""
     if view.study.seeds:
-        return f"{headline(view)} {conditions(view)}"
+        return f"{findings(view)[0]} {conditions(view)}"
     return f"{costs_headline(view).removesuffix('.')}{_on_hardware(view)}."
+
+
+def verdict_counts(view: StudyView) -> dict[str, int]:
+    """Verdict → variants that have it, without references; empty in a study of costs."""
+    return dict(Counter(v.verdict for v in view.answers if view.study.seeds))
+
+
+def primary_verdicts(view: StudyView) -> dict[str, str]:
+    """Family of a primary question → its verdict; none if contrasts changed after the first run."""
+    families = view.results.declared.items() if not view.study.contrasts_changed else ()
+    found = {f.removesuffix(PRIMARY).strip(): items for f, items in families if PRIMARY in f}
+    return {family: finding(items[0]) for family, items in found.items() if len(items) == 1}
+
+
+def overall(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """What all studies together found, in two sentences at most; empty without verdicts."""
+    asked: dict[str, list[str]] = {}
+    for item in summaries:
+        for family, verdict in item.get("primary", {}).items():
+            asked.setdefault(verdict, []).append(f"{family} ({item['study']}, {item['dataset']})")
+    told = [f"{verdict} for {'; '.join(own)}" for verdict, own in asked.items()]
+    text = f"Primary questions, chosen before the runs: {'; '.join(told)}. " if told else ""
+    counted_studies = [item for item in summaries if item.get("verdicts")]
+    counts = sum((Counter(item["verdicts"]) for item in counted_studies), Counter[str]())
+    if counts:
+        each = listed(f"{n} {verdict}" for verdict, n in counts.most_common())
+        studies = counted(len(counted_studies), "study", "studies")
+        text += f"In {studies}, {counted(counts.total(), 'variant')} against baselines: {each}."
+    return text.strip()
 
 
 def distinct(texts: Iterable[str]) -> list[str]:

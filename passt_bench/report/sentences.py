@@ -7,7 +7,6 @@ from math import isfinite, nan
 
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.noise import clip_sentence, is_share, share_interval
-from passt_bench.analysis.statistics import INTERVAL_FROM
 from passt_bench.records.run import RunRecord, cell_name
 from passt_bench.report.text import (
     Span,
@@ -36,7 +35,7 @@ from passt_bench.report.view import (
     gap_of,
     setting_of,
 )
-from passt_bench.spec.study import PRIMARY
+from passt_bench.spec.study import INTERVAL_FROM, PRIMARY
 
 # verdict: its words for 1 variant, for several
 _VERDICTS = {
@@ -58,25 +57,26 @@ _KEPT = ("better", "same", "not worse")
 _NAMED = 4  # most that are named of a verdict; of more only the number is given
 
 
-def headline(view: StudyView) -> str:
-    """Variants by verdict, then what each declared family shows; references are not counted."""
+def findings(view: StudyView) -> list[str]:
+    """What was found, a sentence each; the first answers the question.
+
+    They are variants by verdict, without references, and what each declared family shows.
+    """
     base = view.baseline
     name = quoted(base.name)
     value = f"{view.metric} {interval(base.value)}{_classes_scored(view)}"
     if not base.value.known:
-        return f"The baseline {name} has no result, so nothing can be compared with it."
+        return [f"The baseline {name} has no result, so nothing can be compared with it."]
     if not view.others:
         share = f" with {base.kind} patchout ({fixed(100 * (base.rate or 0), 0)} % dropped)"
-        return f"In {quoted(view.study.name)}, {name}{share * bool(base.rate)} reaches {value}."
+        return [f"In {quoted(view.study.name)}, {name}{share * bool(base.rate)} reaches {value}."]
     if not view.answers:
-        return f"{name} reaches {value}; nothing else is shown."
+        return [f"{name} reaches {value}; nothing else is shown."]
     if (seeds := len(view.study.seeds)) < INTERVAL_FROM:
         least = f"an interval needs {INTERVAL_FROM} seeds, and this study has {seeds}"
-        again = f"Run it again with --seeds {INTERVAL_FROM} or more"
-        return f"No verdict: {least}. {again}. {name} reaches {value}."
+        return [f"No verdict: {least} (add --seeds {INTERVAL_FROM}); {name} reaches {value}."]
     if view.results.look is None:
-        need = f"{counted(view.study.judged_at[0], 'seed')} of each of these variants"
-        return f"No verdict yet: it takes {need}. {name} reaches {value}."
+        return [f"{view.interim}; {name} reaches {value}."]
     references = [quoted(v.name) for v in view.others if v.record.reference]
     are = "is" if len(references) == 1 else "are"
     beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
@@ -85,9 +85,7 @@ def headline(view: StudyView) -> str:
     told = [] if last else [against]
     for family, items in view.results.declared.items():
         told.insert(0 if family.endswith(PRIMARY) else len(told), _family(view, family, items))
-    if last and not has_budgets(view):
-        told.append(against)
-    return " ".join(told)
+    return told + [against] * (last and not has_budgets(view))
 
 
 def _family(view: StudyView, family: str, items: Sequence[Comparison]) -> str:
@@ -117,13 +115,13 @@ def _short(names: Sequence[str]) -> list[str]:
 
 
 def not_run(view: StudyView) -> str:
-    """Names the variants that have not begun or cannot run; empty if there are none."""
+    """Names the variants that were not run, and why this may be no first look at the others."""
     study, text = view.results.whole or view.study, ""
     if names := view.results.not_run:
         of = len(study.variants) + len(study.left_out)
         text = f"These are {len(view.variants)} of the {of} variants of the study. "
         text += f"Not run yet: {listed(map(quoted, names))}. "
-    return f"{text}{study.cannot_run}".rstrip()
+    return f"{text}{study.cannot_run} {study.further_look}".strip()
 
 
 def runs_sentence(view: StudyView) -> str | None:
@@ -274,24 +272,24 @@ def reached_sentence(view: StudyView) -> str | None:
 
 
 def crossings(view: StudyView, found: Sequence[Gain]) -> str:
-    """From which clip length on each other model trains faster than the baseline's, in sentences.
+    """From which clip length on each other model trains faster than the baseline's, a sentence.
 
     Empty if lengths or models do not differ, and silent where intervals decide nothing.
     """
     name, length = setting_of(view)
     if not name.startswith("length"):
         return ""
-    base, text = view.baseline.subject[0], ""
+    base, told = view.baseline.subject[0], list[str]()
     for model in dict.fromkeys(gain.variant.subject[0] for gain in found):
         own = [gain for gain in found if gain.variant.subject[0] == model != base]
         slower = [length(gain.variant) for gain in own if gain.speedup.high < 1]
         faster = [length(gain.variant) for gain in own if gain.speedup.low > 1]
         words = f"{model.name} trains faster than {base.name}"
         if own and len(faster) == len(own):
-            text += f"{words} at every length. "
+            told.append(f"{words} at every length")
         elif slower and faster and max(slower) < min(faster):
-            text += f"{words} from {min(faster):g} s on, slower up to {max(slower):g} s. "
-    return text
+            told.append(f"{words} from {min(faster):g} s on, slower up to {max(slower):g} s")
+    return f"{'; '.join(told)}. " if told else ""
 
 
 def _against(gain: Gain) -> str:
@@ -344,9 +342,12 @@ def _quality_of(view: StudyView, item: Comparison) -> str:
         return "the difference cannot be estimated: no seed has successful runs of both"
     gap = gap_of(item)
     if item.verdict == "no verdict":
-        seen = counted(item.n, "seed")
-        why = f"{seen} so far" if view.results.look is None else f"{seen}, an interval needs three"
-        return f"no verdict (difference {interval(gap, sign=True)}; {why})"
+        told = f"(difference {interval(gap, sign=True)}"
+        if view.results.look is None and len(view.study.seeds) >= INTERVAL_FROM:
+            return f"{view.interim} {told})"
+        few = f"{counted(item.n, 'seed')}, an interval needs three"
+        why = "these runs were judged before" if isfinite(item.low) else few
+        return f"no verdict {told}; {why})"
     if finding(item) != item.verdict:
         words = _VERDICTS[finding(item)][0].removeprefix("is ")
         return f"{words} ({interval(gap, sign=True)})"

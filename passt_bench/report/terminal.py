@@ -125,6 +125,7 @@ def result_json(
         "study": record.name,
         "question": record.question,
         "answer": answer(view) if view else "",
+        "notes": list(filter(None, (coarse(view), not_run(view)))) if view else [],
         "search": search_headline(search, view) if search else "",
         "metric": record.metric,
         "baseline": record.baseline,

@@ -1,7 +1,7 @@
 """Style of all figures, reproducible SVG, and where a figure's text is drawn.
 
-Kinds have the Okabe-Ito palette, verdicts darker hues and a mark each; a test checks that both can
-be distinguished under protanopia and deuteranopia.
+Kinds have the hues of the Okabe-Ito palette, verdicts darker ones, and both a mark each; a test
+checks their contrast to paper, and that both can be told apart under protanopia and deuteranopia.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class Style:
 _KINDS = {
     "none": Style("#3d3d3d", "o"),
     "unstructured": Style("#0072b2", "s"),
-    "time": Style("#e69f00", "^"),
+    "time": Style("#bf8c00", "^"),
     "frequency": Style("#009e73", "v"),
     "structured": Style("#cc79a7", "D"),
-    "block": Style("#56b4e9", "P"),
-    "interleaved": Style("#d55e00", "<"),
-    NO_PATCHES: Style("#8a5a00", "X"),
+    "block": Style("#3d9bd8", "P"),
+    "interleaved": Style("#c04a10", "<"),
+    NO_PATCHES: Style("#5f3f00", "X"),
 }
 _FURTHER = (Style("#a03020", "p"), Style("#6a51a3", "h"), Style("#8f9a00", "*"))
 
@@ -331,13 +331,12 @@ _AMBIGUOUS = 1e4  # cost of being nearer to another point: only where there is n
 
 
 class Label(NamedTuple):
-    """A text in its point's color, in data coordinates; ``rim`` is the marker's radius."""
+    """A text at a point, in data coordinates; ``rim`` is the marker's radius."""
 
     text: str
     x: float
     y: float
     rim: float = 3.0
-    color: str = INK
 
 
 def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Bbox] = ()) -> bool:
@@ -356,7 +355,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Bbox] 
     for label, point in zip(labels, points, strict=True):
         text = axes.annotate(
             label.text, (label.x, label.y), (0, 0), textcoords="offset points", fontsize=8,
-            color=label.color, ha="left", va="bottom", linespacing=1.15, zorder=5,
+            color=INK, ha="left", va="bottom", linespacing=1.15, zorder=5,
         )  # fmt: skip
         written.append(text)
         size = text.get_window_extent(recorder).size
@@ -384,7 +383,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Bbox] 
         text.set_position((box.x0 - point[0], box.y0 - point[1]))
         if reach >= _FAR:
             ends = np.array([np.clip(point, box.min, box.max), point]).T
-            line = Line2D(*ends, color=label.color, linewidth=0.5, zorder=1.5)
+            line = Line2D(*ends, color=MUTED, linewidth=0.5, zorder=1.5)
             line.set_transform(IdentityTransform())
             written.append(axes.add_artist(line))
     return True

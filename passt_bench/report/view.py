@@ -253,6 +253,13 @@ class StudyView:
         return relative_seconds(self.study, self.results.arms) if len(epochs) > 1 else {}
 
     @property
+    def interim(self) -> str:
+        """``3 of 5 seeds, no verdict yet``: all runs with those of the first look must end."""
+        first, *more = self.study.judged_at
+        of = f"{first} seeds{' of the first look' * bool(more)}"
+        return f"{self.results.ended} of {of}, no verdict yet"
+
+    @property
     def coverage(self) -> str:
         """How often the intervals of all differences, or of a family of contrasts, are right."""
         looks = len(self.study.judged_at)

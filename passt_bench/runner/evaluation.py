@@ -14,6 +14,7 @@ import torch
 from filelock import Timeout
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN
+from passt_bench.analysis.noise import is_share
 from passt_bench.console import Progress
 from passt_bench.data import Dataset, layouts, open_dataset
 from passt_bench.data.audio import RESAMPLER
@@ -160,7 +161,7 @@ def _prepare(
         ensemble.drop(patchout)
     runs, models = [run_of(path) for path in paths], cast(list[Model], list(ensemble.members))
     members = tuple(
-        records.Member(_file_name(path, run), sha256_of(path), model.recipe)
+        records.Member(_file_name(path, run), sha256_of(path), model.recipe, run.key if run else None)
         for path, run, model in zip(paths, runs, models, strict=True)
     )
     files = [member.name for member in members]
@@ -225,9 +226,11 @@ def _prepare(
 def _compared(job: _Job, other: _Job, margin: float) -> _Job:
     """The job with a record of its own for the comparison; the key has all that decides it."""
     own, theirs = job.record, other.record
+    # Earlier versions had another interval for shares of right clips.
+    how = ["discordant"] if any(map(is_share, own.metrics)) else []
     record = replace(
         own,
-        key=digest([own.key, theirs.key, margin]),
+        key=digest([own.key, theirs.key, margin, *how]),
         components=own.components | theirs.components,
         notes=(*own.notes, *(f"{theirs.name}: {n}" for n in theirs.notes if n not in own.notes)),
         against=records.Against(

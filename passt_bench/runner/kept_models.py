@@ -45,7 +45,7 @@ def describe_models(todo: Sequence[PlannedCell]) -> str:
 
 def kept_models(study: StudyRecord, store: Store) -> list[str]:
     """The names of the models that were kept, as `find_model` takes them."""
-    kept = _names(study).items()
+    kept = study.run_names.items()
     return [name for name, key in kept if store.has_model(key)]
 
 
@@ -59,18 +59,8 @@ def run_of(path: Path) -> RunRecord | None:
 def name_of(key: str, store: Store) -> str | None:
     """The name of the model of a run, in the first study that has it."""
     studies = map(store.study, sorted(store.studies()))
-    runs = (item for study in studies for item in _names(study).items())
+    runs = (item for study in studies for item in study.run_names.items())
     return next((name for name, own in runs if own == key), None)
-
-
-def _names(study: StudyRecord) -> dict[str, str]:
-    """Name → key of every run of a study."""
-    names = {}
-    for variant in study.variants:
-        for cell in variant.cells:
-            fold = "" if cell.fold is None else f":{cell.fold}"
-            names[f"{study.name}:{variant.name}:{cell.seed}{fold}"] = cell.key
-    return names
 
 
 def find_model(
@@ -100,7 +90,7 @@ def find_model(
         problem = "no such model" if name else "no model given"
         raise InputError(problem, field=field, value=name or None, remedy=remedy)
     record = store.study(study)
-    kept, runs_of = kept_models(record, store), _names(record)
+    kept, runs_of = kept_models(record, store), record.run_names
     remedy = f"Kept: {', '.join(kept) or 'none'}."
     if not rest and len(record.variants) > 1:
         problem = "a study of several models"

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from passt_bench.errors import InputError
 from passt_bench.records.evaluation import Against, EvaluationRecord
 from passt_bench.records.files import read, read_bytes, refuse_link, storing, write_atomically
-from passt_bench.records.run import RunRecord, StudyRecord
+from passt_bench.records.run import RunRecord, StudyRecord, also_asked
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import (
@@ -234,7 +234,7 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
                 places[key] = new
                 folders.append(new)
         done.studies += [name for name in Store(source).studies() if name not in done.studies]
-    documents = _documents(sources, target)
+    documents, asked = _documents(sources, target), _asked((target, *sources))
     for folder in folders:
         place, failed = Store(target).folder(folder.name), Store(target).outcome(folder.name)
         if failed and not (aside := place / f"attempt-{failed.attempt}.json").exists():
@@ -243,7 +243,21 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
             write_atomically(place / path.name, read_bytes(path))
     for document, path in documents.items():
         write_atomically(target / document, read_bytes(path))
+    for name, names in asked.items():
+        if (study := Store(target).study(name)).asked != names:
+            Store(target).write_study(replace(study, asked=names))
     return done
+
+
+def _asked(folders: Iterable[Path]) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Study → the variants that its commands asked for in any of the folders, the first's first."""
+    found: dict[str, tuple[tuple[str, ...], ...]] = {}
+    for study in (store.study(name) for store in map(Store, folders) for name in store.studies()):
+        asked = found.setdefault(study.name, study.asked)
+        for names in study.asked if asked else ():  # without, all that has begun is judged
+            asked = also_asked(asked, names)
+        found[study.name] = asked if study.asked else ()
+    return found
 
 
 def _finished_files(folder: Path) -> list[Path]:

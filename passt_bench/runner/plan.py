@@ -133,7 +133,7 @@ def plan_request(
     if study.shared == "seconds" and not ratios and (ratios := known_ratios(plan.record, store)):
         plan = expanded(study, request.seeds, request.folds)
     if avoid_taken_name:
-        plan = join_record(plan, store, lambda study: expanded(study).record)
+        plan = join_record(plan, store, lambda study: expanded(study).record, wanted)
     plan = choose_variants(plan, request.variants, request.with_baseline)
     if study.shared == "seconds" and not plan.record.step_ratios:
         notes.append("Seconds of a step are not measured yet; FLOPs are shared instead until then.")
@@ -174,7 +174,7 @@ def plan_study(
     Raises:
         InputError: the study or the data are not valid.
     """
-    study = with_seeds(study, seeds)
+    looks, study = study.looks, with_seeds(study, seeds)
     planned = [variant for variant in study.variants if only is None or variant.name in only]
     if study.seeds and not absent:
         dataset = _shared_data(study, planned, datasets)
@@ -233,7 +233,7 @@ def plan_study(
         folds=chosen,
         fingerprint=fingerprint,
         margin=study.margin,
-        looks=study.looks or ((len(study.seeds),) if study.seeds else ()),
+        looks=looks or ((len(study.seeds),) if study.seeds else ()),
         shared=study.shared,
         step_ratios=dict(ratios or {}),
         contrasts=dict(study.contrasts),

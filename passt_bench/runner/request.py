@@ -114,14 +114,18 @@ def apply_overrides(study: Study, request: StudyRequest) -> Study:
 
 
 def with_seeds(study: Study, seeds: int | None) -> Study:
-    """The study with a number of seeds: its first ones, or more, continued after its last seed."""
+    """The study with a number of seeds: its first ones, or more, continued after its last seed.
+
+    It has none of its looks if these seeds do not suffice for all of them.
+    """
     if seeds is None:
         return study
     if seeds < 1:
         raise study.error("must be at least 1", "--seeds", seeds, "Give 1 or more.")
     own = study.seeds
     more = tuple(range(max(own) + 1, max(own) + 1 + seeds - len(own)))
-    return replace(study, seeds=(own + more)[:seeds])
+    looks = study.looks if max(study.looks, default=0) <= seeds else ()
+    return replace(study, seeds=(own + more)[:seeds], looks=looks)
 
 
 def check_choice(

@@ -369,7 +369,7 @@ class _Search:
             else {},
             tune=None,
             shared=self._spec.budget,
-            looks=() if len(source.seeds) >= CONFIRMING else (CONFIRMING,),
+            looks=(),
         )
         return join_record(self._expanded(study), self._store, lambda s: self._expanded(s).record)
 
@@ -379,4 +379,6 @@ class _Search:
             "it is trained anew on all training clips, with seeds that the search did not use "
             f"({', '.join(map(str, self._study.seeds))}), and tested."
         )
-        return plan_study(study, self._plan.datasets, notebook=notebook)
+        plan = plan_study(study, self._plan.datasets, notebook=notebook)
+        record = replace(plan.record, looks=(max(len(study.seeds), CONFIRMING),))
+        return replace(plan, record=record, stored_record=record)

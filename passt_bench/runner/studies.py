@@ -20,11 +20,17 @@ from typing import TYPE_CHECKING
 
 from passt_bench.errors import InputError, choose_from
 from passt_bench.published_weights import PUBLISHED, weights_folder
-from passt_bench.records.run import Fingerprint, StudyRecord, VariantRecord
+from passt_bench.records.run import (
+    EarlierLook,
+    Fingerprint,
+    StudyRecord,
+    VariantRecord,
+    also_asked,
+)
 from passt_bench.records.store import Store
 from passt_bench.registry import STUDIES, import_file
 from passt_bench.spec.key import plain_name, recipe_difference
-from passt_bench.spec.study import Study
+from passt_bench.spec.study import INTERVAL_FROM, Study
 
 if TYPE_CHECKING:
     from passt_bench.paper import Available
@@ -187,11 +193,17 @@ def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, 
     return chosen, f"{note} (first difference: {first})."
 
 
-def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRecord]) -> StudyPlan:
+def join_record(
+    plan: StudyPlan,
+    store: Store,
+    expand: Callable[[Study], StudyRecord],
+    wanted: Collection[str] | None = None,
+) -> StudyPlan:
     """Chooses the plan's name, and merges it with the study already recorded under it.
 
     `StudyPlan.stored_record` also gets the seeds, folds and variants on record, and keeps the
-    numbers of seeds at which it is judged; ``expand`` expands the study with other seeds and folds.
+    numbers of seeds at which it is judged, and the variants that are judged, which the first run
+    decides (``wanted``; None: all). ``expand`` expands the study with other seeds and folds.
 
     Raises:
         InputError: a newer version of this package wrote the study on record.
@@ -201,6 +213,9 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
     chosen, note = free_name(name, lambda name: study_difference(plan, recorded(name)))
     notes = [note] if note else []
     whole, old = plan.record, recorded(chosen)
+    now = tuple(v.name for v in whole.variants if wanted is None or v.name in wanted)
+    asked: tuple[tuple[str, ...], ...] = (now,)
+    looks, fixed = whole.looks, False
     if old is not None:
         seeds = tuple(dict.fromkeys((*old.seeds, *whole.seeds)))
         folds = tuple(sorted({*(old.folds or ()), *(whole.folds or ())})) or None
@@ -213,19 +228,47 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
         variants = tuple(known[v.name] for v in study.variants if v.name in known)
         baseline = study.baseline if study.baseline in known else whole.baseline
         # With under three seeds nothing could be judged, so more looks may still be planned.
-        looks = old.looks if max(old.looks, default=0) >= 3 else whole.looks
-        changed, runs = old.contrasts_changed, (cell.key for v in old.variants for cell in v.cells)
-        if old.contrasts != whole.contrasts and any(map(store.has, runs)):
+        if fixed := max(old.judged_at) >= INTERVAL_FROM:
+            looks = old.judged_at
+        ran = tuple(v.name for v in old.variants if any(store.has(cell.key) for cell in v.cells))
+        if ran:
+            asked = also_asked(old.asked or (ran,), now)
+        changed = old.contrasts_changed
+        if old.contrasts != whole.contrasts and ran:
             changed = datetime.now(UTC).date().isoformat()
             notes.append(f"The contrasts declared in {chosen} changed after its first run.")
-        if len(whole.seeds) > max(looks, default=0) >= 3:
+        if fixed and len(whole.seeds) > max(looks):
             first = f"The verdicts of {chosen} are read with its first {max(looks)} seeds, as was"
             notes.append(f"{first} planned before its first run; later seeds are not judged.")
-        whole = replace(whole, variants=variants, baseline=baseline, looks=looks)
-        whole = replace(whole, contrasts_changed=changed)
+        whole = replace(whole, variants=variants, baseline=baseline, contrasts_changed=changed)
+    whole = replace(whole, looks=looks, asked=asked if whole.seeds else ())
+    earlier = old.earlier if old and fixed else earlier_looks(replace(whole, name=chosen), store)
+    whole = replace(whole, earlier=earlier)
+    notes += [whole.further_look] if whole.further_look else []
     study, record = replace(study, name=chosen), replace(plan.record, name=chosen)
     stored = replace(whole, name=chosen)
     return replace(plan, study=study, record=record, stored_record=stored, notes=tuple(notes))
+
+
+def earlier_looks(study: StudyRecord, store: Store) -> tuple[EarlierLook, ...]:
+    """The other studies in a store that have judged two variants of a study, by their runs."""
+    found = []
+    for name in store.studies():
+        other = study_on_record(name, store) if name != study.name and study.seeds else None
+        if other is None or min(other.judged_at) < INTERVAL_FROM:
+            continue
+        asked = {variant for names in other.asked for variant in names}
+        ran = {v.name for v in other.variants if any(store.has(cell.key) for cell in v.cells)}
+        family = [v for v in other.variants if v.name in (asked or ran)]
+        first, most = (other.seeds[: look(other.judged_at)] for look in (min, max))
+        cells = [cell for variant in family for cell in variant.cells]
+        if not all(store.has(cell.key) for cell in cells if cell.seed in first):
+            continue  # nobody could read a verdict
+        judged = {cell.key for cell in cells if cell.seed in most}
+        shared = [v.name for v in study.variants if any(c.key in judged for c in v.cells)]
+        if len(shared) > 1:
+            found.append(EarlierLook(name, len(family), tuple(shared), most, other.judged_at))
+    return tuple(found)
 
 
 def _cells(variant: VariantRecord) -> dict[tuple[int, int | None], str]:

@@ -15,6 +15,7 @@ from passt_bench.spec.codec import OpenSpec, own_options, python_name, validate
 from passt_bench.spec.recipe import Patchout, Recipe
 from passt_bench.spec.search import Search
 
+INTERVAL_FROM = 3  # seeds; with fewer there is no interval and no verdict
 MOST_LOOKS = 5
 PRIMARY = "(primary)"
 TUNING_SEED = 1000  # the first seed of the runs that tune a study
@@ -76,7 +77,8 @@ class Study:
     shared: Shared = "epochs"
     folds: tuple[int, ...] | None = None  # to hold out, of data with folds; None: all
     margin: float | None = None  # largest difference that counts as the same; None: 0.02
-    # Numbers of seeds at which verdicts are read, each less certain for it; none: once, with all.
+    # Numbers of the seeds at which verdicts are read, each less certain for it; none: once, with
+    # all of them.
     looks: tuple[int, ...] = ()
     # Further comparisons than with the baseline: family → contrast → variant → weight, which add
     # up to zero. The intervals of a family cover together. A page begins with what a family shows
@@ -116,9 +118,14 @@ class Study:
         rising = all(type(look) is int for look in self.looks) and self.looks == tuple(
             sorted({*self.looks})
         )
-        if not rising or len(self.looks) > MOST_LOOKS or min(self.looks, default=3) < 3:
+        few = min(self.looks, default=INTERVAL_FROM) < INTERVAL_FROM
+        if not rising or len(self.looks) > MOST_LOOKS or few:
             problem = f"looks must be at most {MOST_LOOKS} rising numbers of seeds from 3"
             raise self.error(problem, "looks", self.looks, "Give e.g. looks=(5, 7, 10).")
+        if max(self.looks, default=0) > len(self.seeds):
+            remedy = f"Give the study that many seeds, e.g. seeds=tuple(range({self.looks[-1]}))."
+            problem = f"a look at more seeds than the study has ({len(self.seeds)})"
+            raise self.error(problem, "looks", self.looks, remedy)
         if self.tune is not None:
             self._check_tuning(self.tune)
         self.search.check(self.name)

@@ -112,7 +112,12 @@ def test_a_kept_model_has_the_metric_of_its_run_and_starts_more(cli: Cli, tmp_pa
     text = page.read_text()
     assert "passt-bench evaluate" not in text and "these weights on these clips" in text
     (against,) = (r.against for r in Store(page.parent).evaluations() if r.against)
-    assert f"{against.differences['mAP'].value:+.3f}".replace("-", "−") in text
+    difference = f"{against.differences['mAP'].value:+.3f}".replace("-", "−")
+    assert difference in text
+    run("shared", 6, first)  # another study with the same runs
+    other = (tmp_path / "reports" / "shared" / "index.html").read_text()
+    assert "passt-bench evaluate" not in other and difference in other
+    assert "“time” of shared, seed 0" in other
 
     tuned = f'Variant("tuned", {{"init": InitSpec("checkpoint", {str(model)!r})}})'
     scratch, after = run("tune", 1, tuned)

@@ -79,7 +79,7 @@ def classes_data(view: StudyView) -> pd.DataFrame:
     }
     table = pd.DataFrame.from_dict(scores, orient="index").add_prefix("class/")
     joined, pairs = view.results.cells.join(table, on="key"), compared(view)
-    cells = judged_cells(view.study, joined)[1]
+    cells = judged_cells(view.study, joined)[2]
     weights = [[(v.name == a) - (v.name == b) for v in view.variants] for a, b in pairs]
     rows = []
     for column in map(str, table if pairs else ()):

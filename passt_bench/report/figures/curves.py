@@ -83,7 +83,7 @@ def _drawing(
     styles = theme.kind_styles(data["kind"])
     for axes, variant in zip(panels, variants, strict=True):
         curves = data[data["variant"] == variant]
-        axes.plot(base["epoch"], base["mean"], color="#b9bec7", linewidth=1.3)
+        axes.plot(base["epoch"], base["mean"], color="#868e9c", linewidth=1.3)
         _draw_panel(axes, curves, styles[curves["kind"].iloc[0]].color)
         axes.set_title(wrapped(variant, 120 // columns - 2, 3), fontsize=8)
     if len(whole):

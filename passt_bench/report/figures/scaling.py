@@ -17,12 +17,11 @@ from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, setting_
 
 NAME, TITLE = "cost_against_tokens", "Step time and memory against tokens"
 SWEEP, _SWEEP_TITLE = "time_by_setting", "Time of training by clip length or batch"
-_LINES = ("#3d3d3d", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#a03020", "#6a51a3")
 _SHIFT = 0.016  # share of the axis between variants of equal tokens, to keep them visible
 
 COSTS, _COSTS_TITLE = "costs", "Cost per clip"
-_STEP = {"forward": "#0072b2", "backward": "#e69f00", "optimizer": "#cc79a7"}
-_STEP |= {"replay": "#56b4e9", "chunks": "#56b4e9"}  # of a whole step, which is not divided
+_STEP = {"forward": "#0072b2", "backward": "#bf8c00", "optimizer": "#5f3f00"}
+_STEP |= {"replay": "#3d9bd8", "chunks": "#3d9bd8"}  # of a whole step, which is not divided
 _INFERENCE = {"inference_1": "#009e73", "inference_batch": "#3d3d3d"}
 _WORDS = {
     "replay": "one graph",
@@ -133,10 +132,11 @@ def sweep(view: StudyView) -> theme.Drawing:
             SWEEP, _SWEEP_TITLE, "clip length and batch are the same throughout."
         )
     figure, (axes,) = theme.panel_grid(1, 1, 3.4, 0.5)
-    for color, (line, part) in zip(_LINES, data.groupby("line", sort=False), strict=False):
-        ordered = part.sort_values("x")
+    styles = theme.kind_styles(()).values()
+    for style, (line, part) in zip(styles, data.groupby("line", sort=False), strict=False):
+        ordered, color = part.sort_values("x"), style.color
         axes.fill_between(ordered["x"], ordered["low"], ordered["high"], color=color, alpha=0.22)
-        axes.plot(ordered["x"], ordered["value"], color=color, marker="o", label=line)
+        axes.plot(ordered["x"], ordered["value"], color=color, marker=style.marker, label=line)
     axes.set(xscale="log", yscale="log", xlabel=title, ylabel="seconds per clip")
     ticks = sorted(set(data["x"]))
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -47,7 +47,7 @@ def tradeoff(view: StudyView) -> theme.Drawing:
     caption = (
         f"{up} and to the right is better: mean {view.metric} against clips per second of a "
         "training step (without front end and data loading). Bars are 95 % intervals on both axes; "
-        "area is the memory saved for the backward pass, per clip; the dot marks the value."
+        "area is the memory saved for the backward pass, per clip; the mark in it is the value's."
     )
     unmeasured = list(data.loc[~measured, "variant"])
     if unmeasured:
@@ -84,9 +84,7 @@ def _draw(
     figure.set_figheight(max(5.6, _draw_legends(axes, shown, key) / 72 + 0.9))
     theme.freeze_layout(figure)
     rims = np.where(lost, 3.0, np.maximum(np.sqrt(shown["area"] / np.pi), 3.0))
-    styles = theme.kind_styles(shown["kind"])
-    colors = [styles[kind].color for kind in shown["kind"]]
-    places = zip(labels, shown["clips_per_second"], shown["y"], rims, colors, strict=True)
+    places = zip(labels, shown["clips_per_second"], shown["y"], rims, strict=True)
     return figure, theme.place_labels(
         axes, [theme.Label(*place) for place in places], _obstacles(shown, axes)
     )
@@ -116,20 +114,21 @@ def _scale_quality(axes: Axes, shown: pd.DataFrame) -> pd.Series[float]:
 
 
 def _draw_points(axes: Axes, shown: pd.DataFrame) -> None:
-    """Circles, dots and error bars; the baseline has a bold rim."""
+    """Circles, a mark for the kind, and error bars; the baseline has a bold rim."""
     styles = theme.kind_styles(shown["kind"])
     colors, rims = shown["kind"].map(lambda kind: styles[kind].color), shown["baseline"] + 0.6
     point: Any = {"x": "clips_per_second", "y": "y", "data": shown}
     axes.scatter(**point, s="area", c=colors, alpha=0.22, linewidth=0, zorder=2)
     axes.scatter(**point, s="area", c="none", edgecolor=colors, linewidth=rims, zorder=2)
-    axes.scatter(**point, s=18, c=colors, edgecolor="white", linewidth=0.6, zorder=4)
     for row, color in zip(shown.to_dict("records"), colors, strict=True):
+        mark: Any = {"marker": styles[row["kind"]].marker, "s": 30, "linewidth": 0.6}
+        at = row["clips_per_second"], row["y"]
+        axes.scatter(*at, color=color, edgecolor="white", zorder=4, **mark)
         for name, along in (("clips_per_second", "xerr"), ("value", "yerr")):
             ends = (row[name] - row[f"{name}_low"], row[f"{name}_high"] - row[name])
             if np.isfinite(ends).all():
                 bar: Any = {along: [[max(0.0, end)] for end in ends]}
-                x, y = row["clips_per_second"], row["y"]
-                axes.errorbar(x, y, color=color, linewidth=1.0, zorder=3, **bar)
+                axes.errorbar(*at, color=color, linewidth=1.0, zorder=3, **bar)
 
 
 def _draw_legends(axes: Axes, shown: pd.DataFrame, key: dict[str, str]) -> float:
@@ -138,11 +137,18 @@ def _draw_legends(axes: Axes, shown: pd.DataFrame, key: dict[str, str]) -> float
     handles = theme.kind_handles(shown["kind"])
     if key:
         handles = [
-            Line2D([], [], color=styles[kind].color, markersize=5, label=f"{number}  {name}")
+            Line2D(
+                [],
+                [],
+                color=styles[kind].color,
+                marker=styles[kind].marker,
+                markersize=5,
+                label=f"{number}  {name}",
+            )
             for (number, name), kind in zip(key.items(), shown["kind"], strict=True)
         ]
     for handle in handles:
-        handle.set(marker="o", linestyle="none")
+        handle.set(linestyle="none")
     beside: Any = {"alignment": "left", "borderaxespad": 0.0, "title_fontsize": 8}
     legends = [
         axes.legend(

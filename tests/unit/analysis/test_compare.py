@@ -17,7 +17,7 @@ from passt_bench.analysis.compare import (
 )
 from passt_bench.analysis.frame import cells_of
 from passt_bench.errors import InputError
-from passt_bench.records.run import Status, StudyRecord
+from passt_bench.records.run import EarlierLook, Status, StudyRecord
 from passt_bench.registry import METRICS
 from passt_bench.training.metrics import Metric
 
@@ -129,6 +129,33 @@ def test_later_seeds_are_not_judged_and_several_looks_are_stricter() -> None:
     assert strict.n == 5 and strict.high - strict.low > planned.high - planned.low
     first = compare(replace(several, looks=(3, 7, 9)), cells)
     assert first[0].n == 3
+
+
+def test_runs_that_another_study_judged_with_other_seeds_have_no_verdict() -> None:
+    values = {"none": BASE, "up": shifted(0.03, 1), "down": shifted(-0.03, 2)}
+    contrasts = {"pairs": {"up − down": {"up": 1.0, "down": -1.0}}}
+    of = replace(study(tuple(values), seeds=range(5)), contrasts=contrasts)
+    cells = cells_with(of, values)
+
+    def verdicts(*variants: str, seeds: int = 3, looks: tuple[int, ...] = (3,)) -> list[str]:
+        before = EarlierLook("first", 7, variants, tuple(range(seeds)), looks)
+        judged = judge(replace(of, earlier=(before,)), cells)
+        return [c.verdict for c in (*judged.comparisons, *judged.declared()["pairs"])]
+
+    assert verdicts("none", "up") == ["no verdict", "worse", "better"]
+    assert verdicts("up", "down") == ["better", "worse", "no verdict"]
+    assert verdicts("none", "up", seeds=10, looks=(10,))[0] == "no verdict"
+    assert verdicts("none", "up", seeds=5, looks=(3, 5))[0] == "no verdict"
+    # The same seeds at the same look, in another family, are said and judged.
+    same = EarlierLook("first", 7, ("none", "up"), of.seeds, (5,))
+    again = replace(of, earlier=(same,))
+    assert judge(again, cells).comparisons == compare(of, cells)
+    assert again.further_look == (
+        "“none”, “up”: “first” judged these runs before, planned with 5 seeds and 7 variants. "
+        "Where verdicts differ, those there hold."
+    )
+    other = replace(of, earlier=(replace(same, seeds=(0, 1, 2), looks=(3,)),))
+    assert other.further_look.endswith("Its verdicts hold; seeds added later give none here.")
 
 
 def test_a_difference_has_one_interval_which_is_its_own_for_a_primary_question() -> None:

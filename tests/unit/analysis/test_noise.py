@@ -63,14 +63,21 @@ def test_a_plan_says_what_it_can_show(tmp_path: Path) -> None:
     assert floor is not None and floor.deviation == pytest.approx(0.014, rel=0.4)
     assert known_floor(replace(of, metric="accuracy"), [store]) is None
     planned = replace(of, margin=0.02)
+    least, same = floor.detectable(5, 6), floor.margin(5, 6)
     text = design_sentence(planned, floor)
     assert text.startswith(
-        f"5 seeds will probably (0.8) show a difference of {floor.detectable(5, 6):.2g} or more in "
-        "mAP; to show two variants the same within 0.02, plan "
+        f"5 seeds will probably (0.8) show a difference of {least:.2g} or more in mAP; the "
+        f"smallest margin for “not worse” is then {least:.2g}, for “same” {same:.2g}. The margin of"
+        " 0.02 takes "
     )
-    enough = int(text.partition(", plan ")[2].split()[0])
-    assert floor.margin(enough, 6) <= 0.02 < floor.margin(enough - 1, 6)
-    within = ", and equal variants to be the same within 1. "
-    assert within in design_sentence(replace(of, margin=1.0), floor)
-    assert "standard deviations of a run" in design_sentence(of, None)
+    for word, least_of in (("not worse", floor.detectable), ("same", floor.margin)):
+        seeds = int(text.partition(f" seeds for “{word}”")[0].rpartition(" ")[2])
+        assert least_of(seeds, 6) <= 0.02 < least_of(seeds - 1, 6)
+    assert "takes 3 seeds for “not worse”, 3 seeds for “same”." in design_sentence(
+        replace(of, margin=1.0), floor
+    )
+    assert "over 40 seeds for “same”" in design_sentence(replace(of, margin=1e-4), floor)
+    # The table of docs/statistics.md, in standard deviations.
+    unknown = design_sentence(salted(5, 10), None)
+    assert "of 1.6 standard deviations of a run or more" in unknown and "“same” 1.9." in unknown
     assert design_sentence(salted(6, 2), floor) == "A verdict needs 3 seeds: --seeds 3."

@@ -4,13 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_studies import arm_key, key, run, session, session_key, study
+from small_studies import DATA, arm_key, key, run, session, session_key, study
 
 from passt_bench.analysis.results import analyze, load_results
 from passt_bench.errors import InputError
+from passt_bench.records.evaluation import Against, EvaluationRecord, Member
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
+from passt_bench.spec import Recipe
+from passt_bench.spec.key import digest
 
 
 def test_all_comes_from_the_first_store_that_has_it(tmp_path: Path) -> None:
@@ -36,6 +39,49 @@ def test_all_comes_from_the_first_store_that_has_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no study of this name is on record") as refused:
         load_results("tinny", [first, second])
     assert (refused.value.field, refused.value.value) == ("study", "tinny")
+
+
+def evaluated(name: str, other: str, *runs: str | None, **changes: object) -> EvaluationRecord:
+    """Two models by their names, and possibly the runs that trained them, on the same clips."""
+    first, second = (
+        (Member(title, "0" * 64, Recipe(), run),)
+        for title, run in zip((name, other), runs or (None, None), strict=True)
+    )
+    record = EvaluationRecord(
+        key=digest([name, other, runs, str(changes)]), name=name, members=first, fingerprint=DATA,
+        split="test", fold=None, clips=10, seconds=1.0, sampling_rate=16000, device="cpu",
+        against=Against(other, second, 1.0, 16000, 0.02),
+    )  # fmt: skip
+    return replace(record, **changes)  # type: ignore[arg-type]
+
+
+def test_models_compared_on_the_same_clips_belong_to_every_study_of_their_runs(
+    tmp_path: Path,
+) -> None:
+    store, of = Store(tmp_path), study(seeds=(0, 1), folds=(1, 2))
+    store.write_study(of)
+    store.write_study(replace(of, name="also", variants=of.variants[:2]))
+    store.write_study(replace(study(("none", "time")), name="three"))
+    none, time, frequency = (key(name, 1, 2) for name in ("none", "time", "frequency"))
+    for record in (
+        evaluated("tiny:time:1:2", "tiny:none:1:2", time, none),
+        evaluated("tiny:frequency:1:2", "tiny:none:1:2", frequency, none),
+        evaluated("also:time:1:2", "also:none:1:2"),  # by an earlier version
+        evaluated("tiny:time:1:2", "passt-s.pt", time, None),
+        evaluated("x:time", "x:none", time, none, fingerprint=replace(DATA, digest="other")),
+        replace(evaluated("tiny:time:1:2", "", time, none), against=None),
+    ):
+        store.write(record)
+
+    def pairs(name: str) -> set[tuple[str, str]]:
+        found = load_results(name, [store]).paired
+        return {(each.name, each.against.name) for each in found if each.against}
+
+    whole = {(f"tiny:{name}:1:2", "tiny:none:1:2") for name in ("time", "frequency")}
+    assert pairs("tiny") == whole
+    assert pairs("also") == {("also:time:1:2", "also:none:1:2")}
+    assert len(load_results("also", [store]).paired) == 2
+    assert pairs("three") == set()  # its seeds suffice for intervals
 
 
 def test_each_variant_keeps_the_ratio_of_its_own_session() -> None:

@@ -28,10 +28,10 @@ from passt_bench.report.figures.interaction import interaction, interaction_data
 from passt_bench.report.figures.patches import covered, patches_data
 from passt_bench.report.figures.rates import rates_data
 from passt_bench.report.figures.scaling import scaling_data
-from passt_bench.report.figures.tradeoff import areas, tradeoff_data
+from passt_bench.report.figures.tradeoff import areas, tradeoff, tradeoff_data
 from passt_bench.report.testing import FigureContract
 from passt_bench.report.text import quoted
-from passt_bench.report.theme import drawn_text, figure_style, overlaps, to_svg
+from passt_bench.report.theme import INK, MUTED, drawn_text, figure_style, overlaps, to_svg
 from passt_bench.report.view import StudyView, VariantView, study_view
 from passt_bench.spec import effects, factorial, override
 from passt_bench.vocabulary import built_in
@@ -188,6 +188,23 @@ def test_speed_and_cost_are_those_of_the_session(quick_view: StudyView) -> None:
     assert steps.loc["none", "value"] == pytest.approx(0.006 + 4.4e-4 * 66)
     assert steps.loc["CNN", "tokens"] == 0
     assert "stride 2" not in steps.index
+
+
+def test_kinds_differ_by_their_mark_beside_speed(quick_view: StudyView) -> None:
+    data, figure = tradeoff_data(quick_view), tradeoff(quick_view).figure
+    assert figure is not None
+    (axes,) = figure.axes
+    marks = {
+        tuple(map(float, dots.get_offsets()[0])): dots.get_paths()[0].vertices.tobytes()
+        for dots in axes.collections
+        if dots.get_zorder() == 4
+    }
+    drawn = data.dropna(subset=["clips_per_second", "value"])
+    known = zip(drawn["kind"], drawn["clips_per_second"], drawn["value"], strict=True)
+    found = {(kind, marks[x, y]) for kind, x, y in known}
+    kinds = set(drawn["kind"])
+    assert len(kinds) > 4 and len(found) == len(kinds) == len({mark for _, mark in found})
+    assert {text.get_color() for text in axes.texts} <= {INK, MUTED}  # whatever the kind
 
 
 def test_rates_come_from_tokens_and_groups_differ_only_in_patchout(quick_view: StudyView) -> None:

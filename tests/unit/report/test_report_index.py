@@ -1,11 +1,15 @@
 import json
 import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from passt_bench.errors import InputError
 from passt_bench.report.build import render_index
+from passt_bench.report.provenance import primary_verdicts, verdict_counts
+from passt_bench.report.view import StudyView
 
 
 def test_every_study_is_linked_the_newest_first(small: Path, tmp_path: Path) -> None:
@@ -29,6 +33,39 @@ def test_every_study_is_linked_the_newest_first(small: Path, tmp_path: Path) -> 
     (tmp_path / "paper" / "index.html").touch()
     text = render_index(tmp_path).read_text(encoding="utf-8")
     assert 'href="a/index.html#search"' in text and 'href="paper/index.html"' in text
+
+
+def test_the_index_begins_with_what_all_studies_found(small: Path, tmp_path: Path) -> None:
+    wanted = {
+        "a": ({"better": 2, "worse": 1}, {"half of the patches": "better"}),
+        "b": ({"better": 1, "undecided": 3}, {"a quarter": "better", "most": "undecided"}),
+        "c": ({}, {}),  # of costs
+    }
+    for name, (verdicts, primary) in wanted.items():
+        shutil.copytree(small, tmp_path / name)
+        path = tmp_path / name / "summary.json"
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        changes = {"study": name, "dataset": "d", "verdicts": verdicts, "primary": primary}
+        path.write_text(json.dumps(summary | changes), encoding="utf-8")
+    text = " ".join(render_index(tmp_path).read_text(encoding="utf-8").split())
+    assert (
+        "Primary questions, chosen before the runs: better for half of the patches (a, d); a "
+        "quarter (b, d); undecided for most (b, d). In 2 studies, 7 variants against baselines: 3 "
+        "better, 3 undecided and 1 worse.</p>"
+    ) in text
+
+
+def test_the_verdicts_of_a_summary_are_those_of_its_page(quick_view: StudyView) -> None:
+    half = replace(quick_view.others[0].comparison, verdict="better")  # type: ignore[type-var]
+    declared = {"half (primary)": [half], "rest": [half], "two (primary)": [half, half]}
+    view = replace(quick_view, results=replace(quick_view.results, declared=declared))
+    assert primary_verdicts(view) == {"half": "better"}
+    late = replace(view, study=replace(view.study, contrasts_changed="2026-01-01"))
+    assert primary_verdicts(late) == {}
+    first, *others = view.variants
+    scale = replace(others[0], record=replace(others[0].record, reference=True))
+    counts = verdict_counts(replace(view, variants=(first, scale, *others[1:])))
+    assert counts == Counter(v.verdict for v in others[1:])
 
 
 @pytest.mark.parametrize("text", ["{", "{}"])

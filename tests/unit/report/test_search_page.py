@@ -1,5 +1,6 @@
 """A committed search and the study that confirms it, and changed copies of the search."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from on_disk import files
 from page_reader import read
+from study_on_disk import QUICK, Arm, write_study
 
 from passt_bench.errors import InputError
 from passt_bench.records.search import SearchRecord, TrialRecord
@@ -173,6 +175,32 @@ def test_the_page_is_self_contained_and_rendered_again_from_its_report(
     build_study("search-quick", tmp_path / "none", page.parent.parent)
     assert files(page.parent) == before
     assert 'href="search-quick/index.html#search"' in (page.parents[1] / "index.html").read_text()
+
+
+def test_a_confirmation_is_judged_as_a_study_of_the_same_cells_is(tmp_path: Path) -> None:
+    runs, reports, drops = tmp_path / "runs", tmp_path / "reports", "unstructured .25"
+    arms = (*QUICK[:3], Arm("stride 6", stride=6, effect=0.012))
+    store = write_study(runs, arms, session=False, rich=False)
+    study = replace(store.study("quick"), contrasts={})
+    trials = (FIRST, replace(SEARCH.trials[1], value=0.99))
+    search = replace(of(*trials), name="search-quick", confirmed=(drops,), baseline="none")
+    store.write_study(study)
+    store.write_study(replace(study, name="search-quick"))
+    write_document(search, runs)
+    tables = [
+        build_study(name, runs, reports).parent / "tables" / "verdicts.csv"
+        for name in ("quick", "search-quick")
+    ]
+    plain, confirming = (table.read_text(encoding="utf-8") for table in tables)
+    assert plain == confirming and plain.count("\n") == 1 + len(arms)
+    with tables[0].open(newline="", encoding="utf-8") as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file)}
+    verdicts = {name: row["verdict"] for name, row in rows.items()}
+    assert set(verdicts.values()) >= {"baseline", "worse"} and rows[drops]["difference_low"]
+    # The search's own sentence has the verdict of the table.
+    page = tables[1].parents[1] / "index.html"
+    text = " ".join(" ".join(read(page).words).split())
+    assert f"fresh seeds, verdict against “none”: {verdicts[drops]})." in text
 
 
 def test_a_search_that_only_the_reports_have_is_rendered(tmp_path: Path) -> None:

@@ -14,19 +14,24 @@ from passt_bench.report.sentences import (
     answers,
     coarse,
     costs_headline,
-    headline,
+    findings,
     not_run,
     power_sentence,
     reached_sentence,
     runs_sentence,
     step_time,
+    weights_sentence,
 )
 from passt_bench.report.study_tables import reached_table, verdicts
 from passt_bench.report.text import Span
-from passt_bench.report.view import Cost, study_view
+from passt_bench.report.view import Cost, StudyView, study_view
 from passt_bench.spec import InitSpec
 
 NAN = float("nan")
+
+
+def told(view: StudyView) -> str:
+    return " ".join(findings(view))
 
 
 def comparison(
@@ -87,7 +92,7 @@ def test_the_headline_counts_verdicts(quick: Results) -> None:
         for v, verdict in zip(quick.study.variants[1:], verdicts, strict=False)
     )
     view = study_view(replace(quick, comparisons=items))
-    text = headline(view)
+    text = told(view)
     assert text.startswith("Against “none” (mAP 0.84")
     assert "1 of 12 variants is better (“unstructured .25”), 2 are worse, 1 is the same wit" in text
 
@@ -109,7 +114,7 @@ def test_the_headline_answers_from_each_declared_family(quick: Results) -> None:
         ],
         "early": [contrast("1x", "no verdict", NAN, 0.0)],
     }
-    text = headline(study_view(replace(quick, declared=families)))
+    text = told(study_view(replace(quick, declared=families)))
     assert text.startswith("Half (primary): better (8x: +0.040 [+0.030, +0.050]). Against")
     assert text.endswith(
         ". Few: better (2x and 4x: +0.040); worse (1x: −0.040 [−0.050, −0.030])."
@@ -130,9 +135,27 @@ def test_variants_that_cannot_run_are_named_with_the_reason(quick: Results) -> N
 
 def test_two_seeds_have_no_verdict_and_the_answer_says_how_to_get_one(quick: Results) -> None:
     two = study_view(replace(quick, study=replace(quick.study, seeds=(0, 1)), look=None))
-    assert headline(two).startswith(
-        "No verdict: an interval needs 3 seeds, and this study has 2. Run it again with --seeds 3 "
+    assert told(two).startswith(
+        "No verdict: an interval needs 3 seeds, and this study has 2 (add --seeds 3); “none” reach"
     )
+
+
+def test_too_few_seeds_name_the_command_that_compares_the_weights(quick: Results) -> None:
+    def text(**changes: object) -> str | None:
+        paired = changes.pop("paired", ())
+        of = replace(quick.study, **changes)  # type: ignore[arg-type]
+        return weights_sentence(study_view(replace(quick, study=of, paired=paired)))  # type: ignore[arg-type]
+
+    assert text(seeds=(4, 5)) == (
+        "2 seeds cannot tell how other trainings would end. This compares these very weights, on "
+        "this page too: `passt-bench evaluate --data synthetic --checkpoint "
+        "'quick:unstructured .25:4' --against 'quick:none:4'`"
+    )
+    folds = text(seeds=(4,), folds=(3, 5)) or ""
+    assert folds.startswith("1 seed cannot") and "--data synthetic --fold 3 --check" in folds
+    assert folds.endswith("--against 'quick:none:4:3'`")
+    assert text() is None and text(seeds=(4, 5), variants=quick.study.variants[:1]) is None
+    assert text(seeds=(4, 5), paired=("a comparison",)) is None  # it is on the page
 
 
 def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None:
@@ -169,7 +192,7 @@ def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None
     )
     classes = quick.study.fingerprint.classes
     absent = f"over {len(classes) - 1} of {len(classes)} classes (no test clip of {classes[0]})"
-    assert absent in headline(view) and ", with training.epochs=5." in conditions(view)
+    assert absent in told(view) and ", with training.epochs=5." in conditions(view)
     assert not coarse(view)  # there is nothing to compare, so no margin
     two = study_view(analyze(replace(of, variants=(first, others[0])), runs, ()))
     assert coarse(two) == (
@@ -207,7 +230,7 @@ def test_with_budgets_contrasts_answer(quick: Results) -> None:
         ("better", "half: 8x", "better by 0.040 [0.030, 0.050]."),
         ("above zero", "by budget: slope", "above zero (+0.040 [+0.030, +0.050])."),
     ]
-    assert headline(view).startswith("Half: better at 8x (+0.040 [+0.030, +0.050]). By budget: ab")
+    assert told(view).startswith("Half: better at 8x (+0.040 [+0.030, +0.050]). By budget: ab")
     assert power_sentence(view) is None
     assert reached_sentence(view) == (
         "“half” is as good as “none 8x” for 0.40× [0.30, not reached] of its FLOPs."
@@ -243,8 +266,8 @@ def test_what_the_seeds_could_hardly_show_is_said_unless_they_showed_it(quick: R
 def test_contrasts_come_first_where_the_baseline_differs_in_more_than_patchout() -> None:
     reports = Path(__file__).parents[3] / "reports"
     view = study_view(load_results("few_clips", [Store(reports / "few_clips")]))
-    assert headline(view).startswith("Half of the patches dropped, at equal steps: better (50 ")
-    assert headline(view).endswith(" all 7 variants are worse.")
+    assert told(view).startswith("Half of the patches dropped, at equal steps: better (50 ")
+    assert told(view).endswith(" all 7 variants are worse.")
     (_, first, _), *_ = found = answers(view)
     assert first == "half of the patches dropped, at equal steps: 50 clips"
     assert [verdict for verdict, *_ in found][:5] == [*["better"] * 3, "worse", "below zero"]
@@ -260,7 +283,7 @@ def test_a_study_of_lengths_says_from_where_on_another_model_is_faster() -> None
         return costs_headline(study_view(load_results(name, [Store(reports / name)])))
 
     assert text("length").startswith(
-        "cnn14 trains faster than passt_s from 10 s on, slower up to 3 s. mobilenetv3 trains "
+        "cnn14 trains faster than passt_s from 10 s on, slower up to 3 s; mobilenetv3 trains "
         "faster than passt_s at every length. “PaSST, patchout .6, 30 s” trains"
     )
     assert text("engine_x_patchout").startswith("“today, 474 tokens” trains")
@@ -270,9 +293,7 @@ def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
     gone = dict.fromkeys(range(5), "missing")
     arms = (Arm("none"), Arm("time .5", "time", 0.5, statuses=gone))
     view = study_view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
-    assert headline(view).startswith(
-        "No verdict yet: it takes 5 seeds of each of these variants. “none” reaches mAP 0.8"
-    )
+    assert told(view).startswith("0 of 5 seeds, no verdict yet; “none” reaches mAP 0.8")
     assert ", up to 5 seeds, on " in conditions(view)  # the baseline's, not none at all
     ((verdict, _, sentence),) = answers(view)
     assert verdict == "missing"
@@ -307,7 +328,7 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
     )
     study = replace(quick.study, variants=variants)
     view = study_view(replace(quick, study=study, comparisons=items))
-    text = headline(view)
+    text = told(view)
     assert "better" not in text.partition(" Neighbors: ")[0]
     assert " (“time .5” and “CNN” are shown for scale, not counted). Neighbors: " in text
     assert f"all {len(variants) - 3} variants" in text

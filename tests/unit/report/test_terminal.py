@@ -9,6 +9,7 @@ from fixtures import Cli
 from rich.console import Console
 
 from passt_bench.report.build import load
+from passt_bench.report.provenance import answer
 from passt_bench.report.terminal import print_result, result_json
 from passt_bench.report.view import StudyView, study_view
 
@@ -37,10 +38,10 @@ def test_every_committed_result_fits_into_80_columns_with_whole_intervals(name: 
 
 def test_the_result_of_a_study_is_its_table_and_then_its_answer(quick_view: StudyView) -> None:
     text = shown(quick_view)
-    table, answer = text.split("Against “")
+    table, told = text.split("Against “")
     assert all(v.verdict in table for v in quick_view.variants)
     assert "time of a training step" in table
-    assert "on “" in " ".join(answer.split())  # its conditions
+    assert "on “" in " ".join(told.split())  # its conditions
 
 
 def test_show_prints_a_result_again_and_as_json(cli: Cli) -> None:
@@ -64,6 +65,14 @@ def test_show_prints_a_result_again_and_as_json(cli: Cli) -> None:
     assert (
         found["answer"] in json.loads((REPORTS / "quick" / "summary.json").read_text())["headline"]
     )
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_committed_answer_has_two_sentences_at_most(name: str) -> None:
+    results, _ = load(name, REPORTS / name, REPORTS)
+    assert results is not None
+    text = answer(study_view(results))
+    assert 1 <= len(re.findall(r"\.(?= [A-Z“a-z]|$)", text)) <= 2, text
 
 
 @pytest.mark.parametrize("needed", [(9, 17), None])

@@ -7,6 +7,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from passt_bench.report.theme import (
+    INK,
+    MUTED,
     VERDICTS,
     Label,
     drawn_text,
@@ -59,6 +61,22 @@ def test_colors_stay_apart_for_color_blind_readers(deficiency: str) -> None:
         for (one, a), (two, b) in combinations(palette.items(), 2):
             distance = np.linalg.norm(perceived(a, deficiency) - perceived(b, deficiency))
             assert distance > 10, f"{one} and {two}: {distance:.1f}"
+
+
+def contrast(color: str) -> float:
+    """To white paper, as the Web Content Accessibility Guidelines define it."""
+    rgb = np.array(to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return 1.05 / (float(linear @ [0.2126, 0.7152, 0.0722]) + 0.05)
+
+
+def test_marks_and_texts_stand_out_from_paper() -> None:
+    assert contrast("#e69f00") == pytest.approx(2.25, abs=0.01)  # a known one, too pale
+    kinds = kind_styles(["spiral", "star", "zigzag"])
+    assert min(contrast(style.color) for style in kinds.values()) >= 3
+    # Those of verdicts are texts as well, beside their intervals.
+    assert min(contrast(color) for color in (INK, MUTED)) >= 4.5
+    assert min(contrast(style.color) for style in VERDICTS.values()) >= 4.5
 
 
 def test_every_mark_differs_and_kinds_of_plug_ins_get_further_colors() -> None:

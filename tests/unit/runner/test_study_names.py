@@ -10,16 +10,18 @@ import small_study
 from layouts import write_esc50
 from planned_study import finished
 
-from passt_bench.analysis.results import load_results
+from passt_bench.analysis.results import Results, begun, load_results
 from passt_bench.errors import InputError
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
 from passt_bench.report.provenance import study_facts
+from passt_bench.report.sentences import answers, findings, not_run
+from passt_bench.report.terminal import result_json
 from passt_bench.report.view import study_view
 from passt_bench.runner import plan as planning
 from passt_bench.runner.compare import as_study
-from passt_bench.runner.plan import StudyPlan, plan_request
+from passt_bench.runner.plan import StudyPlan, choose_variants, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import chosen, named_on_record
 from passt_bench.runner.studies import StudyFile, load_study
@@ -73,8 +75,8 @@ def test_other_settings_get_a_name_of_their_own_and_find_it_again(
     ):
         assert begin(file, runs, *sets, name=name).study.name == found
     assert Store(runs).studies() == ["mine", "mine-2", "tiny", "tiny-2", "tiny-3"]
-    begun = Store(runs).study("tiny")
-    assert [v.cells for v in begun.variants] == [v.cells for v in first.stored_record.variants]
+    recorded = Store(runs).study("tiny")
+    assert [v.cells for v in recorded.variants] == [v.cells for v in first.stored_record.variants]
 
 
 def test_a_name_on_record_without_a_file(file: StudyFile, runs: Path) -> None:
@@ -126,6 +128,78 @@ def test_contrasts_keep_their_declared_order(file: StudyFile, runs: Path) -> Non
         declared = load_results("tiny", [Store(runs)]).declared
         assert [c.variant for c in declared.get("last", ())] == ["z", "y"][: 2 * len(contrasts)]
     assert "contrast_order" not in (runs / "studies" / "tiny.json").read_text()
+
+
+def run(plan: StudyPlan, runs: Path, but: int = 0) -> Results:
+    """Writes records of all cells of a plan but the last ones; what has begun of its study."""
+    for cell in plan.cells[: len(plan.cells) - but]:
+        value = {"none": 0.5, "time": 0.6, "diverges": 0.3}[cell.variant] + cell.seed * 0.01
+        Store(runs).write(finished(cell, value))
+    return begun(load_results(plan.study.name, [Store(runs)]))
+
+
+def verdicts(results: Results) -> dict[str, str]:
+    return {item.variant: item.verdict for item in results.comparisons}
+
+
+def test_the_first_run_decides_which_variants_are_judged(file: StudyFile, runs: Path) -> None:
+    some = begin(file, runs, seeds=3, variants=("time",))
+    part = run(some, runs, but=1)
+    assert (part.ended, part.look, verdicts(part)) == (2, None, {"time": "no verdict"})
+    assert findings(study_view(part))[0].startswith(
+        "2 of 3 seeds, no verdict yet; “none” reaches mAP"
+    )
+    shown = result_json(study_view(part), None, None)
+    assert "2 of 3 seeds, no verdict yet" in shown["answer"]
+    (sentence,) = (text for _, _, text in answers(study_view(part)))
+    assert sentence.startswith("2 of 3 seeds, no verdict yet (difference +0.1")
+    assert verdicts(run(some, runs)) == {"time": "better"}
+    assert begin(file, runs, seeds=1, variants=("time",)).notes == ()
+    later = begin(file, runs, seeds=3)
+    assert later.stored_record.asked == (("none", "time"), ("diverges",))
+    said = "“diverges”: added after the first run, so that this is a further look"
+    assert said in later.notes[0] and said in not_run(study_view(run(later, runs, but=1)))
+    assert set(verdicts(run(later, runs, but=1)).values()) == {"no verdict"}
+    assert verdicts(run(later, runs)) == {"time": "better", "diverges": "worse"}
+
+
+def test_a_command_that_asks_for_all_is_not_judged_in_parts(file: StudyFile, runs: Path) -> None:
+    whole = begin(file, runs, seeds=3)
+    some = choose_variants(whole, ("time",), True)
+    for _ in range(2):
+        shown = study_view(run(some, runs)).others
+        assert {v.name: v.verdict for v in shown} == {"time": "no verdict", "diverges": "missing"}
+        begin(file, runs, seeds=3, variants=("time",))  # the family stays
+
+
+def test_the_same_runs_under_another_name_are_a_further_look(file: StudyFile, runs: Path) -> None:
+    first = begin(file, runs, seeds=3)
+    run(first, runs, but=1)
+    assert begin(file, runs, seeds=3, name="early").notes == ()  # nothing could be judged yet
+    assert set(verdicts(run(first, runs)).values()) == {"better", "worse"}
+    alike = begin(file, runs, seeds=3, name="alike", variants=("time",))
+    assert "“tiny” judged these runs before, planned with 3 seeds and 3 variants" in alike.notes[0]
+    assert verdicts(run(alike, runs)) == {"time": "better"}
+    grown = run(begin(file, runs, seeds=5, name="grown"), runs)
+    assert grown.look == 5 and set(verdicts(grown).values()) == {"no verdict"}
+    view = study_view(grown)
+    assert "“tiny” judged these runs before" in not_run(view)
+    assert not_run(view) in result_json(view, None, None)["notes"]
+    assert all("; these runs were judged before)" in text for _, _, text in answers(view))
+    begin(file, runs, seeds=5, name="grown")
+    assert verdicts(run(first, runs)) == {"time": "better", "diverges": "worse"}
+    # Two seeds were judged nowhere, so more may be added under any name.
+    base = changed(file, base=override(file.study.base, {"training.epochs": 4}))
+    run(begin(base, runs, seeds=2, name="two"), runs)
+    assert begin(base, runs, seeds=4, name="four").stored_record.earlier == ()
+
+
+def test_a_look_needs_no_more_seeds_than_the_study_has(file: StudyFile, runs: Path) -> None:
+    looks = changed(file, seeds=tuple(range(5)), looks=(3, 5))
+    for seeds in (3, 5, 6):
+        plan = begin(looks, runs, seeds=seeds)
+        assert (plan.record.looks, len(plan.record.seeds)) == ((3, 5), seeds)
+    assert Store(runs).study("tiny").judged_at == (3, 5)
 
 
 def cells(study: StudyRecord) -> set[tuple[str, int]]:

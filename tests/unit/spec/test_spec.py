@@ -188,6 +188,7 @@ def test_a_study_gives_validated_recipes() -> None:
         ("margin", -1.0, -1.0),
         ("looks", (5, 3), (5, 3)),
         ("looks", (2, 5), (2, 5)),
+        ("looks", (3, 6), (3, 6)),  # the study has five seeds
         ("looks", (3, 4, 5, 6, 7, 8), (3, 4, 5, 6, 7, 8)),
     ],
 )
