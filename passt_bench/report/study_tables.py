@@ -53,17 +53,20 @@ def page_tables(view: StudyView) -> dict[str, Table]:
 
 
 def verdicts(view: StudyView) -> Table:
-    """The main table: quality with its verdict, time, memory and arithmetic."""
+    """The main table: quality with its verdict, time, memory and arithmetic.
+
+    The first three columns are those that a narrow screen shows.
+    """
     arms = view.variants
     columns = [
         Column("variant", "variant", label={v.name: v.label for v in arms}.__getitem__,
                get=lambda v: v.name),
         Column("verdict", "verdict", get=lambda v: v.verdict),
-        costs.TOKENS,
-        Column(view.metric, view.metric, interval, span=True,
-               get=lambda v: v.value if v.value.known else v.cells),
         Column("difference", "difference", partial(interval, sign=True), span=True,
                get=lambda v: v.difference),
+        Column(view.metric, view.metric, interval, span=True,
+               get=lambda v: v.value if v.value.known else v.cells),
+        costs.TOKENS,
         replace(costs.seconds_column(arms, TRAIN_STEP), get=_step),
         costs.ratio_column(TRAIN_STEP, "step / baseline"),
         Column("training_ratio", "training / baseline", times,

@@ -10,9 +10,10 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -46,6 +47,7 @@ from passt_bench.training.metrics import best_thresholds
 from passt_bench.training.state import Progress, Task, Training, add_clocks, temporarily_load
 
 VISIBLE_GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
+_PICTURED = 8  # clips of which the loudest is pictured; the first may be silent
 _SUBSET = 0x5B5E  # keeps this stream of the seed apart from others
 CANNOT_WRITE = 74  # exit status of a process that could not write (EX_IOERR)
 
@@ -251,7 +253,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         curves=_curves(recipe, done),
         train=train_stats,
         clocks=add_clocks(clock.seconds, done.earlier_seconds),
-        picture=_picture(cell, features[train_clips[0]], task.total_steps),
+        picture=_picture(cell, (features[clip] for clip in train_clips), task.total_steps),
         notes=(*notes, *result.notes),
     )
 
@@ -314,8 +316,8 @@ def validated_epochs(folder: Path) -> tuple[list[float], int]:
     return list(values), int(known[-1]["epochs"]) if known else 1
 
 
-def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | None:
-    """The first training clip, at most 64 mels high, and the patches kept in the first step.
+def _picture(cell: PlannedCell, logmels: Iterable[np.ndarray], steps: int) -> Picture | None:
+    """The loudest of the first clips, at most 64 mels high, and the patches kept in the first step.
 
     Only of a cell that is to be pictured. If patchout rises over the training run, they are those
     kept in the last step.
@@ -323,6 +325,7 @@ def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | Non
     grid, shape = cell.summary.grid, cell.summary.model_shape
     if not cell.pictured or grid is None or shape is None:
         return None
+    logmel = max(islice(logmels, _PICTURED), key=np.mean)
     common = math.gcd(*shape[0], *shape[1])
     divisors = [k for k in range(1, common + 1) if common % k == 0]
     k = next((k for k in divisors if len(logmel) // k <= 64), common)

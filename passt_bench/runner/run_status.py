@@ -160,16 +160,16 @@ def list_record(store: Store) -> list[dict[str, Any]]:
     for kind, name in names:
         row: dict[str, Any] = {"name": name, "kind": kind, "done": 0, "planned": None, "date": ""}
         with suppress(InputError):
+            done = set[str]()
             if kind == "study":
                 keys = {*store.study(name).keys}
-                ends = [end for key in keys if (end := store.outcome(key))]
-                done = [end.status for end in ends].count("ok")
-            else:  # its page is kept without the records of the trials
+            else:  # beside its page it has no records of its trials
                 trials = [t for t in read_search(name, store.root).trials if t.status != "pruned"]
                 keys = {key for trial in trials for key in trial.keys}
-                ends = [end for key in keys if (end := store.outcome(key))]
-                done = len({key for t in trials if t.status == "ok" for key in t.keys})
-            row |= {"done": done, "planned": len(keys)}
+                done = {key for trial in trials if trial.status == "ok" for key in trial.keys}
+            ends = [end for key in keys if (end := store.outcome(key))]
+            done |= {end.key for end in ends if end.status == "ok"}
+            row |= {"done": len(done), "planned": len(keys)}
             row["date"] = max((end.finished for end in ends), default="")[:10]
         rows.append(row)
     return rows

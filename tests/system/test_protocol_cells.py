@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from layouts import write_esc50, write_fsd50k_hdf5, write_openmic_hdf5
 from rich.console import Console
+from small_search import BASE
 
 from passt_bench.data import open_dataset
 from passt_bench.errors import InputError
@@ -16,7 +17,7 @@ from passt_bench.models import read_model
 from passt_bench.paper import protocol_recipe
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.cells import MODEL, run_cell, split_clips
+from passt_bench.runner.cells import MODEL, _picture, run_cell, split_clips
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import prepare, run_cells
 from passt_bench.runner.planned_cell import PlannedCell, plan_cell
@@ -53,6 +54,16 @@ def run(cell: PlannedCell, paths: Paths) -> RunRecord:
     record = Store(paths.runs).run(cell.key)
     assert record.status == "ok", record.message
     return record
+
+
+def test_the_loudest_of_the_first_clips_is_pictured(tmp_path: Path) -> None:
+    cell, _ = plan(BASE, tmp_path)
+    silent = np.zeros((cell.recipe.frontend.mels, 64))
+    loud = silent + np.linspace(0, 1, 64)
+    for clips, top in (([silent, loud, silent], 255), ([silent] * 8 + [loud], 0)):
+        picture = _picture(replace(cell, pictured=True), clips, 1)
+        assert picture is not None and np.max(picture.logmel) == top
+    assert _picture(cell, [loud], 1) is None
 
 
 def test_fewer_clips_are_a_part_of_more(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from passt_bench.spec import MeasurementSpec, Patchout, Recipe
 
 NAME, TITLE = "quality_against_rate", "Quality against the share of patches dropped"
 _SHIFT = 0.006  # between kinds of equal rate, so that all are visible
+_ONE_RATE = 0.05  # kinds of one rate differ by less, because they drop whole rows and columns
 _LINES: tuple[tuple[str, LineStyleType, str], ...] = (
     ("rising", ":", "rising over the training (mean share)"),
     ("falling", "-.", "falling over the training (mean share)"),
@@ -30,7 +31,7 @@ def rates_data(view: StudyView) -> pd.DataFrame:
     """One row per variant, in groups that differ only in patchout (same model, stride, training).
 
     In a study with equal budgets a group has the FLOPs, or the epochs, of one that drops nothing.
-    Groups without patchout or with a single variant are omitted.
+    Groups with a single rate, beside that of nothing dropped, are omitted: it is no axis.
     """
     groups: dict[Recipe, list[VariantView]] = {}
     budgets = view.study.shared != "epochs"
@@ -56,7 +57,8 @@ def rates_data(view: StudyView) -> pd.DataFrame:
                 panels[f"{patches}, {unit} of {quoted(base.name)}"] = own
     rows = []
     for group, members in panels.items():
-        if len(members) < 2 or not any(v.kind != "none" for v in members):
+        dropped = [v.rate or 0.0 for v in members if v.kind != "none"]
+        if not dropped or max(dropped) - min(dropped) < _ONE_RATE:
             continue
         for v in members:
             setting = (v.kind, _scope(v.record.recipe.patchout), v.rate, v.record.tokens)
@@ -71,7 +73,7 @@ def rates(view: StudyView) -> theme.Drawing:
     data = rates_data(view)
     if data.empty or not data["value"].notna().any():
         return theme.placeholder(
-            NAME, TITLE, "no two variants with a result differ only in patchout (kind or rate)."
+            NAME, TITLE, "no two variants with a result differ only in the rate of patchout."
         )
     caption = (
         f"Mean {view.metric} with its 95 % interval against the share of the patch grid that "

@@ -211,12 +211,10 @@ def test_rates_come_from_tokens_and_groups_differ_only_in_patchout(quick_view: S
     data = rates_data(quick_view)
     rate = data.set_index("variant")["rate"]
     assert rate["unstructured .75"] == pytest.approx(0.75)  # 16 of 64 patches, 18 tokens
-    assert rate["stride 6, 64 patches"] == pytest.approx(0.36)
     assert rate["none"] == 0
     assert "CNN" not in rate and "stride 2" not in rate
-    groups = data.groupby("group")["variant"].apply(set)
-    assert {"stride 6", "stride 6, 64 patches"} in list(groups)
-    assert len(groups) == 2
+    assert "stride 6, 64 patches" not in rate  # the only rate with its stride
+    assert data["group"].nunique() == 1
 
 
 def test_with_equal_budgets_a_panel_has_the_flops_or_the_epochs_of_what_drops_nothing() -> None:
