@@ -161,7 +161,9 @@ def _prepare(
         ensemble.drop(patchout)
     runs, models = [run_of(path) for path in paths], cast(list[Model], list(ensemble.members))
     members = tuple(
-        records.Member(_file_name(path, run), sha256_of(path), model.recipe, run.key if run else None)
+        records.Member(
+            _file_name(path, run), sha256_of(path), model.recipe, run.key if run else None
+        )
         for path, run, model in zip(paths, runs, models, strict=True)
     )
     files = [member.name for member in members]
