@@ -234,20 +234,15 @@ class StudyRecord:
     @property
     def further_look(self) -> str:
         """Sentences on why verdicts are not the first look at these runs; empty if they are."""
-        told = [
-            f"{', '.join(f'“{name}”' for name in names)}: added after the first run, so that this "
-            "is a further look, for which the intervals do not allow."
-            for names in self.asked[1:]
-        ]
+        later = "added after the first run, a further look, for which intervals do not allow"
+        told = [(names, later) for names in self.asked[1:]]
         for other in self.earlier:
-            runs = ", ".join(f"“{name}”" for name in other.variants)
-            text = f"{runs}: “{other.study}” judged these runs before, planned with "
-            text += f"{count_of(len(other.seeds), 'seed')} and {count_of(other.of, 'variant')}"
-            if self.looks_alike(other):
-                told.append(f"{text}. Where verdicts differ, those there hold.")
-            else:
-                told.append(f"{text}. Its verdicts hold; seeds added later give none here.")
-        return " ".join(told)
+            text = f"“{other.study}” judged these runs before, planned with "
+            text += f"{count_of(len(other.seeds), 'seed')} and {count_of(other.of, 'variant')}. "
+            alike = self.looks_alike(other)
+            text += "Where verdicts differ, those" if alike else "There is no verdict here: those"
+            told.append((other.variants, f"{text} there hold"))
+        return " ".join(f"“{'”, “'.join(names)}”: {text}." for names, text in told)
 
 
 def also_asked(

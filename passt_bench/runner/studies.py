@@ -251,23 +251,19 @@ def join_record(
 
 
 def earlier_looks(study: StudyRecord, store: Store) -> tuple[EarlierLook, ...]:
-    """The other studies in a store that have judged two variants of a study, by their runs."""
+    """The other studies in a store that could be judged with runs of two variants of a study."""
     found = []
-    for name in store.studies():
-        other = study_on_record(name, store) if name != study.name and study.seeds else None
-        if other is None or min(other.judged_at) < INTERVAL_FROM:
+    for other in (study_on_record(name, store) for name in store.studies() if study.seeds):
+        if other is None or other.name == study.name or min(other.judged_at) < INTERVAL_FROM:
             continue
         asked = {variant for names in other.asked for variant in names}
-        ran = {v.name for v in other.variants if any(store.has(cell.key) for cell in v.cells)}
-        family = [v for v in other.variants if v.name in (asked or ran)]
-        first, most = (other.seeds[: look(other.judged_at)] for look in (min, max))
-        cells = [cell for variant in family for cell in variant.cells]
-        if not all(store.has(cell.key) for cell in cells if cell.seed in first):
-            continue  # nobody could read a verdict
-        judged = {cell.key for cell in cells if cell.seed in most}
-        shared = [v.name for v in study.variants if any(c.key in judged for c in v.cells)]
-        if len(shared) > 1:
-            found.append(EarlierLook(name, len(family), tuple(shared), most, other.judged_at))
+        family = [v for v in other.variants if v.name in asked or not asked]
+        first, seeds = (other.seeds[: end(other.judged_at)] for end in (min, max))
+        keys = {cell.key for v in family for cell in v.cells if cell.seed in seeds}
+        shared = tuple(v.name for v in study.variants if any(c.key in keys for c in v.cells))
+        needed = (cell.key for v in family for cell in v.cells if cell.seed in first)
+        if len(shared) > 1 and all(map(store.has, needed)):
+            found.append(EarlierLook(other.name, len(family), shared, seeds, other.judged_at))
     return tuple(found)
 
 

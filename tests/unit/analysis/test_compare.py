@@ -155,7 +155,7 @@ def test_runs_that_another_study_judged_with_other_seeds_have_no_verdict() -> No
         "Where verdicts differ, those there hold."
     )
     other = replace(of, earlier=(replace(same, seeds=(0, 1, 2), looks=(3,)),))
-    assert other.further_look.endswith("Its verdicts hold; seeds added later give none here.")
+    assert other.further_look.endswith(". There is no verdict here: those there hold.")
 
 
 def test_a_difference_has_one_interval_which_is_its_own_for_a_primary_question() -> None:

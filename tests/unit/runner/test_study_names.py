@@ -157,7 +157,7 @@ def test_the_first_run_decides_which_variants_are_judged(file: StudyFile, runs: 
     assert begin(file, runs, seeds=1, variants=("time",)).notes == ()
     later = begin(file, runs, seeds=3)
     assert later.stored_record.asked == (("none", "time"), ("diverges",))
-    said = "“diverges”: added after the first run, so that this is a further look"
+    said = "“diverges”: added after the first run, a further look"
     assert said in later.notes[0] and said in not_run(study_view(run(later, runs, but=1)))
     assert set(verdicts(run(later, runs, but=1)).values()) == {"no verdict"}
     assert verdicts(run(later, runs)) == {"time": "better", "diverges": "worse"}
