@@ -105,8 +105,8 @@ def train_on_cluster(
     worker it waits.
 
     Raises:
-        InputError: there is no scheduler, no worker that is connected can train, and none could, or
-            a study file has components of its own.
+        InputError: there is no scheduler, or it ended; no worker that is connected can train, and
+            none could; or a study file has components of its own.
     """
     if not cells:
         return
@@ -190,7 +190,13 @@ class _Dispatch:
 
     def step(self) -> bool:
         """Takes what has ended and hands out what waits; whether anything is left."""
-        workers = self.workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        try:
+            workers = self.workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        except (KeyError, OSError):
+            remedy = "Start it and its workers, and run the same command again; it resumes."
+            place = self._client.scheduler.address
+            problem = "the Dask scheduler has ended"
+            raise InputError(problem, field="--dask", value=place, remedy=remedy) from None
         for future, (_, address, _) in list(self._running.items()):
             if future.done() or address not in workers:
                 self._take(future)

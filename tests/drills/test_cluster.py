@@ -84,18 +84,44 @@ def wait_until(holds: Callable[[], bool], told: Callable[[], str]) -> None:
         time.sleep(0.05)
 
 
+WORKER = "distributed.cli.dask_worker --nthreads 1 --no-dashboard --no-nanny --scheduler-file"
+
+
+def start_scheduler(found: Path, start: Start) -> subprocess.Popen[str]:
+    """Starts a scheduler, which writes its address into a file."""
+    scheduler = start("scheduler", f"distributed.cli.dask_scheduler --port 0 --no-dashboard "
+                      f"--scheduler-file {found} --host 127.0.0.1")  # fmt: skip
+    log = found.with_name("scheduler") / "log.txt"
+    wait_until(found.is_file, log.read_text)
+    return scheduler
+
+
+def test_a_scheduler_that_dies_is_named(tmp_path: Path, start: Start) -> None:
+    found = tmp_path / "scheduler.json"
+    scheduler = start_scheduler(found, start)
+    start("worker", f"{WORKER} {found}")
+    folder = tmp_path / "command"
+    folder.mkdir()
+    small_study.killed(folder, epochs=2000, seeds=1)
+    command = start("command", f"passt_bench {STUDY} --dask {found}")
+
+    def said() -> str:
+        return (folder / "log.txt").read_text()
+
+    begun = tmp_path / "worker" / "runs" / "records"
+    wait_until(lambda: any(begun.glob("*/progress.jsonl")), said)
+    os.killpg(scheduler.pid, signal.SIGKILL)
+    assert command.wait(600) == 2, said()
+    assert "the Dask scheduler has ended" in said() and "Traceback" not in said()
+
+
 def test_workers_that_die_come_late_or_lack_something(
     tmp_path: Path, start: Start, pytestconfig: pytest.Config
 ) -> None:
     data = write_manifest(tmp_path / "data" / "manifest", each=6).root.parent
     found = tmp_path / "scheduler.json"
-    start("scheduler", f"distributed.cli.dask_scheduler --port 0 --no-dashboard "
-          f"--scheduler-file {found} --host 127.0.0.1")  # fmt: skip
-    wait_until(found.is_file, lambda: (tmp_path / "scheduler" / "log.txt").read_text())
-    worker = (
-        f"distributed.cli.dask_worker --scheduler-file {found} --nthreads 1 --no-dashboard "
-        "--no-nanny"
-    )
+    start_scheduler(found, start)
+    worker = f"{WORKER} {found}"
     if pytestconfig.getoption("--long"):
         own = {"PYTHONPATH": ""}  # which may name the sources
         python = make_environment(tmp_path / "environment")
