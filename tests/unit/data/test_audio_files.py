@@ -169,6 +169,10 @@ def test_all_frames_of_an_mp3_are_heard_wherever_the_first_begins() -> None:
         assert 12.0 <= header.samples / 44100 < 12.1
         assert len(read_waveform(clip(content), 44100)) == header.samples
         assert decode_file(clip(content)).problem == ""
+    plain = bare(mp3(44100, mode="CONSTANT"))
+    whole, noise = read_header(clip(plain)).samples, np.random.default_rng(3).bytes(70_000)
+    for before in (b"", bytes(3_000), bytes(70_000), noise):  # the cut frame alone is lost
+        assert read_header(clip(before + plain[200:]), thorough=True).samples == whole - 1152
 
 
 def pyav(kind: str, codec: str, wave: np.ndarray, rate: int = 48000) -> Encoded:
