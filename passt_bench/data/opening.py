@@ -8,7 +8,6 @@ a file in memory that states its length; nothing is decoded for that. What sound
 
 from __future__ import annotations
 
-import errno
 import io
 import mmap
 import os
@@ -89,7 +88,7 @@ def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.Sound
     """Opens an audio file that is as long as its header states.
 
     With ``thorough``, the packets of an MP3 or Ogg file are counted, which finds lost pages and
-    several recordings in a row.
+    several recordings in a row, and a FLAC is read behind its stated end.
 
     Raises:
         InputError: the file is missing, is not audio, is cut off, or has no samples; inside the
@@ -112,6 +111,8 @@ def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.Sound
                 _compare_chunks(sound, file)
             if thorough and file.format in ("MP3", "OGG"):
                 _compare_packets(sound, file.frames / file.samplerate)
+            if thorough and file.format == "FLAC" and _goes_on(sound, file.frames):
+                raise broken(sound, f"the header states {file.frames} samples, but more follow")
             yield file
     except (soundfile.LibsndfileError, OSError) as error:
         # Without the library's prefix, the path, because the reason goes into records.
@@ -119,6 +120,8 @@ def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.Sound
         raise broken(sound, f"not readable as audio ({reason})") from None
     except MemoryError:
         raise broken(sound, "not enough memory to read it") from None
+    except ImportError as error:  # PyAV is imported late; memory may be short
+        raise broken(sound, f"PyAV cannot be loaded ({error})") from None
 
 
 def _check_there(sound: AudioFile) -> None:
@@ -202,8 +205,8 @@ def _decoded(sound: AudioFile, temporary: ExitStack) -> soundfile.SoundFile | No
             if name in _UNSTATED:  # that of a stream is estimated there
                 stated = (container.duration or 0) / av.time_base if not stream.duration else 0.0
     except av.FFmpegError as error:
-        if error.errno == errno.ENOMEM:
-            raise MemoryError from None
+        if isinstance(error, MemoryError):
+            raise
         return None
     if not rate:
         return None
@@ -348,37 +351,6 @@ def broken(sound: AudioFile, problem: str) -> InputError:
     return InputError(problem, source=sound, remedy=remedy)
 
 
-@dataclass(frozen=True)
-class Header:
-    """Rate in Hz, channels, and samples per channel of an audio file."""
-
-    rate: int
-    channels: int
-    samples: int = 0
-
-
-def read_header(sound: AudioFile, thorough: bool = False) -> Header:
-    """Rate, channels and length of a complete audio file.
-
-    With ``thorough``, packets are counted and the last sample is decoded, too.
-
-    Raises:
-        InputError: the file is missing, is not audio, is cut off, or has no samples.
-    """
-    with opened(sound, thorough) as file:
-        header = Header(int(file.samplerate), int(file.channels), int(file.frames))
-        last = not thorough
-        with suppress(soundfile.LibsndfileError):
-            if thorough:
-                go_to(file, file.frames - 1)
-                last = len(file.read(1)) == 1
-        if not last:
-            raise broken(sound, f"cut off: {header.samples} samples expected, the last is missing")
-        if thorough and file.format == "FLAC" and _goes_on(sound, header.samples):
-            raise broken(sound, f"the header states {header.samples} samples, but more follow")
-        return header
-
-
 def _goes_on(sound: AudioFile, samples: int) -> bool:
     """Whether a FLAC has more samples than it states, behind which libsndfile reads nothing."""
     with _raw(sound) as raw:
@@ -398,11 +370,3 @@ def _goes_on(sound: AudioFile, samples: int) -> bool:
             file.seek(samples)
             return len(file.read(1)) == 1
     return False
-
-
-def go_to(file: soundfile.SoundFile, place: int) -> None:
-    """Goes to a sample of a file; from its beginning where soundfile cannot seek (GSM, G.721)."""
-    if file.seekable():
-        file.seek(place)
-    for at in range(0, 0 if file.seekable() else place, BLOCK):
-        file.read(min(BLOCK, place - at), dtype="float32")

@@ -24,9 +24,10 @@ import pandas as pd
 import pooch
 
 from passt_bench.console import plain_console, stage
+from passt_bench.data.audio import read_header
 from passt_bench.data.clip_table import stem
 from passt_bench.data.fingerprint import hash_of, piece_of
-from passt_bench.data.opening import SUFFIXES, read_header
+from passt_bench.data.opening import SUFFIXES
 from passt_bench.errors import InputError, StorageError
 from passt_bench.records.files import write_atomically
 

@@ -15,10 +15,10 @@ from layouts import write_hdf5
 from sounds import encoded, sound
 
 from passt_bench.data import open_dataset
-from passt_bench.data.audio import read_waveform
+from passt_bench.data.audio import read_header, read_waveform
 from passt_bench.data.contents import decode_file
 from passt_bench.data.hdf5 import open_hdf5
-from passt_bench.data.opening import AudioFile, Encoded, read_header
+from passt_bench.data.opening import AudioFile, Encoded
 from passt_bench.errors import InputError
 from passt_bench.runner.prepare_data import Preparation, prepare_data
 from passt_bench.spec import DataSpec
@@ -336,6 +336,7 @@ def test_sound_behind_the_stated_end_of_a_flac_and_a_second_chunk_of_sound_are_n
         data[22:26] = stated.to_bytes(4)
         with pytest.raises(InputError, match=f"states {stated} samples, but more follow"):
             read_header(clip(ID3 + bytes(data)), thorough=True)
+        assert "but more follow" in decode_file(clip(bytes(data))).problem
     wav = encoded(sound(2, 2.0, 8000), 8000, "wav")
     with pytest.raises(InputError, match=r"several chunks of sound \('data'\)"):
         read_header(clip(wav + wav[36:]), thorough=True)
