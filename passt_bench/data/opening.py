@@ -9,6 +9,7 @@ a file in memory that states its length; nothing is decoded for that. What sound
 from __future__ import annotations
 
 import io
+import math
 import mmap
 import os
 import re
@@ -180,7 +181,8 @@ def _decoded(sound: AudioFile, temporary: ExitStack) -> soundfile.SoundFile | No
     # Not written by soundfile, which does not say when memory or the disk is full.
     content = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the caller closes it
     temporary.push(content)
-    rate, channels, end = 0, 0, 0.0
+    shape: tuple[int, ...] = ()  # Hz and channels
+    end = 0.0
     try:
         with _raw(sound) as raw, av.open(raw, "r") as container:
             name = container.format.name
@@ -192,15 +194,18 @@ def _decoded(sound: AudioFile, temporary: ExitStack) -> soundfile.SoundFile | No
                 _chunks(sound, raw)
                 raw.seek(0)
             stream = container.streams.audio[0]
-            resampler = av.AudioResampler("fltp")  # whose layout and rate are those of the file
+            to_float = av.AudioResampler("fltp").resample  # layout and rate stay
             for packet in container.demux():
                 past = (packet.pts or 0) + (packet.duration or 0)
                 end = max(end, float(past * (packet.time_base or 0)))
                 found = stream.decode(packet) if packet.stream_index == stream.index else []
-                for frame in (part for each in found for part in resampler.resample(each)):
-                    wave = frame.to_ndarray()
-                    rate, channels = frame.sample_rate, len(wave)
-                    content.write(wave.T.tobytes())
+                for given in found:
+                    for frame in [given] if given.format.name == "fltp" else to_float(given):
+                        wave = frame.to_ndarray()
+                        shape = shape or (frame.sample_rate, len(wave))
+                        if shape != (frame.sample_rate, len(wave)):
+                            raise broken(sound, "its rate or number of channels changes")
+                        content.write(wave.T.tobytes())
             stated = float((stream.duration or 0) * (stream.time_base or 0))
             if name in _UNSTATED:  # that of a stream is estimated there
                 stated = (container.duration or 0) / av.time_base if not stream.duration else 0.0
@@ -208,14 +213,14 @@ def _decoded(sound: AudioFile, temporary: ExitStack) -> soundfile.SoundFile | No
         if isinstance(error, MemoryError):
             raise
         return None
-    if not rate:
+    if not shape:
         return None
-    heard = content.tell() / (4 * channels * rate)
+    heard = content.tell() / (4 * math.prod(shape))
     # The length of a whole file is that of its longest stream.
     if (max(heard, end) if name in _UNSTATED else heard) < stated - _MAX_EXTRA:
         raise broken(sound, f"cut off: {stated:.2f} s expected, {heard:.2f} s found")
     content.seek(0)
-    return soundfile.SoundFile(content, "r", rate, channels, "FLOAT", "LITTLE", "RAW")
+    return soundfile.SoundFile(content, "r", *shape, "FLOAT", "LITTLE", "RAW")
 
 
 def _chunks(file: AudioFile, raw: BinaryIO) -> tuple[int, int, int]:

@@ -342,6 +342,12 @@ def test_sound_behind_the_stated_end_of_a_flac_and_a_second_chunk_of_sound_are_n
         read_header(clip(wav + wav[36:]), thorough=True)
 
 
+def test_a_stream_whose_rate_changes_is_named() -> None:
+    first, second = (pyav("adts", "aac", sound(3, 1.0, rate, 2), rate) for rate in (48000, 32000))
+    assert decode_file(first).problem == ""
+    assert "rate or number of channels" in decode_file(clip(first.data + second.data)).problem
+
+
 def test_a_sample_beyond_all_measure_is_named(tmp_path: Path) -> None:
     wave = sound(3, 0.5, 16000)
     wave[100] = 1e29
