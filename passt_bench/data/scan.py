@@ -34,7 +34,7 @@ from passt_bench.records.files import write_atomically
 Share = Callable[[float], None]
 Result = TypeVar("Result")
 CACHE_VARIABLE = "PASST_BENCH_CACHE"
-_VERSION = 10  # of the cache; raise when files are judged differently
+_VERSION = 11  # of the cache; raise when files are judged differently
 _THREADS = 16
 _CHUNK = 16  # files per task of a thread
 _AHEAD = 32  # tasks per thread that are submitted at a time
