@@ -205,12 +205,13 @@ def evaluate(
     reports = Paths(runs, pages=reports).reports
     pages = build.build_evaluations(runs, reports)
     build.render_index(reports)
-    place = runs / "records" / record.key / "record.json"
+    place, notes = runs / "records" / record.key / "record.json", record.fingerprint.notes
+    notes += record.notes
     if json:
         made = {"evaluations": report.evaluations_table, "comparisons": report.comparisons_table}
         made["decisions"] = report.decisions_table
         rows = {name: tables.to_rows(table([record])) for name, table in made.items()}
-        found = {"record": str(place), "page": str(pages[0]), "notes": record.notes}
+        found = {"record": str(place), "page": str(pages[0]), "notes": notes}
         return options.print_json({**found, "clocks": record.clocks, "tables": rows})
     if not fresh:
         console.print(f"Already evaluated on {record.finished}; shown from the record.")
@@ -231,7 +232,7 @@ def evaluate(
         console.print(f"Time: {time}, for front end and model.")
     for source in dict.fromkeys(result.source for result in record.published):
         console.print(f"Published: {source}.")
-    for note in record.notes:
+    for note in notes:
         console.print(f"Note: {note}.")
     console.print(f"Record: {place}")
     return console.print(f"Page: {pages[0]}")

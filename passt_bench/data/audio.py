@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import soundfile
 
-from passt_bench.data.opening import BLOCK, AudioFile, Header, broken, go_to, opened
+from passt_bench.data.opening import BLOCK, AudioFile, broken, opened
 
 RESAMPLER = "torchaudio sinc_interp_hann"
 _MAX_PHASES = 4000  # of the resampler, which stores a filter per phase
@@ -18,6 +19,43 @@ _PIECE = 1 << 24  # samples resampled at a time
 _MP3_BACK = 16 * 1152  # samples; frames of an MP3 depend on earlier ones
 _OGG_PAGE = 1 << 18  # samples; a page has at most 255 packets of at most 1,024
 _MAX_SAMPLE = 1e6  # where full scale is 1; the square of a much larger one is infinite in float32
+
+
+@dataclass(frozen=True)
+class Header:
+    """Rate in Hz, channels, and samples per channel of an audio file."""
+
+    rate: int
+    channels: int
+    samples: int = 0
+
+
+def read_header(sound: AudioFile, thorough: bool = False) -> Header:
+    """Rate, channels and length of a complete audio file.
+
+    With ``thorough``, packets are counted and the last sample is decoded, too.
+
+    Raises:
+        InputError: the file is missing, is not audio, is cut off, or has no samples.
+    """
+    with opened(sound, thorough) as file:
+        header = Header(int(file.samplerate), int(file.channels), int(file.frames))
+        last = not thorough
+        with suppress(soundfile.LibsndfileError):
+            if thorough:
+                go_to(file, file.frames - 1)
+                last = len(file.read(1)) == 1
+        if not last:
+            raise broken(sound, f"cut off: {header.samples} samples expected, the last is missing")
+        return header
+
+
+def go_to(file: soundfile.SoundFile, place: int) -> None:
+    """Goes to a sample of a file; from its beginning where soundfile cannot seek (GSM, G.721)."""
+    if file.seekable():
+        file.seek(place)
+    for at in range(0, 0 if file.seekable() else place, BLOCK):
+        file.read(min(BLOCK, place - at), dtype="float32")
 
 
 def length_at(header: Header, sampling_rate: int) -> int:

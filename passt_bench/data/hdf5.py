@@ -25,11 +25,11 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from passt_bench.data.audio import length_at, read_waveform
+from passt_bench.data.audio import length_at, read_header, read_waveform
 from passt_bench.data.clip_table import ClipTable, skipped_clips, stem
 from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
-from passt_bench.data.opening import Encoded, read_header
+from passt_bench.data.opening import Encoded
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.records.files import GROWTH

@@ -18,12 +18,11 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from passt_bench.data.audio import RESAMPLER, length_at, read_waveform
+from passt_bench.data.audio import RESAMPLER, Header, length_at, read_waveform
 from passt_bench.data.clip_table import MISSING, ClipTable, Listing, stem
 from passt_bench.data.dataset import MAX_SKIPPED, Dataset, Incomplete, StoredDataset
 from passt_bench.data.fingerprint import class_notes, digest_of, first_few, look_of
 from passt_bench.data.hdf5 import open_hdf5
-from passt_bench.data.opening import Header
 from passt_bench.data.scan import scan_files
 from passt_bench.data.targets import PackedTargets, Targets, select
 from passt_bench.errors import InputError

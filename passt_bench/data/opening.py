@@ -3,18 +3,20 @@
 Incomplete files are refused. What soundfile cannot size (an MP3 whose first frame does not state
 the number of frames, a WAV that was written into a pipe) is copied packet by packet, by PyAV, into
 a file in memory that states its length; nothing is decoded for that. What soundfile does not know
-(m4a, webm), or seeks wrongly in (Opus of FFmpeg), is decoded by PyAV into such a file.
+(m4a, webm), or seeks wrongly in (Opus of FFmpeg), is decoded by PyAV, into memory if it is short.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import mmap
 import os
 import re
 import struct
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -37,6 +39,7 @@ SUFFIXES = (  # of audio files, wherever a folder is searched for them
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz
 _UNKNOWN = 2**63 - 1  # samples, if a header does not state them
 BLOCK = 1 << 20  # samples read at a time
+_IN_MEMORY = 1 << 26  # bytes of decoded sound; more are in an unnamed temporary file
 # libsndfile decodes cut files of these formats (WAV, AIFF, AU, CAF, RF64, W64) without an error,
 # but its log compares the stated with the true number of bytes.
 _CUT = re.compile(
@@ -48,7 +51,7 @@ _PLACEHOLDERS = 4096
 _CHUNKS = dict.fromkeys((b"RIFF", b"RF64", b"BW64"), ("<4sI", 12, 2))
 _CHUNKS |= dict.fromkeys((b"RIFX", b"FORM"), (">4sI", 12, 2))
 _CHUNKS |= {b"caff": (">4sq", 8, 1), b"riff": ("<4s12xq", 40, 8)}  # Sony W64's includes its head
-_LOOSE = ("AU", "CAF", "RF64", "W64")  # formats whose sizes libsndfile does not compare
+_LOOSE = ("AU", "CAF", "RAW", "RF64", "W64")  # formats whose sizes nobody compares; RAW: FFmpeg's
 # In the log if what follows the data is no chunk; 0 bytes of data in a WAV are a placeholder then.
 _NO_CHUNK = re.compile("Unknown chunk marker|Chunk size|Have 0 marker|header allocation .* denied")
 # The Xing or LAME header of an MP3, with the flag that the number of frames is stated, and one.
@@ -57,6 +60,7 @@ _COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\1\3\5\7\x09\x0b\x0d\x0f](?!\0{4})"
 _SEEKS = re.compile(r"Granule pos offset *: 0$", re.MULTILINE)
 _TAGS, _STRAY = (b"TAG", b"ID3", b"APETAGEX"), 128  # beginnings, and bytes that may be anything
 _HEAD = 4096  # bytes that are searched for it
+_LAST_FRAMES = 1 << 14  # bytes; FFmpeg takes up to three frames of at most 2,881 for no frames
 _MAX_MISSING, _MAX_EXTRA = 0.1, 0.5  # seconds that packets may be shorter or longer than stated
 _MAX_PACKET = 2.0  # seconds of a packet
 _MAX_GAP = 0.05  # seconds between packets in which nothing is missing
@@ -85,7 +89,7 @@ def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.Sound
     """Opens an audio file that is as long as its header states.
 
     With ``thorough``, the packets of an MP3 or Ogg file are counted, which finds lost pages and
-    several recordings in a row.
+    several recordings in a row, and a FLAC is read behind its stated end.
 
     Raises:
         InputError: the file is missing, is not audio, is cut off, or has no samples; inside the
@@ -93,7 +97,7 @@ def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.Sound
     """
     try:
         _check_there(sound)
-        with _open(sound) as file:
+        with ExitStack() as temporary, _open(sound, temporary) as file:
             for stated, found in _CUT.findall(file.extra_info):
                 if int(stated) > int(found) and -int(stated) % 2**31 > _PLACEHOLDERS:
                     raise broken(sound, f"cut off: {stated} bytes expected, {found} found")
@@ -108,6 +112,8 @@ def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.Sound
                 _compare_chunks(sound, file)
             if thorough and file.format in ("MP3", "OGG"):
                 _compare_packets(sound, file.frames / file.samplerate)
+            if thorough and file.format == "FLAC" and _goes_on(sound, file.frames):
+                raise broken(sound, f"the header states {file.frames} samples, but more follow")
             yield file
     except (soundfile.LibsndfileError, OSError) as error:
         # Without the library's prefix, the path, because the reason goes into records.
@@ -115,6 +121,8 @@ def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.Sound
         raise broken(sound, f"not readable as audio ({reason})") from None
     except MemoryError:
         raise broken(sound, "not enough memory to read it") from None
+    except ImportError as error:  # PyAV is imported late; memory may be short
+        raise broken(sound, f"PyAV cannot be loaded ({error})") from None
 
 
 def _check_there(sound: AudioFile) -> None:
@@ -131,14 +139,13 @@ def _raw(sound: AudioFile) -> BinaryIO:
     return sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound.data)
 
 
-def _open(sound: AudioFile) -> soundfile.SoundFile:
+def _open(sound: AudioFile, temporary: ExitStack) -> soundfile.SoundFile:
     try:  # a path is read faster than a Python file
         file = soundfile.SoundFile(os.fsencode(sound) if isinstance(sound, Path) else _raw(sound))
     except soundfile.LibsndfileError:
-        decoded = _decoded(sound)
-        if decoded is None:
+        if (found := _decoded(sound, temporary)) is None:
             raise
-        return soundfile.SoundFile(decoded)
+        return found
     with _raw(sound) as raw:
         head = raw.read(_HEAD)
         if file.format == "FLAC" and (tag := _tag_size(head)):
@@ -147,8 +154,8 @@ def _open(sound: AudioFile) -> soundfile.SoundFile:
         if file.format == "AU" and not file.frames:  # 0 and 0x7FFFFFFF are placeholders, too
             content = head[:8] + b"\xff" * 4 + head[12:] + raw.read()
             return soundfile.SoundFile(io.BytesIO(content))
-    if file.subtype == "OPUS" and not _SEEKS.search(file.extra_info) and (found := _decoded(sound)):
-        return soundfile.SoundFile(found)
+    if file.subtype == "OPUS" and not _SEEKS.search(file.extra_info):
+        file = _decoded(sound, temporary) or file
     if file.subtype == "MPEG_LAYER_III":  # in a WAV, the length is an estimate
         sized = file.format == "MP3" and _COUNTED.search(head) is not None
     else:
@@ -167,49 +174,53 @@ def _tag_size(head: bytes) -> int:
     return size + (10 if head[5] & 16 else 0) if head.startswith(b"ID3") else 0
 
 
-def _decoded(sound: AudioFile) -> io.BytesIO | None:
-    """The sound in a file that soundfile can read; None if PyAV cannot read it either."""
+def _decoded(sound: AudioFile, temporary: ExitStack) -> soundfile.SoundFile | None:
+    """The sound, decoded; None if PyAV cannot read it either."""
     import av
 
-    content, writer, length, end = io.BytesIO(), None, 0, 0.0
+    # Not written by soundfile, which does not say when memory or the disk is full.
+    content = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the caller closes it
+    temporary.push(content)
+    shape: tuple[int, ...] = ()  # Hz and channels
+    end = 0.0
     try:
         with _raw(sound) as raw, av.open(raw, "r") as container:
             name = container.format.name
             if name == "mp3":  # begun in the midst of a frame
-                return _rewritten(sound, "mp3")
+                return soundfile.SoundFile(_rewritten(sound, "mp3"))
             if name not in _FFMPEG or not container.streams.audio:
                 return None
             if name == "wav":
                 _chunks(sound, raw)
                 raw.seek(0)
             stream = container.streams.audio[0]
-            resampler = av.AudioResampler("fltp")  # whose layout and rate are those of the file
+            to_float = av.AudioResampler("fltp").resample  # layout and rate stay
             for packet in container.demux():
                 past = (packet.pts or 0) + (packet.duration or 0)
                 end = max(end, float(past * (packet.time_base or 0)))
                 found = stream.decode(packet) if packet.stream_index == stream.index else []
-                for frame in (part for each in found for part in resampler.resample(each)):
-                    wave = frame.to_ndarray().T
-                    if writer is None:
-                        kind = {"format": "W64", "subtype": "FLOAT"}
-                        shape = frame.sample_rate, wave.shape[1]
-                        writer = soundfile.SoundFile(content, "w", *shape, **kind)
-                    writer.write(wave)
-                    length += len(wave)
+                for given in found:
+                    for frame in [given] if given.format.name == "fltp" else to_float(given):
+                        wave = frame.to_ndarray()
+                        shape = shape or (frame.sample_rate, len(wave))
+                        if shape != (frame.sample_rate, len(wave)):
+                            raise broken(sound, "its rate or number of channels changes")
+                        content.write(wave.T.tobytes())
             stated = float((stream.duration or 0) * (stream.time_base or 0))
             if name in _UNSTATED:  # that of a stream is estimated there
                 stated = (container.duration or 0) / av.time_base if not stream.duration else 0.0
-    except av.FFmpegError:
+    except av.FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise
         return None
-    if writer is None:
+    if not shape:
         return None
-    writer.close()
-    heard = length / writer.samplerate
+    heard = content.tell() / (4 * math.prod(shape))
     # The length of a whole file is that of its longest stream.
     if (max(heard, end) if name in _UNSTATED else heard) < stated - _MAX_EXTRA:
         raise broken(sound, f"cut off: {stated:.2f} s expected, {heard:.2f} s found")
     content.seek(0)
-    return content
+    return soundfile.SoundFile(content, "r", *shape, "FLOAT", "LITTLE", "RAW")
 
 
 def _chunks(file: AudioFile, raw: BinaryIO) -> tuple[int, int, int]:
@@ -286,19 +297,31 @@ def _rewritten(sound: AudioFile, kind: str) -> io.BytesIO:
             if copy is None:
                 data = bytes(packet)
                 if kind == "mp3" and not data.startswith(b"\xff"):
-                    before = data  # the rest of a tag, say; the last such packet ends in a frame
+                    before += data  # the rest of a tag, say; it ends in frames
                     continue
                 copy = container.add_stream_from_template(stream)
-                if (at := before.rfind(data[:2])) >= 0:
-                    first = av.Packet(before[at:])
-                    first.stream, first.time_base = copy, packet.time_base
-                    container.mux(first)
+                for frame in map(av.Packet, _last_frames(before, data[:2])):
+                    frame.stream, frame.time_base = copy, packet.time_base
+                    container.mux(frame)
                 if kind == "mp3" and re.search(b"Xing|Info", bytes(packet)):
                     continue  # a header that does not state the number of frames, not sound
             packet.stream = copy
             container.mux(packet)
     content.seek(0)
     return content
+
+
+def _last_frames(data: bytes, mark: bytes) -> list[bytes]:
+    """The whole MP3 frames, which begin with a mark, that anything else ends in."""
+    import av
+
+    data = data[-_LAST_FRAMES:]
+    for found in re.finditer(re.escape(mark), data):
+        parser = av.CodecContext.create("mp3", "r")
+        packets = parser.parse(data[found.start() :]) + parser.parse()
+        if all(bytes(packet).startswith(mark) for packet in packets):
+            return list(map(bytes, packets))
+    return []
 
 
 def _compare_packets(sound: AudioFile, stated: float) -> None:
@@ -333,37 +356,6 @@ def broken(sound: AudioFile, problem: str) -> InputError:
     return InputError(problem, source=sound, remedy=remedy)
 
 
-@dataclass(frozen=True)
-class Header:
-    """Rate in Hz, channels, and samples per channel of an audio file."""
-
-    rate: int
-    channels: int
-    samples: int = 0
-
-
-def read_header(sound: AudioFile, thorough: bool = False) -> Header:
-    """Rate, channels and length of a complete audio file.
-
-    With ``thorough``, packets are counted and the last sample is decoded, too.
-
-    Raises:
-        InputError: the file is missing, is not audio, is cut off, or has no samples.
-    """
-    with opened(sound, thorough) as file:
-        header = Header(int(file.samplerate), int(file.channels), int(file.frames))
-        last = not thorough
-        with suppress(soundfile.LibsndfileError):
-            if thorough:
-                go_to(file, file.frames - 1)
-                last = len(file.read(1)) == 1
-        if not last:
-            raise broken(sound, f"cut off: {header.samples} samples expected, the last is missing")
-        if thorough and file.format == "FLAC" and _goes_on(sound, header.samples):
-            raise broken(sound, f"the header states {header.samples} samples, but more follow")
-        return header
-
-
 def _goes_on(sound: AudioFile, samples: int) -> bool:
     """Whether a FLAC has more samples than it states, behind which libsndfile reads nothing."""
     with _raw(sound) as raw:
@@ -383,11 +375,3 @@ def _goes_on(sound: AudioFile, samples: int) -> bool:
             file.seek(samples)
             return len(file.read(1)) == 1
     return False
-
-
-def go_to(file: soundfile.SoundFile, place: int) -> None:
-    """Goes to a sample of a file; from its beginning where soundfile cannot seek (GSM, G.721)."""
-    if file.seekable():
-        file.seek(place)
-    for at in range(0, 0 if file.seekable() else place, BLOCK):
-        file.read(min(BLOCK, place - at), dtype="float32")

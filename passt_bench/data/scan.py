@@ -24,16 +24,17 @@ import pandas as pd
 import pooch
 
 from passt_bench.console import plain_console, stage
+from passt_bench.data.audio import read_header
 from passt_bench.data.clip_table import stem
 from passt_bench.data.fingerprint import hash_of, piece_of
-from passt_bench.data.opening import SUFFIXES, read_header
+from passt_bench.data.opening import SUFFIXES
 from passt_bench.errors import InputError, StorageError
 from passt_bench.records.files import write_atomically
 
 Share = Callable[[float], None]
 Result = TypeVar("Result")
 CACHE_VARIABLE = "PASST_BENCH_CACHE"
-_VERSION = 10  # of the cache; raise when files are judged differently
+_VERSION = 11  # of the cache; raise when files are judged differently
 _THREADS = 16
 _CHUNK = 16  # files per task of a thread
 _AHEAD = 32  # tasks per thread that are submitted at a time

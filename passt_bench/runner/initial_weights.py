@@ -18,8 +18,8 @@ from passt_bench.errors import InputError
 from passt_bench.models import AudioModel, from_recipe, initialize, load_weights
 from passt_bench.models.frontend import frame_count
 from passt_bench.models.weights.formats import read_tensors
-from passt_bench.models.weights.load import load_tensors
-from passt_bench.models.weights.model_file import frontend_as_stated, statements_beside
+from passt_bench.models.weights.load import load_tensors, statements_beside
+from passt_bench.models.weights.model_file import frontend_as_stated, infer_ast
 from passt_bench.published_weights import locate
 from passt_bench.spec.recipe import DataSpec, ModelSpec, Recipe
 
@@ -87,12 +87,14 @@ def _check_fit(shape: Recipe, path: Path, digest: str, classes: tuple[str, ...])
     fields = ("sampling_rate", "n_fft", "window", "mels", "fmin", "fmax")  # that buffers state
     if buffers is not None:
         wanted = replace(wanted, **{name: getattr(buffers, name) for name in fields})
-    stated = statements_beside(path, file.stated) if file.facts() is None else []
+    stated = statements_beside(file) if file.facts() is None else []
     remedy = "Set the recipe's front end to what is stated, or begin with other weights."
-    wanted = frontend_as_stated(ModelSpec(shape.model.name), wanted, stated, remedy)
+    model = infer_ast(file, stated) or ModelSpec(shape.model.name)
+    wanted = frontend_as_stated(model, wanted, stated, remedy)
     for name in (*fields, "mean", "std"):
         if (value := getattr(own, name)) != (needed := getattr(wanted, name)):
-            beside = (each.source for each in stated if each.name in (name, "do_normalize"))
+            said = (name, f"dataset_{name}", f"norm_{name}", "do_normalize")
+            beside = (each.source for each in stated if each.name in said)
             raise InputError(
                 f"the weights were trained with {needed}, as the file or one beside it states",
                 source=next(beside, path),

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 
 from passt_bench.console import Progress, csv_text, one_line
-from passt_bench.data.audio import length_at, read_waveform
+from passt_bench.data.audio import length_at, read_header, read_waveform
 from passt_bench.data.contents import cancelled
-from passt_bench.data.opening import SUFFIXES, opened, read_header
+from passt_bench.data.opening import SUFFIXES, opened
 from passt_bench.data.scan import audio_below
 from passt_bench.errors import InputError
 from passt_bench.measure.memory import failure_status

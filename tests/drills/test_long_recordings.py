@@ -1,13 +1,16 @@
-"""Memory of predictions does not grow with the length of a recording, nor with a small hop."""
+"""Memory does not grow with the length of a recording, nor with a small hop."""
 
 import tracemalloc
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryFile
 
+import av
 import numpy as np
 import soundfile
 from small_model import write_model
 
+from passt_bench.data.audio import read_waveform
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.runner.predict import Windows, as_json, predict_files, write_npz
 
@@ -26,6 +29,26 @@ def peak(ensemble: Ensemble, path: Path, hop: float | None, out: Path) -> int:
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return most
+
+
+def test_stereo_that_ffmpeg_decodes_is_not_held_in_memory(tmp_path: Path) -> None:
+    path, silence = tmp_path / "long.mka", np.zeros((2, 48000), np.float32)
+    with av.open(path, "w") as container:
+        stream = container.add_stream("flac", rate=48000, layout="stereo")
+        resampler = av.AudioResampler("s16", "stereo", 48000)
+        for second in range(10 * 60):
+            frame = av.AudioFrame.from_ndarray(silence + second / 1000, "fltp", "stereo")
+            frame.rate, frame.pts, frame.time_base = 48000, 48000 * second, Fraction(1, 48000)
+            container.mux(
+                part for each in resampler.resample(frame) for part in stream.encode(each)
+            )
+        container.mux(stream.encode(None))
+    tracemalloc.start()
+    found = read_waveform(path, 48000, 48000, 580 * 48000)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(found, 0.58, atol=1e-4)
+    assert most < 10 * 60 * 48000 * 2 * 4 / 2
 
 
 def test_memory_is_that_of_a_short_recording(tmp_path: Path) -> None:

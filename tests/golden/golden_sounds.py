@@ -21,9 +21,9 @@ import known_weights
 import numpy as np
 import soundfile
 
-from passt_bench.data.audio import read_waveform
+from passt_bench.data.audio import read_header, read_waveform
 from passt_bench.data.contents import decode_file
-from passt_bench.data.opening import Encoded, read_header
+from passt_bench.data.opening import Encoded
 from passt_bench.data.scan import scan_files
 from passt_bench.errors import InputError
 

@@ -354,6 +354,7 @@ def test_the_command_shows_metric_published_result_and_page(cli: Cli, tmp_path: 
     status, said = cli("evaluate", "--checkpoint", mine, *words, *folder)
     assert status == 0
     assert "5 clips of audioset, test" in said
+    assert "classes without a clip in test" in said  # a note on the data
     assert "Note: mine.pt: not all of this is stated in the file: 32000 Hz" in said
     assert "Published: " not in said  # the same weights under another name are not known
     runs = tmp_path / "others"

@@ -42,7 +42,6 @@ _NESTED = (
     "shadow",
 )
 _DEPTH = 4  # of entries within entries; a file can hold itself
-_SETTINGS = ("hyper_parameters", "hparams", "config")
 # Lightning's hyper-parameters come in classes of its own; read as plain dictionaries.
 _AS_DICT: list[Any] = [
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
@@ -209,8 +208,7 @@ def _innermost(loaded: Any, depth: int = _DEPTH) -> tuple[Any, tuple[str, ...], 
         kept = {n: v for n, v in loaded.items() if n not in _COUNTERS or torch.is_tensor(v)}
         return kept, (), {}
     tensors, notes, stated = inner[names[0]]
-    for settings in (*map(loaded.get, reversed(_SETTINGS)), loaded):
-        stated = {**settings, **stated} if isinstance(settings, Mapping) else stated
+    stated = {**loaded, **stated}
     kinds = Mapping, list, tuple
     unread = [n for n in averaged if n not in sets and isinstance(entries[n], kinds)]
     others = [n for n in loaded if n not in (*names, *unread) and isinstance(loaded[n], Mapping)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,6 +19,8 @@ from passt_bench.models.passt import SPECIAL_TOKENS, PaSST
 from passt_bench.models.weights import adapt, formats
 from passt_bench.models.weights.formats import Family, TensorFile, Tensors
 from passt_bench.published_weights import by_file, locate
+from passt_bench.records.files import read_bytes
+from passt_bench.spec.codec import parse_json
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.recipe import FrontendSpec, Pair
 
@@ -25,6 +28,11 @@ _LOG = logging.getLogger("passt_bench.weights")
 _SHOWN = 6  # names in one line
 # PANNs' buffers of the front end: the mel filters, and the DFT times the window.
 _FILTERS, _STFT = "logmel_extractor.melW", "spectrogram_extractor.stft.conv_{}.weight"
+# Names under which settings lie in files of others, and names of classes.
+_SETTINGS = re.compile(
+    "args|audio|config|cfg|data|feature|front|hparam|hyper|model|option|opts|prepro|setting"
+)
+_CLASSES = ("classes", "class_names", "class_labels", "labels", "label_names")
 # Sampling rate, FFT and upper edge of the released ones.
 _PANNS = ((32000, 1024, 14000.0), (16000, 512, 8000.0), (8000, 256, 4000.0))
 
@@ -314,10 +322,65 @@ def _other_classes(file: TensorFile, classes: Sequence[str] | None) -> bool:
     """Whether the file's classes are known to differ from the model's."""
     if classes is None:
         return False
-    facts = file.facts()
+    facts, entry = file.facts(), by_file(file.path.name)
     if facts is not None:
         return list(classes) != facts.get("classes")
-    entry = by_file(file.path.name)
+    if names := stated_classes(statements_beside(file)):
+        return tuple(classes) != names
     if entry is None or entry.labels == "imagenet":
         return False
     return len(classes) == entry.classes and tuple(classes) != entry.class_names()
+
+
+class Statement(NamedTuple):
+    """A value in a file that describes a model."""
+
+    source: Path
+    name: str
+    value: Any
+
+
+def statements_beside(file: TensorFile) -> list[Statement]:
+    """What a file states beside its tensors, and what transformers writes into files beside it."""
+    found = list(_statements(file.path, file.stated))
+    names = ("config.json", "preprocessor_config.json")
+    for beside in filter(Path.exists, map(file.path.with_name, names)):
+        try:
+            content = parse_json(read_bytes(beside))
+        except ValueError as error:
+            problem = f"not readable as JSON ({error})"
+            raise InputError(problem, source=beside, remedy="Replace it.") from None
+        found += _statements(beside, content if isinstance(content, dict) else {})
+    return found
+
+
+def _statements(source: Path, content: Mapping[Any, Any], depth: int = 4) -> Iterator[Statement]:
+    """The values, and those in settings within; a file can hold itself."""
+    for name, value in content.items():
+        if isinstance(value, Mapping) and depth and _SETTINGS.search(str(name)):
+            yield from _statements(source, value, depth - 1)
+        elif value is not None and not torch.is_tensor(value):
+            yield Statement(source, name, value)
+
+
+def stated_classes(stated: Sequence[Statement], count: int | None = None) -> tuple[str, ...]:
+    """The names of the classes, if they are stated; else none.
+
+    Raises:
+        InputError: one is no text, or occurs twice; or there are not ``count``, if that is given.
+    """
+    for source, name, value in stated:
+        if name == "id2label" and isinstance(value, dict):
+            value = [value.get(str(number), value.get(number)) for number in range(len(value))]
+        elif name not in _CLASSES or not isinstance(value, (list, tuple)):
+            continue
+        names = tuple(each for each in value if isinstance(each, str))
+        if not len(value) == len(set(names)) == (len(value) if count is None else count):
+            raise InputError(
+                f"{len(value)} names of classes beside weights of {count or len(set(names))}",
+                source=source,
+                field=name,
+                remedy="Give the file that belongs to these weights.",
+            )
+        return names
+    return ()

@@ -29,10 +29,16 @@ from passt_bench.models.passt import SPECIAL_TOKENS
 from passt_bench.models.weights import formats
 from passt_bench.models.weights.adapt import depth_of, grid_of, infer
 from passt_bench.models.weights.formats import TensorFile, Tensors
-from passt_bench.models.weights.load import load_tensors, panns_frontend_of
+from passt_bench.models.weights.load import (
+    Statement,
+    load_tensors,
+    panns_frontend_of,
+    stated_classes,
+    statements_beside,
+)
 from passt_bench.published_weights import Published, by_file, locate
-from passt_bench.records.files import check_size, read_bytes, write_atomically
-from passt_bench.spec.codec import parse_json, to_plain, validate
+from passt_bench.records.files import check_size, write_atomically
+from passt_bench.spec.codec import to_plain, validate
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.recipe import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
 from passt_bench.vocabulary import class_names
@@ -45,6 +51,15 @@ _LIMITS = {  # of the metadata in a file
     **{f"frontend.{name}": (1, 2**16) for name in ("n_fft", "window", "hop")},
     **{"model.depth": (1, 200), "frontend.mels": (1, 1024), "data.seconds": (0, 86_400)},
     "frontend.sampling_rate": (1_000, 768_000),
+}
+_SPELLINGS = {  # of settings in files of others → that of transformers or torchaudio
+    **dict.fromkeys(("sample_rate", "samplerate", "resample_rate", "sr", "fs"), "sampling_rate"),
+    **dict.fromkeys(("hop_size", "hopsize", "hop"), "hop_length"),
+    **dict.fromkeys(("window_size", "winsize", "window_length", "win_len"), "win_length"),
+    **dict.fromkeys(("num_mel_bins", "mel_bins", "num_mels", "nmels"), "n_mels"),
+    **{"nfft": "n_fft", "fft_size": "n_fft", "f_min": "fmin", "f_max": "fmax"},
+    **{"dataset_mean": "mean", "norm_mean": "mean", "dataset_std": "std", "norm_std": "std"},
+    **{"target_length": "max_length", "fstride": "frequency_stride", "tstride": "time_stride"},
 }
 _MOST = 0.95  # of which shorter models cover less
 
@@ -105,19 +120,25 @@ def _infer_passt(tensors: Tensors, entry: Published | None) -> ModelSpec:
     )
 
 
-class Statement(NamedTuple):
-    """A value in a file that describes a model."""
+def _translated(file: TensorFile) -> tuple[Tensors, list[str]]:
+    """The tensors under their authors' names, and notes on the choice."""
+    tensors, _, chosen = formats.strip_prefixes(file.tensors)
+    if formats.family_of(tensors) is formats.AST_HF:
+        tensors = from_hugging_face(tensors)
+    return tensors, chosen
 
-    source: Path
-    name: str
-    value: Any
+
+def infer_ast(file: TensorFile, stated: Sequence[Statement]) -> ModelSpec | None:
+    """The model of a file, if it is an AST."""
+    tensors = _translated(file)[0]
+    return _infer_ast(tensors, stated) if formats.family_of(tensors) is formats.AST else None
 
 
 def _infer_ast(tensors: Tensors, stated: Sequence[Statement]) -> ModelSpec:
     weight = tensors["v.patch_embed.proj.weight"]
     places = tensors["v.pos_embed"].shape[1] - SPECIAL_TOKENS
     # All released models have a stride of 10 along frequency, and with it 12 rows.
-    strides = [each.value for each in stated if each.name == "frequency_stride"]
+    strides = [each.value for each in stated if each.name in ("frequency_stride", "fstride")]
     rows, columns = grid_of(places, 8 if 16 in (strides or [16 if places % 12 else 10]) else 12)
     stride = 10 if rows == 12 else 16
     return ModelSpec(
@@ -135,22 +156,6 @@ def _infer_panns(tensors: Tensors) -> ModelSpec:
     width, _, kernel, _ = tensors["conv_block1.conv1.weight"].shape
     name = "cnn6" if kernel == 5 else "cnn10"
     return ModelSpec(name="cnn14" if "conv_block6.conv1.weight" in tensors else name, width=width)
-
-
-def statements_beside(path: Path, inside: Mapping[str, Any]) -> list[Statement]:
-    """What a file states beside its tensors, and what transformers writes into files beside it."""
-    found = [Statement(path, name, value) for name, value in inside.items()]
-    for beside in map(path.with_name, ("config.json", "preprocessor_config.json")):
-        if not beside.exists():
-            continue
-        try:
-            content = parse_json(read_bytes(beside))
-        except ValueError as error:
-            problem = f"not readable as JSON ({error})"
-            raise InputError(problem, source=beside, remedy="Replace it.") from None
-        content = content if isinstance(content, dict) else {}
-        found += [Statement(beside, name, value) for name, value in content.items()]
-    return [each for each in found if each.value is not None]
 
 
 def frontend_as_stated(
@@ -171,18 +176,16 @@ def frontend_as_stated(
     if is_ast and columns(spec.frames) != columns(model.frames):
         spec = replace(spec, frames=model.frames)
     have: dict[str, Any] = {
-        **dict.fromkeys(("sampling_rate", "sample_rate"), spec.sampling_rate),
-        **dict.fromkeys(("hop_length", "hop_size"), spec.hop),
-        **dict.fromkeys(("win_length", "window_size"), spec.window),
-        **dict.fromkeys(("num_mel_bins", "n_mels", "mel_bins"), spec.mels),
-        **{"n_fft": spec.n_fft, "fmin": spec.fmin, "fmax": spec.fmax},
+        **{"sampling_rate": spec.sampling_rate, "hop_length": spec.hop, "win_length": spec.window},
+        **{"n_mels": spec.mels, "n_fft": spec.n_fft, "fmin": spec.fmin, "fmax": spec.fmax},
         **{"hidden_size": model.width, "num_hidden_layers": model.depth},
         **{"num_attention_heads": model.heads, "frequency_stride": rows, "time_stride": stride},
         **{"do_normalize": True, "max_length": spec.frames or model.frames},
         **{"mean": spec.mean, "std": spec.std / 2 if is_ast else spec.std},  # AST's code doubles it
     }
     used: dict[str, Any] = {}
-    for source, name, value in stated:
+    for source, written, value in stated:
+        name = _SPELLINGS.get(written, written)
         if (own := have.get(name)) is None:
             continue
         fits = value == own
@@ -197,7 +200,7 @@ def frontend_as_stated(
             raise InputError(
                 f"does not fit the tensors, or the front end here ({own})",
                 source=source,
-                field=name,
+                field=written,
                 value=value,
                 remedy=remedy,
             )
@@ -205,25 +208,6 @@ def frontend_as_stated(
         used |= {"mean": 0.0, "std": 0.5}
     mean, std = float(used.get("mean", spec.mean)), 2.0 * used.get("std", spec.std / 2)
     return replace(spec, frames=used.get("max_length", spec.frames), mean=mean, std=std)
-
-
-def _stated_classes(stated: Sequence[Statement], count: int) -> tuple[str, ...]:
-    """The names of the classes, if they are stated; else none."""
-    for source, name, value in stated:
-        if name == "id2label" and isinstance(value, dict):
-            value = [value.get(str(number)) for number in range(len(value))]
-        elif name not in ("classes", "class_names") or not isinstance(value, (list, tuple)):
-            continue
-        names = tuple(each for each in value if isinstance(each, str))
-        if not len(value) == len(set(names)) == count:
-            raise InputError(
-                f"{len(value)} names of classes beside weights of {count}",
-                source=source,
-                field=name,
-                remedy="Give the file that belongs to these weights.",
-            )
-        return names
-    return ()
 
 
 def _describe(
@@ -246,7 +230,7 @@ def _describe(
         )
     count = _classes_of(tensors, family)
     labels = entry.labels if entry else "audioset" if count == 527 else ""
-    names = _stated_classes(stated, count)
+    names = stated_classes(stated, count)
     classes = "" if names else f", classes of {labels}" if labels else f", {count} classes"
     if entry is None and names and names != class_names(labels, count):
         labels = ""
@@ -333,10 +317,8 @@ def read_noted_model(source: str | Path, folder: Path | None = None) -> tuple[Mo
         recipe = validate(Recipe, facts.get("recipe"), source=file.path)
         classes = validate(tuple[str, ...], facts.get("classes"), source=file.path)
     else:
-        tensors, _, chosen = formats.strip_prefixes(file.tensors)
-        if formats.family_of(tensors) is formats.AST_HF:
-            tensors = from_hugging_face(tensors)
-        stated = statements_beside(file.path, file.stated)
+        tensors, chosen = _translated(file)
+        stated = statements_beside(file)
         file = TensorFile(file.path, tensors)
         with located(file.path):
             recipe, classes, assumed = _describe(tensors, by_file(file.path.name), stated)

@@ -11,8 +11,7 @@ import soundfile
 from sounds import sound, write_sound
 
 from passt_bench.data import audio
-from passt_bench.data.audio import blocks_of, length_at, ratio_of, read_waveform
-from passt_bench.data.opening import read_header
+from passt_bench.data.audio import blocks_of, length_at, ratio_of, read_header, read_waveform
 
 ENDINGS = ["wav", "flac", "ogg", "mp3"]
 

@@ -15,10 +15,10 @@ from layouts import write_hdf5
 from sounds import encoded, sound
 
 from passt_bench.data import open_dataset
-from passt_bench.data.audio import read_waveform
+from passt_bench.data.audio import read_header, read_waveform
 from passt_bench.data.contents import decode_file
 from passt_bench.data.hdf5 import open_hdf5
-from passt_bench.data.opening import AudioFile, Encoded, read_header
+from passt_bench.data.opening import AudioFile, Encoded
 from passt_bench.errors import InputError
 from passt_bench.runner.prepare_data import Preparation, prepare_data
 from passt_bench.spec import DataSpec
@@ -169,6 +169,10 @@ def test_all_frames_of_an_mp3_are_heard_wherever_the_first_begins() -> None:
         assert 12.0 <= header.samples / 44100 < 12.1
         assert len(read_waveform(clip(content), 44100)) == header.samples
         assert decode_file(clip(content)).problem == ""
+    plain = bare(mp3(44100, mode="CONSTANT"))
+    whole, noise = read_header(clip(plain)).samples, np.random.default_rng(3).bytes(70_000)
+    for before in (b"", bytes(3_000), bytes(70_000), noise):  # the cut frame alone is lost
+        assert read_header(clip(before + plain[200:]), thorough=True).samples == whole - 1152
 
 
 def pyav(kind: str, codec: str, wave: np.ndarray, rate: int = 48000) -> Encoded:
@@ -332,9 +336,16 @@ def test_sound_behind_the_stated_end_of_a_flac_and_a_second_chunk_of_sound_are_n
         data[22:26] = stated.to_bytes(4)
         with pytest.raises(InputError, match=f"states {stated} samples, but more follow"):
             read_header(clip(ID3 + bytes(data)), thorough=True)
+        assert "but more follow" in decode_file(clip(bytes(data))).problem
     wav = encoded(sound(2, 2.0, 8000), 8000, "wav")
     with pytest.raises(InputError, match=r"several chunks of sound \('data'\)"):
         read_header(clip(wav + wav[36:]), thorough=True)
+
+
+def test_a_stream_whose_rate_changes_is_named() -> None:
+    first, second = (pyav("adts", "aac", sound(3, 1.0, rate, 2), rate) for rate in (48000, 32000))
+    assert decode_file(first).problem == ""
+    assert "rate or number of channels" in decode_file(clip(first.data + second.data)).problem
 
 
 def test_a_sample_beyond_all_measure_is_named(tmp_path: Path) -> None:

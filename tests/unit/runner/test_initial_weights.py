@@ -90,11 +90,33 @@ def test_weights_of_another_front_end_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         resolve_init(recipe, CLASSES)
     assert (caught.value.field, caught.value.value) == ("frontend.sampling_rate", 32000)
-    path = tmp_path / "stated.ckpt"  # by Lightning, in the file
-    torch.save({"state_dict": state, "hyper_parameters": {"sample_rate": 16000}}, path)
-    with pytest.raises(InputError, match="Set the recipe's front end") as caught:
-        resolve_init(replace(recipe, init=InitSpec("checkpoint", str(path))), CLASSES)
-    assert (caught.value.source, caught.value.field) == (path, "sample_rate")
+    for number, (name, settings) in enumerate(
+        (
+            ("sample_rate", {"hyper_parameters": {"sample_rate": 16000}}),  # of Lightning
+            ("sr", {"args": {"sr": 16000}}),
+            ("n_mels", {"config": {"audio": {"n_mels": 128}}}),
+            ("hopsize", {"hopsize": 500}),
+        )
+    ):
+        path = tmp_path / f"stated{number}.ckpt"
+        torch.save({"state_dict": state, "optimizer": {"state": {}}, **settings}, path)
+        with pytest.raises(InputError, match="Set the recipe's front end") as caught:
+            resolve_init(replace(recipe, init=InitSpec("checkpoint", str(path))), CLASSES)
+        assert (caught.value.source, caught.value.field) == (path, name)
+
+
+def test_class_names_stated_in_a_file_of_others_remake_the_classifier(tmp_path: Path) -> None:
+    path, drawn = tmp_path / "cnn6.pth", create_model("cnn6", 3, width=4, mels=64, seed=5)
+    state, head = drawn.state_dict(), "fc_audioset.weight"
+    start = InitSpec("checkpoint", str(path))
+    recipe = Recipe(model=ModelSpec("cnn6", width=4), frontend=panns_frontend(), init=start)
+    for names, other in ((CLASSES, False), (CLASSES[::-1], True), (("x", "y", "z"), True)):
+        torch.save({"model": state, "args": {"class_names": list(names)}}, path)
+        found, checkpoint = resolve_init(recipe, CLASSES)
+        net = from_recipe(found, 3, 64)
+        notes = load_initial_weights(net, found, 0, checkpoint, CLASSES)
+        assert any("other classes in the file" in note for note in notes) == other
+        assert torch.equal(net.state_dict()[head], state[head]) != other
 
 
 def test_the_normalisation_stated_beside_an_ast_must_be_the_recipes(tmp_path: Path) -> None:
@@ -109,6 +131,15 @@ def test_the_normalisation_stated_beside_an_ast_must_be_the_recipes(tmp_path: Pa
     # The length may be another: position encodings are adapted.
     beside.write_text('{"mean": -6.8, "std": 5.5, "max_length": 128, "sampling_rate": 16000}')
     assert resolve_init(recipe, CLASSES)[1] == path
+    longer = beside.read_text().replace("128", "512")
+    for text, field in ((longer, "max_length"), ('{"num_hidden_layers": 2}', "num_hidden_layers")):
+        other = tmp_path / field / path.name
+        other.parent.mkdir()
+        other.write_bytes(path.read_bytes())
+        other.with_name(beside.name).write_text(text)
+        with pytest.raises(InputError) as caught:
+            resolve_init(replace(recipe, init=InitSpec("checkpoint", str(other))), CLASSES)
+        assert caught.value.field == field
     wrong = replace(recipe, frontend=replace(recipe.frontend, std=5.5))
     with pytest.raises(InputError, match=r"Set frontend\.std=11\.0") as caught:
         resolve_init(wrong, CLASSES)
