@@ -77,9 +77,9 @@ def findings(view: StudyView) -> list[str]:
         return [f"No verdict: {least} (add --seeds {INTERVAL_FROM}); {name} reaches {value}."]
     if view.results.look is None:
         return [f"{view.interim}; {name} reaches {value}."]
-    references = [quoted(v.name) for v in view.others if v.record.reference]
-    are = "is" if len(references) == 1 else "are"
-    beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
+    scale = [quoted(v.name) for v in view.others if v.record.reference]
+    are = "is" if len(scale) == 1 else "are"
+    beside = f" ({listed(scale)} {are} shown for scale, not counted)" if scale else ""
     found = _found(view, [(v.name, v.verdict) for v in view.answers])
     against, last = f"Against {name} ({value}), {found}{beside}.", contrasts_first(view)
     told = [] if last else [against]
@@ -177,10 +177,13 @@ def has_budgets(view: StudyView) -> bool:
 def contrasts_first(view: StudyView) -> bool:
     """Whether declared contrasts answer the question, rather than differences to the baseline.
 
-    Those mostly show what more clips or steps do, where they vary for one model and patchout.
+    Those mostly show what more clips or steps do, where they vary for one model and patchout. And
+    one family that compares all others with each other asks which of them is best.
     """
     alike = any(v.subject == view.baseline.subject for v in view.answers)
-    return bool(view.results.declared) and (alike or has_budgets(view))
+    compared = [{v for weights in c.values() for v in weights} for c in view.study.contrasts.values()]
+    among = len(view.answers) > 2 and compared == [{v.name for v in view.answers}]
+    return bool(view.results.declared) and (alike or among or has_budgets(view))
 
 
 def _found(view: StudyView, found: Sequence[tuple[str, str]]) -> str:
@@ -293,9 +296,8 @@ def crossings(view: StudyView, found: Sequence[Gain]) -> str:
 
 
 def _against(gain: Gain) -> str:
-    names = quoted(gain.variant.name), quoted(gain.other.name)
-    fast = gain.speedup.value >= 1
-    return f"{names[0]} {_pace(gain.speedup)} {'as' if fast else 'than'} {names[1]}"
+    than = "as" if gain.speedup.value >= 1 else "than"
+    return f"{quoted(gain.variant.name)} {_pace(gain.speedup)} {than} {quoted(gain.other.name)}"
 
 
 def _pace(speedup: Span) -> str:
@@ -348,9 +350,8 @@ def _quality_of(view: StudyView, item: Comparison) -> str:
         few = f"{counted(item.n, 'seed')}, an interval needs three"
         why = "these runs were judged before" if isfinite(item.low) else few
         return f"no verdict {told}; {why})"
-    if finding(item) != item.verdict:
-        words = _VERDICTS[finding(item)][0].removeprefix("is ")
-        return f"{words} ({interval(gap, sign=True)})"
+    if (found := finding(item)) != item.verdict:
+        return f"{_VERDICTS[found][0].removeprefix('is ')} ({interval(gap, sign=True)})"
     if item.verdict in ("better", "worse"):
         size = gap if gap.value >= 0 else Span(-gap.value, -gap.high, -gap.low)
         return f"{item.verdict} by {interval(size)}"

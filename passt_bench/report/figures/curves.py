@@ -15,13 +15,15 @@ from passt_bench.report.view import StudyView
 NAME, TITLE = "learning_curves", "Learning curves"
 VALIDATION, VALIDATION_TITLE = "validation_curves", "Quality on the validation split by epoch"
 CURVE = "train_loss"
+_POINTS = 100  # of a curve at most, in a panel two inches wide
 _VALIDATED = "inner/"  # and the metric, in records with an epoch chosen on a validation split
 
 
 def curves_data(view: StudyView, curve: str = CURVE) -> pd.DataFrame:
     """One row per variant and epoch: mean, minimum and maximum of a curve over its runs.
 
-    Each failed run has separate rows, with ``runs`` 1 and its status.
+    Each failed run has separate rows, with ``runs`` 1 and its status. Of long curves every n-th
+    epoch is shown, counted from the last.
     """
     columns = ["variant", "kind", "status", "cell", "epoch", "mean", "low", "high", "runs"]
     rows = []
@@ -33,7 +35,8 @@ def curves_data(view: StudyView, curve: str = CURVE) -> pd.DataFrame:
             if run.status != "ok" and run.curves.get(curve)
         ]
         for status, cell, curves in series:
-            for epoch, values in enumerate(zip(*curves, strict=False), 1):
+            epochs = list(enumerate(zip(*curves, strict=False), 1))
+            for epoch, values in epochs[:: -(len(epochs) // _POINTS + 1)][::-1]:
                 mean, number = sum(values) / len(values), len(values)
                 ends = (min(values), max(values))
                 rows.append((v.name, v.kind, status, cell, epoch, mean, *ends, number))
