@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -353,3 +353,22 @@ def _method(c: Contrast, tested: int) -> str:
     )
     constant = "; the differences do not vary at all" if c.error == 0.0 else ""
     return f"randomized blocks, {how}, simultaneous over {tested}{constant}"
+
+
+def best_of(
+    contrasts: Mapping[str, Mapping[str, float]], items: Iterable[Comparison]
+) -> tuple[str, list[float]] | None:
+    """The variant that is better than every other of three or more, and by how much; None if none.
+
+    ``contrasts`` is a declared family of all pairs, ``items`` what was found of each.
+    """
+    variants, ahead = {v for pair in contrasts.values() for v in pair}, dict[str, list[float]]()
+    others = len(variants) - 1
+    if others < 2 or 2 * len(contrasts) != others * len(variants):
+        return None
+    for item in items:
+        won = {"better": 1, "worse": -1}.get(item.verdict, 0)
+        for variant, weight in contrasts[item.variant].items():
+            if weight * won > 0:
+                ahead.setdefault(variant, []).append(abs(item.difference))
+    return next(((v, sorted(gaps)) for v, gaps in ahead.items() if len(gaps) == others), None)

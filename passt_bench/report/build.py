@@ -292,7 +292,7 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
         "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
         "further": [*sentences.findings(view)[1:], *(text(view) for text in further)]
         * bool(study.seeds),
-        "notes": [text(view) for text in notes] if study.seeds else [sentences.not_run(view)],
+        "notes": [text(view) for text in notes] if study.seeds else [provenance.not_run(view)],
         "answers": sentences.answers(view),
         "baseline_probes": probes
         and replace(probes, rows=tuple(row for row in probes.rows if row[0] == study.baseline)),

@@ -260,6 +260,16 @@ def verdict_counts(view: StudyView) -> dict[str, int]:
     return dict(Counter(v.verdict for v in view.answers if view.study.seeds))
 
 
+def not_run(view: StudyView) -> str:
+    """Names the variants that were not run, and why this may be no first look at the others."""
+    study, text = view.results.whole or view.study, ""
+    if names := view.results.not_run:
+        of = len(study.variants) + len(study.left_out)
+        text = f"These are {len(view.variants)} of the {of} variants of the study. "
+        text += f"Not run yet: {listed(map(quoted, names))}. "
+    return f"{text}{study.cannot_run} {study.further_look}".strip()
+
+
 def primary_verdicts(view: StudyView) -> dict[str, str]:
     """Family of a primary question → its verdict; none if contrasts changed after the first run."""
     families = view.results.declared.items() if not view.study.contrasts_changed else ()

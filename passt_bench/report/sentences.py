@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, nan
 
-from passt_bench.analysis.compare import Comparison
+from passt_bench.analysis.compare import Comparison, best_of
 from passt_bench.analysis.noise import clip_sentence, is_share, share_interval
 from passt_bench.records.run import RunRecord, cell_name
 from passt_bench.report.text import (
@@ -91,6 +91,10 @@ def findings(view: StudyView) -> list[str]:
 def _family(view: StudyView, family: str, items: Sequence[Comparison]) -> str:
     """What a declared family shows: ``Half dropped: better at 1x and 2x (+0.020 to +0.078).``."""
     first, parts = family.split(" ")[0], list[str]()
+    title = family[0].upper() + family[1:] if first.islower() else family
+    if best := best_of(view.study.contrasts.get(family, {}), items):
+        name, gaps = best
+        return f"{title}: {quoted(name)} is better than every other, by {extent(gaps)}."
     for verdict, words in _VERDICTS.items():
         own = [c for c in items if finding(c) == verdict]
         if not own:
@@ -103,7 +107,7 @@ def _family(view: StudyView, family: str, items: Sequence[Comparison]) -> str:
         said = words[0].removeprefix("is ").removeprefix("has ").format(margin=view.margin)
         at, named = (f"{who} ({size})", f"{who}: {size}") if size else (who, who)
         parts.append(f"{said} at {at}" if has_budgets(view) else f"{said} ({named})")
-    return f"{family[0].upper() + family[1:] if first.islower() else family}: {'; '.join(parts)}."
+    return f"{title}: {'; '.join(parts)}."
 
 
 def _short(names: Sequence[str]) -> list[str]:
@@ -112,16 +116,6 @@ def _short(names: Sequence[str]) -> list[str]:
     if len(names) > 1 and len(shared) == 1:
         return [name.rpartition(", ")[2] for name in names]
     return [quoted(name) if ", " in name else name for name in names]
-
-
-def not_run(view: StudyView) -> str:
-    """Names the variants that were not run, and why this may be no first look at the others."""
-    study, text = view.results.whole or view.study, ""
-    if names := view.results.not_run:
-        of = len(study.variants) + len(study.left_out)
-        text = f"These are {len(view.variants)} of the {of} variants of the study. "
-        text += f"Not run yet: {listed(map(quoted, names))}. "
-    return f"{text}{study.cannot_run} {study.further_look}".strip()
 
 
 def runs_sentence(view: StudyView) -> str | None:
@@ -181,7 +175,8 @@ def contrasts_first(view: StudyView) -> bool:
     one family that compares all others with each other asks which of them is best.
     """
     alike = any(v.subject == view.baseline.subject for v in view.answers)
-    compared = [{v for weights in c.values() for v in weights} for c in view.study.contrasts.values()]
+    families = view.study.contrasts.values()
+    compared = [{v for weights in family.values() for v in weights} for family in families]
     among = len(view.answers) > 2 and compared == [{v.name for v in view.answers}]
     return bool(view.results.declared) and (alike or among or has_budgets(view))
 

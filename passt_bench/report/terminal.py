@@ -21,9 +21,9 @@ from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.search import SearchRecord
 from passt_bench.report.cost_tables import NAME, TOKENS, frontend_column
 from passt_bench.report.evaluations import confusion_table, decisions_table, most_confused
-from passt_bench.report.provenance import answer
+from passt_bench.report.provenance import answer, not_run
 from passt_bench.report.search import search_headline, settings
-from passt_bench.report.sentences import coarse, has_budgets, not_run, runs_sentence
+from passt_bench.report.sentences import coarse, has_budgets, runs_sentence
 from passt_bench.report.study_tables import (
     contrasts,
     failures,

@@ -5,17 +5,16 @@ import pytest
 from study_on_disk import SMALL, Arm, write_study
 
 from passt_bench.analysis.budgets import Reached
-from passt_bench.analysis.compare import Comparison
+from passt_bench.analysis.compare import Comparison, best_of
 from passt_bench.analysis.results import Results, analyze, load_results
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
-from passt_bench.report.provenance import conditions, study_facts
+from passt_bench.report.provenance import conditions, not_run, study_facts
 from passt_bench.report.sentences import (
     answers,
     coarse,
     costs_headline,
     findings,
-    not_run,
     power_sentence,
     reached_sentence,
     runs_sentence,
@@ -25,9 +24,10 @@ from passt_bench.report.sentences import (
 from passt_bench.report.study_tables import reached_table, verdicts
 from passt_bench.report.text import Span
 from passt_bench.report.view import Cost, StudyView, study_view
-from passt_bench.spec import InitSpec
+from passt_bench.spec import InitSpec, pairwise
 
 NAN = float("nan")
+REPORTS = Path(__file__).parents[3] / "reports"
 
 
 def told(view: StudyView) -> str:
@@ -334,3 +334,34 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
     assert f"all {len(variants) - 3} variants" in text
     names = {row[0] for row in verdicts(view).texts()}
     assert {*(f"{name} (for scale, not counted)" for name in scale), "unstructured .5"} <= names
+
+
+@pytest.mark.parametrize(
+    ("verdicts_of_pairs", "best"),
+    [
+        (("worse", "worse", "undecided"), None),  # a loses to both; b and c are not told apart
+        (("worse", "undecided", "better"), ("b", [0.02, 0.02])),
+        (("better", "better", "not worse"), ("a", [0.02, 0.02])),
+        (("better", "same", "better"), None),
+    ],
+)
+def test_the_best_of_a_family_is_better_than_every_other(
+    verdicts_of_pairs: tuple[str, ...], best: tuple[str, list[float]] | None
+) -> None:
+    pairs = pairwise("a", "b", "c")
+    assert list(pairs) == ["a − b", "a − c", "b − c"]
+    items = [
+        replace(
+            comparison(verdict, (-0.02 if verdict == "worse" else 0.02, NAN, NAN)), variant=name
+        )
+        for name, verdict in zip(pairs, verdicts_of_pairs, strict=True)
+    ]
+    assert best_of(pairs, items) == best
+    assert best_of({"a − b": pairs["a − b"]}, items[:1]) is None  # of two, a verdict says it
+
+
+def test_a_study_of_all_pairs_says_which_is_best() -> None:
+    view = study_view(load_results("esc50_kinds", [Store(REPORTS / "esc50_kinds")]))
+    first = findings(view)[0]
+    assert first.startswith("Kinds at equal tokens: “structured .5” is better than every other, by")
+    assert answers(view)[0][1] == "kinds at equal tokens: unstructured .5 − time .5"

@@ -15,8 +15,8 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
-from passt_bench.report.provenance import study_facts
-from passt_bench.report.sentences import answers, findings, not_run
+from passt_bench.report.provenance import not_run, study_facts
+from passt_bench.report.sentences import answers, findings
 from passt_bench.report.terminal import result_json
 from passt_bench.report.view import study_view
 from passt_bench.runner import plan as planning
