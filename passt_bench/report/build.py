@@ -278,7 +278,7 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
     """What the page shows of a study beside tables, figures, facts and records."""
     study, sessions, variants = view.study, view.results.sessions, len(view.variants)
     further = (sentences.runs_sentence, sentences.reached_sentence, sentences.power_sentence)
-    notes = (sentences.not_run, sentences.coarse, sentences.weights_sentence)
+    notes = (provenance.not_run, sentences.coarse, sentences.weights_sentence)
     probes = tables.get("probes")
     return {
         "kicker": [
