@@ -17,7 +17,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import NullPool, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from passt_bench.errors import InputError, without_password
 from passt_bench.records.run import Status
@@ -33,6 +33,7 @@ Objective = Callable[[Params, Report], tuple[float, ...]]
 
 _HEARTBEAT, _GRACE = 30, 180  # seconds
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds that a storage may be out of reach
+_RACES = (0.2, 0.4, 0.8, 1.6)  # seconds until tables that another process creates are complete
 _POLL = 0.3
 _MIN_FOR_IMPORTANCE = 8  # settings; a forest on fewer is meaningless
 
@@ -72,6 +73,26 @@ class _Server(storages.RDBStorage):  # type: ignore[misc]
             super().record_heartbeat(trial_id)
 
 
+def _connect(address: str) -> _Server:
+    """Opens a database; again, if another process created the same tables at the same time."""
+    for pause in (*_RACES, None):
+        try:
+            with catch_warnings(action="ignore", category=ExperimentalWarning):  # heartbeats
+                return _Server(
+                    address,
+                    engine_kwargs={"poolclass": NullPool},
+                    heartbeat_interval=_HEARTBEAT,
+                    grace_period=_GRACE,
+                    heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
+                )
+        except SQLAlchemyError as error:
+            raced = isinstance(error, IntegrityError) or "already exists" in str(error)
+            if not raced or pause is None:
+                raise
+            time.sleep(pause)
+    raise AssertionError
+
+
 def open_storage(root: Path, name: str, address: str | None) -> storages.BaseStorage:
     """Opens the storage of Optuna's trials: at an SQLAlchemy address, or a journal in the folder.
 
@@ -88,14 +109,7 @@ def open_storage(root: Path, name: str, address: str | None) -> storages.BaseSto
         url = make_url(address)
         query = " ".join(f"{key}=?" for key in url.query)
         if url.password is None and query == without_password(query):
-            with catch_warnings(action="ignore", category=ExperimentalWarning):  # heartbeats
-                return _Server(
-                    address,
-                    engine_kwargs={"poolclass": NullPool},
-                    heartbeat_interval=_HEARTBEAT,
-                    grace_period=_GRACE,
-                    heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
-                )
+            return _connect(address)
     except Exception as error:  # drivers raise kinds of their own
         reason = (str(error).strip().splitlines() or [""])[0]
         problem = f"the Optuna storage cannot be opened ({type(error).__name__}: {reason})"

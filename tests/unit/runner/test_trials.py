@@ -3,8 +3,10 @@
 import itertools
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from threading import Barrier
 
 import optuna
 import pytest
@@ -120,6 +122,18 @@ def test_interrupted_anywhere_one_worker_suggests_the_same(tmp_path, kind):
     assert optimize(trials_of(tmp_path, address=address), 14) == undisturbed
     states = [t.state for t in optuna.load_study(study_name="s", storage=storage).trials]
     assert states.count(TrialState.COMPLETE) == 14 and TrialState.RUNNING not in states
+
+
+def test_commands_begun_together_open_an_empty_database(tmp_path):
+    together = Barrier(6)
+
+    def begin(owner):
+        together.wait()
+        return trials_of(tmp_path, owner=str(owner), address=f"sqlite:///{tmp_path / 'trials.db'}")
+
+    with ThreadPoolExecutor(6) as pool:
+        first, *_ = pool.map(begin, range(6))
+    assert len(optimize(first, 2)) == 2
 
 
 def test_several_workers_come_to_the_total_and_failures_count(tmp_path):
