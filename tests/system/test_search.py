@@ -166,6 +166,13 @@ def test_a_trial_gets_the_flops_of_the_baseline_also_with_another_stride(tmp_pat
     spent = [total_steps(c.recipe.training, 40) * c.summary.flops for c in (base, half, fine)]
     assert spent == pytest.approx([spent[0]] * 3, rel=0.01)
     assert (fine.recipe.model.stride, fine.recipe.training.learning_rate) == ((4, 4), 0.005)
+    least = 1  # the fewest epochs of two steps that pay for 100 steps of the dearest stride
+    while round(2 * least * base.summary.flops / fine.summary.flops) < 100:
+        least += 1
+    dear = replace(STUDY, base=override(BASE, {"training.epochs": 52}), search=space)
+    with pytest.raises(InputError, match=rf"^tiny: .*stride \(4, 4\).*Give .*={least}\.$") as refused:
+        run_search(tmp_path / "dear", study=dear)
+    assert refused.value.field == "training.epochs" and not records(tmp_path / "dear")
     short = replace(STUDY, search=Search())
     with pytest.raises(InputError) as refused:
         planned(short, tmp_path)
