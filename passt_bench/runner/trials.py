@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
 from warnings import catch_warnings
 
 import optuna
@@ -62,6 +63,34 @@ def _suggest(trial: optuna.Trial, space: Space) -> Params:
                 name, axis.low, axis.high, step=axis.step, log=axis.log
             )
     return params
+
+
+class _Sampler(optuna.samplers.TPESampler):  # type: ignore[misc]
+    """Draws each trial with random numbers of its own; the first is fixed."""
+
+    def __init__(self, study: optuna.Study, seed: int, first: Params) -> None:
+        super().__init__()
+        self._of, self._seed, self._first = study, seed, first
+        self._fixed = Params()
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Seeds with the trials before it; of ``study`` a pruner may show a part only."""
+        earlier = len(_before(self._of, trial.number))
+        self._fixed = {} if earlier else self._first
+        super().__init__(seed=int(digest([self._seed, 0, earlier])[:8], 16))
+        super().before_trial(study, trial)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: distributions.BaseDistribution,
+    ) -> Any:
+        """The value of a parameter of this trial."""
+        if param_name in self._fixed:
+            return self._fixed[param_name]
+        return super().sample_independent(study, trial, param_name, param_distribution)
 
 
 class _Server(storages.RDBStorage):  # type: ignore[misc]
@@ -127,9 +156,10 @@ class Trials:
     """The trials of one search, in an Optuna study that several commands may share.
 
     Suggestions come from the tree-structured Parzen estimator, whose random numbers depend on the
-    seed, the worker and the number of trials that have ended: with one worker, an interruption
-    changes no suggestion. The very first one is to drop nothing. Trials that an earlier command of
-    the same ``owner`` (an output folder) left running are failed, and suggested again.
+    seed and the number of earlier trials that have ended or are running: no two commands draw the
+    same, and with one worker an interruption changes no suggestion. The very first one is to drop
+    nothing. Trials that an earlier command of the same ``owner`` (an output folder) left running
+    are failed, and suggested again.
     """
 
     open: Callable[[], storages.BaseStorage]  # once in each thread
@@ -144,15 +174,13 @@ class Trials:
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.stopped = Event()
-        self._study = self._load(0)
+        self._study = self._load()
         if self._study.metric_names is None:  # which optuna-dashboard shows
             with catch_warnings(action="ignore", category=ExperimentalWarning):
                 self._study.set_metric_names([self.metric, *self.search.objectives])
-        if not self._study.get_trials(deepcopy=False):
-            self._study.enqueue_trial(self.space.first)
         self._fail_orphans(self._study, self.owner, nobodys=True)
 
-    def _load(self, worker: int) -> optuna.Study:
+    def _load(self) -> optuna.Study:
         """The study, for one thread."""
         pruner: pruners.BasePruner = pruners.NopPruner()
         with catch_warnings(action="ignore", category=ExperimentalWarning):  # of Wilcoxon
@@ -168,12 +196,8 @@ class Trials:
                 pruner=pruner,
                 load_if_exists=True,
             )
-        self._reseed(study, worker)
+        study.sampler = _Sampler(study, self.search.seed, self.space.first)
         return study
-
-    def _reseed(self, study: optuna.Study, worker: int) -> None:
-        seed = digest([self.search.seed, worker, len(_ended(study))])
-        study.sampler = optuna.samplers.TPESampler(seed=int(seed[:8], 16))
 
     @staticmethod
     def _fail_orphans(study: optuna.Study, owner: str, *, nobodys: bool = False) -> None:
@@ -220,12 +244,11 @@ class Trials:
 
     def _work(self, objective: Objective, total: int, worker: int, deadline: float) -> None:
         """Runs trials one after the other; waits while the storage is out of reach."""
-        study, owner = self._load(worker), f"{self.owner}/{worker}/"
+        study, owner = self._load(), f"{self.owner}/{worker}/"
 
         def run(trial: optuna.Trial) -> tuple[float, ...]:
             """One trial; one too many, begun while another worker began the last, is no trial."""
-            begun = study.get_trials(deepcopy=False)[: trial.number]
-            if sum(_counts(other) or other.state == TrialState.RUNNING for other in begun) >= total:
+            if len(_before(study, trial.number)) >= total:
                 raise Failed(None)
             trial.set_user_attr("owner", owner)
             params = _suggest(trial, self.space)
@@ -244,7 +267,6 @@ class Trials:
                 raise
 
         def after(study: optuna.Study, trial: FrozenTrial) -> None:
-            self._reseed(study, worker)
             if not _counts(trial) or len(_ended(study)) >= total:
                 study.stop()
 
@@ -273,6 +295,12 @@ def _counts(trial: FrozenTrial) -> bool:
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
+
+
+def _before(study: optuna.Study, number: int) -> list[FrozenTrial]:
+    """The trials before one of a number that have ended or are running."""
+    earlier = study.get_trials(deepcopy=False)[:number]
+    return [trial for trial in earlier if _counts(trial) or trial.state == TrialState.RUNNING]
 
 
 def importance(record: SearchRecord) -> dict[str, float]:

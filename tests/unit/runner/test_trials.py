@@ -136,6 +136,24 @@ def test_commands_begun_together_open_an_empty_database(tmp_path):
     assert len(optimize(first, 2)) == 2
 
 
+@pytest.mark.parametrize("kind", ["journal", "database"])
+def test_two_machines_draw_different_trials_and_one_of_them_the_baseline(tmp_path, kind):
+    address = f"sqlite:///{tmp_path / 'trials.db'}" if kind == "database" else None
+    machines = [trials_of(tmp_path, owner=name, address=address) for name in ("a", "b")]
+    together = Barrier(2)
+
+    def in_step(given, report):
+        together.wait(60)  # both are drawn before either ends
+        return peak(given, report)
+
+    with ThreadPoolExecutor(2) as pool:
+        [*pool.map(lambda machine: optimize(machine, 8, in_step), machines)]
+    # The first ten are random: so many machines draw what one would, each of them once.
+    alone = optimize(trials_of(tmp_path / "alone"), 8)
+    assert [trial.params for trial in machines[0].ended()] == [given for given, _ in alone]
+    assert alone[0][0] == {"kind": "none"} != alone[1][0]
+
+
 def test_several_workers_come_to_the_total_and_failures_count(tmp_path):
     # Not by the setting: which ones are drawn depends on how the workers take turns.
     calls = itertools.count(1)
