@@ -205,6 +205,12 @@ class _Search:
         with stage(self._console, f"Searching: {total} trials{limit}") as update:
             workers = parallel_runs(cells * config.workers, config)
             self._trials.optimize(self._objective, total, workers, seconds, show)
+        if running := self._trials.elsewhere():
+            self._console.print(
+                f"{running} of {total} trials are still running in other commands: what is "
+                "confirmed now is provisional. Give the same command again when they have ended.",
+                markup=False,
+            )
 
     def _identity(self) -> str:
         """The hash of all that decides a trial's value; others cannot be compared with it."""

@@ -212,6 +212,11 @@ class Trials:
         """The trials that ended, in order, without interrupted ones."""
         return _ended(self._study)
 
+    def elsewhere(self) -> int:
+        """The number of trials that other commands left running or are running."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return sum(not t.user_attrs.get("owner", "").startswith(self.owner) for t in running)
+
     def optimize(
         self,
         objective: Objective,
