@@ -25,7 +25,7 @@ from passt_bench.console import Stopwatch, stage
 from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import SEARCHES, Store, document_names, read_search, write_document
-from passt_bench.runner.budget import on_validation, with_budget
+from passt_bench.runner.budget import check_budgets, on_validation, with_budget
 from passt_bench.runner.cells import clear, validated_epochs
 from passt_bench.runner.estimates import batch_size, step_work, summarize_model
 from passt_bench.runner.executor import check_device, parallel_runs, prepare, run_cells
@@ -172,7 +172,10 @@ class _Search:
         """Runs trials until there are enough or the time is up."""
         config, training = self._config, self._recipe.training
         # All are planned before anything is trained.
-        cells, *_ = [self._cells(params) for params in self._space.extremes()]
+        extremes = self._space.extremes()
+        dearest = [self._variant(params) for params in extremes]
+        check_budgets(self._study, dearest, self._clips, self._classes)
+        cells, *_ = [self._cells(params) for params in extremes]
         self._keys_of_baseline = tuple(cell.key for cell in cells)
         prepare(cells, self._paths, self._plan.datasets, self._console)
         self._costs_of_baseline = self._costs(self._recipe)
@@ -202,6 +205,12 @@ class _Search:
         with stage(self._console, f"Searching: {total} trials{limit}") as update:
             workers = parallel_runs(cells * config.workers, config)
             self._trials.optimize(self._objective, total, workers, seconds, show)
+        if running := self._trials.elsewhere():
+            self._console.print(
+                f"{running} of {total} trials are still running in other commands: what is "
+                "confirmed now is provisional. Give the same command again when they have ended.",
+                markup=False,
+            )
 
     def _identity(self) -> str:
         """The hash of all that decides a trial's value; others cannot be compared with it."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
 from warnings import catch_warnings
 
 import optuna
@@ -17,7 +18,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import NullPool, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from passt_bench.errors import InputError, without_password
 from passt_bench.records.run import Status
@@ -33,6 +34,7 @@ Objective = Callable[[Params, Report], tuple[float, ...]]
 
 _HEARTBEAT, _GRACE = 30, 180  # seconds
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds that a storage may be out of reach
+_RACES = (0.2, 0.4, 0.8, 1.6)  # seconds until tables that another process creates are complete
 _POLL = 0.3
 _MIN_FOR_IMPORTANCE = 8  # settings; a forest on fewer is meaningless
 
@@ -63,6 +65,34 @@ def _suggest(trial: optuna.Trial, space: Space) -> Params:
     return params
 
 
+class _Sampler(optuna.samplers.TPESampler):  # type: ignore[misc]
+    """Draws each trial with random numbers of its own; the first is fixed."""
+
+    def __init__(self, study: optuna.Study, seed: int, first: Params) -> None:
+        super().__init__()
+        self._of, self._seed, self._first = study, seed, first
+        self._fixed = Params()
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Seeds with the trials before it; of ``study`` a pruner may show a part only."""
+        earlier = len(_before(self._of, trial.number))
+        self._fixed = {} if earlier else self._first
+        super().__init__(seed=int(digest([self._seed, 0, earlier])[:8], 16))
+        super().before_trial(study, trial)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: distributions.BaseDistribution,
+    ) -> Any:
+        """The value of a parameter of this trial."""
+        if param_name in self._fixed:
+            return self._fixed[param_name]
+        return super().sample_independent(study, trial, param_name, param_distribution)
+
+
 class _Server(storages.RDBStorage):  # type: ignore[misc]
     """A database that may be out of reach for a while; a heartbeat that is missed is no error."""
 
@@ -70,6 +100,26 @@ class _Server(storages.RDBStorage):  # type: ignore[misc]
         """Records that a trial is running."""
         with suppress(StorageInternalError, SQLAlchemyError):
             super().record_heartbeat(trial_id)
+
+
+def _connect(address: str) -> _Server:
+    """Opens a database; again, if another process created the same tables at the same time."""
+    for pause in (*_RACES, None):
+        try:
+            with catch_warnings(action="ignore", category=ExperimentalWarning):  # heartbeats
+                return _Server(
+                    address,
+                    engine_kwargs={"poolclass": NullPool},
+                    heartbeat_interval=_HEARTBEAT,
+                    grace_period=_GRACE,
+                    heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
+                )
+        except SQLAlchemyError as error:
+            raced = isinstance(error, IntegrityError) or "already exists" in str(error)
+            if not raced or pause is None:
+                raise
+            time.sleep(pause)
+    raise AssertionError
 
 
 def open_storage(root: Path, name: str, address: str | None) -> storages.BaseStorage:
@@ -88,14 +138,7 @@ def open_storage(root: Path, name: str, address: str | None) -> storages.BaseSto
         url = make_url(address)
         query = " ".join(f"{key}=?" for key in url.query)
         if url.password is None and query == without_password(query):
-            with catch_warnings(action="ignore", category=ExperimentalWarning):  # heartbeats
-                return _Server(
-                    address,
-                    engine_kwargs={"poolclass": NullPool},
-                    heartbeat_interval=_HEARTBEAT,
-                    grace_period=_GRACE,
-                    heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
-                )
+            return _connect(address)
     except Exception as error:  # drivers raise kinds of their own
         reason = (str(error).strip().splitlines() or [""])[0]
         problem = f"the Optuna storage cannot be opened ({type(error).__name__}: {reason})"
@@ -113,9 +156,10 @@ class Trials:
     """The trials of one search, in an Optuna study that several commands may share.
 
     Suggestions come from the tree-structured Parzen estimator, whose random numbers depend on the
-    seed, the worker and the number of trials that have ended: with one worker, an interruption
-    changes no suggestion. The very first one is to drop nothing. Trials that an earlier command of
-    the same ``owner`` (an output folder) left running are failed, and suggested again.
+    seed and the number of earlier trials that have ended or are running: no two commands draw the
+    same, and with one worker an interruption changes no suggestion. The very first one is to drop
+    nothing. Trials that an earlier command of the same ``owner`` (an output folder) left running
+    are failed, and suggested again.
     """
 
     open: Callable[[], storages.BaseStorage]  # once in each thread
@@ -130,15 +174,13 @@ class Trials:
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.stopped = Event()
-        self._study = self._load(0)
+        self._study = self._load()
         if self._study.metric_names is None:  # which optuna-dashboard shows
             with catch_warnings(action="ignore", category=ExperimentalWarning):
                 self._study.set_metric_names([self.metric, *self.search.objectives])
-        if not self._study.get_trials(deepcopy=False):
-            self._study.enqueue_trial(self.space.first)
         self._fail_orphans(self._study, self.owner, nobodys=True)
 
-    def _load(self, worker: int) -> optuna.Study:
+    def _load(self) -> optuna.Study:
         """The study, for one thread."""
         pruner: pruners.BasePruner = pruners.NopPruner()
         with catch_warnings(action="ignore", category=ExperimentalWarning):  # of Wilcoxon
@@ -154,12 +196,8 @@ class Trials:
                 pruner=pruner,
                 load_if_exists=True,
             )
-        self._reseed(study, worker)
+        study.sampler = _Sampler(study, self.search.seed, self.space.first)
         return study
-
-    def _reseed(self, study: optuna.Study, worker: int) -> None:
-        seed = digest([self.search.seed, worker, len(_ended(study))])
-        study.sampler = optuna.samplers.TPESampler(seed=int(seed[:8], 16))
 
     @staticmethod
     def _fail_orphans(study: optuna.Study, owner: str, *, nobodys: bool = False) -> None:
@@ -173,6 +211,11 @@ class Trials:
     def ended(self) -> list[FrozenTrial]:
         """The trials that ended, in order, without interrupted ones."""
         return _ended(self._study)
+
+    def elsewhere(self) -> int:
+        """The number of trials that other commands left running or are running."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return sum(not t.user_attrs.get("owner", "").startswith(self.owner) for t in running)
 
     def optimize(
         self,
@@ -206,12 +249,11 @@ class Trials:
 
     def _work(self, objective: Objective, total: int, worker: int, deadline: float) -> None:
         """Runs trials one after the other; waits while the storage is out of reach."""
-        study, owner = self._load(worker), f"{self.owner}/{worker}/"
+        study, owner = self._load(), f"{self.owner}/{worker}/"
 
         def run(trial: optuna.Trial) -> tuple[float, ...]:
             """One trial; one too many, begun while another worker began the last, is no trial."""
-            begun = study.get_trials(deepcopy=False)[: trial.number]
-            if sum(_counts(other) or other.state == TrialState.RUNNING for other in begun) >= total:
+            if len(_before(study, trial.number)) >= total:
                 raise Failed(None)
             trial.set_user_attr("owner", owner)
             params = _suggest(trial, self.space)
@@ -230,7 +272,6 @@ class Trials:
                 raise
 
         def after(study: optuna.Study, trial: FrozenTrial) -> None:
-            self._reseed(study, worker)
             if not _counts(trial) or len(_ended(study)) >= total:
                 study.stop()
 
@@ -259,6 +300,12 @@ def _counts(trial: FrozenTrial) -> bool:
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
+
+
+def _before(study: optuna.Study, number: int) -> list[FrozenTrial]:
+    """The trials before one of a number that have ended or are running."""
+    earlier = study.get_trials(deepcopy=False)[:number]
+    return [trial for trial in earlier if _counts(trial) or trial.state == TrialState.RUNNING]
 
 
 def importance(record: SearchRecord) -> dict[str, float]:

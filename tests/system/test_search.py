@@ -24,7 +24,7 @@ from passt_bench.runner.plan import plan_study
 from passt_bench.runner.planned_cell import plan_cell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import list_record
-from passt_bench.runner.search import _Search
+from passt_bench.runner.search import _Search, search
 from passt_bench.runner.search_space import setting_name
 from passt_bench.runner.tracked_run import tracked_trials
 from passt_bench.runner.tracking import sync
@@ -166,6 +166,15 @@ def test_a_trial_gets_the_flops_of_the_baseline_also_with_another_stride(tmp_pat
     spent = [total_steps(c.recipe.training, 40) * c.summary.flops for c in (base, half, fine)]
     assert spent == pytest.approx([spent[0]] * 3, rel=0.01)
     assert (fine.recipe.model.stride, fine.recipe.training.learning_rate) == ((4, 4), 0.005)
+    least = 1  # the fewest epochs of two steps that pay for 100 steps of the dearest stride
+    while round(2 * least * base.summary.flops / fine.summary.flops) < 100:
+        least += 1
+    dear = replace(STUDY, base=override(BASE, {"training.epochs": 52}), search=space)
+    with pytest.raises(
+        InputError, match=rf"^tiny: .*stride \(4, 4\).*Give .*={least}\.$"
+    ) as refused:
+        run_search(tmp_path / "dear", study=dear)
+    assert refused.value.field == "training.epochs" and not records(tmp_path / "dear")
     short = replace(STUDY, search=Search())
     with pytest.raises(InputError) as refused:
         planned(short, tmp_path)
@@ -261,6 +270,21 @@ def test_a_failure_is_a_trial_and_an_interruption_is_none(tmp_path):
     (name,) = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
     optuna.load_study(study_name=name, storage=storage).ask()  # and then it is killed
     assert len(run_search(tmp_path, 2, study=study)[0].trials) == 2
+
+
+def test_trials_that_still_run_elsewhere_make_the_confirmation_provisional(tmp_path):
+    address = f"sqlite:///{tmp_path / 'trials.db'}"
+    paths, said = Paths(tmp_path / "a", storage=address), Console(record=True, width=200)
+    plan = plan_study(STUDY, Datasets(paths))
+    for ended, running in ((1, False), (1, True)):
+        if running:
+            storage = open_storage(tmp_path, "search-tiny", address)
+            (name,) = optuna.get_all_study_names(storage)
+            theirs = storage.create_new_trial(storage.get_study_id_from_name(name))
+            storage.set_trial_user_attr(theirs, "owner", "another machine/0/")
+        record, _ = search(plan, ended + running, RunConfig(workers=1), paths, said)
+        assert len(record.trials) == ended
+        assert ("1 of 2 trials are still running" in said.export_text()) is running
 
 
 def test_a_metric_of_which_less_is_better_is_searched_the_other_way(tmp_path, found):

@@ -3,8 +3,10 @@
 import itertools
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from threading import Barrier
 
 import optuna
 import pytest
@@ -120,6 +122,36 @@ def test_interrupted_anywhere_one_worker_suggests_the_same(tmp_path, kind):
     assert optimize(trials_of(tmp_path, address=address), 14) == undisturbed
     states = [t.state for t in optuna.load_study(study_name="s", storage=storage).trials]
     assert states.count(TrialState.COMPLETE) == 14 and TrialState.RUNNING not in states
+
+
+def test_commands_begun_together_open_an_empty_database(tmp_path):
+    together = Barrier(6)
+
+    def begin(owner):
+        together.wait()
+        return trials_of(tmp_path, owner=str(owner), address=f"sqlite:///{tmp_path / 'trials.db'}")
+
+    with ThreadPoolExecutor(6) as pool:
+        first, *_ = pool.map(begin, range(6))
+    assert len(optimize(first, 2)) == 2
+
+
+@pytest.mark.parametrize("kind", ["journal", "database"])
+def test_two_machines_draw_different_trials_and_one_of_them_the_baseline(tmp_path, kind):
+    address = f"sqlite:///{tmp_path / 'trials.db'}" if kind == "database" else None
+    machines = [trials_of(tmp_path, owner=name, address=address) for name in ("a", "b")]
+    together = Barrier(2)
+
+    def in_step(given, report):
+        together.wait(60)  # both are drawn before either ends
+        return peak(given, report)
+
+    with ThreadPoolExecutor(2) as pool:
+        [*pool.map(lambda machine: optimize(machine, 8, in_step), machines)]
+    # The first ten are random: so many machines draw what one would, each of them once.
+    alone = optimize(trials_of(tmp_path / "alone"), 8)
+    assert [trial.params for trial in machines[0].ended()] == [given for given, _ in alone]
+    assert alone[0][0] == {"kind": "none"} != alone[1][0]
 
 
 def test_several_workers_come_to_the_total_and_failures_count(tmp_path):
