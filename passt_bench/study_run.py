@@ -242,11 +242,13 @@ def write_study(plan: StudyPlan, store: Store) -> None:
                 value=plan.stored_record.name,
                 remedy="Run the same command again; it will choose another name.",
             )
-        if recorded is not None and plan.record != plan.stored_record:
-            recorded = replace(recorded, command=plan.stored_record.command)
-            if to_json(recorded) == to_json(plan.stored_record):
-                return  # only the command differs; the recorded one covers more variants
-        store.write_study(plan.stored_record)
+        stored = plan.stored_record
+        if recorded is not None and plan.record != stored:
+            asked = replace(recorded, command=stored.command, asked=stored.asked)
+            if to_json(asked) == to_json(stored):  # the recorded command covers more variants
+                stored = replace(stored, command=recorded.command)
+        if recorded is None or to_json(recorded) != to_json(stored):
+            store.write_study(stored)
 
 
 def remove_leftovers(

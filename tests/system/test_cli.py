@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,9 @@ def test_one_variant_is_run_and_the_others_are_left(
     assert "1 of 3 variants x 1 seed = 1 run, none done yet" in said
     assert "Costs are not measured: they are ratios to the baseline" in said
     assert len(store.sessions()) == 1
-    assert store.study("tiny") == study  # with the command that made more of it
+    asked = (("none", "time"), ("diverges",))
+    # With the command that made more of it.
+    assert store.study("tiny") == replace(study, asked=asked)
     assert "variants of the study. Not run yet" not in page.read_text()
 
     _, said = cli("status", study_file, "--variant", "time", "--seeds", "1")

@@ -201,7 +201,9 @@ def test_a_run_that_is_watched_by_epoch_comes_to_the_same_and_a_pruned_one_is_in
         if trial.status == "pruned":
             assert (run.info.status, run.data.tags["verdict"]) == ("KILLED", "pruned")
             points = client.get_metric_history(run.info.run_id, "inner/mAP")
-            assert tuple(point.value for point in points) == trial.curve and 0 < len(points) < 4
+            assert tuple(point.value for point in points) == trial.curve
+            # One that was pruned after its last epoch has a run, and its curve is there.
+            assert 0 < len(points) < 4 or Store(tmp_path).run(trial.keys[0])
             rate = float(run.data.params["training.learning_rate"])
             assert rate == trial.params["training.learning_rate"]
             assert run.data.params["patchout.kind"] == trial.patchout.kind
