@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
-from scipy.stats import binom, norm
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from passt_bench.errors import ContractError, InputError
@@ -20,7 +20,6 @@ from passt_bench.training.clip_bootstrap import (
     RankSums,
     ScoredClips,
     clip_intervals,
-    discordant_interval,
     few_clips_note,
     mcnemar,
     paired_differences,
@@ -292,45 +291,6 @@ def test_an_accuracys_difference_is_that_of_its_discordant_clips() -> None:
     half = 1.96 * np.sqrt(wins.var() / 1000)
     assert (item.low, item.high) == pytest.approx((0.04 - half, 0.04 + half), abs=0.02 * half)
     assert item.verdict == "better"
-
-
-def exactly(one: float, other: float, clips: int) -> float:
-    """How often the interval covers, of clips that only one of two models has right so often."""
-    count, truth, covered = np.arange(clips + 1), one - other, 0.0
-    for first in count:
-        rest = binom.pmf(first, clips, one) * binom.pmf(
-            count[: clips - first + 1], clips - first, other / (1 - one)
-        )
-        for second in np.flatnonzero(rest > 1e-9):
-            low, high = discordant_interval(int(first), int(second), clips)
-            covered += rest[second] * (low <= truth <= high)
-    return covered
-
-
-@pytest.mark.parametrize("clips", [10, 50, 150])
-@pytest.mark.parametrize(
-    ("one", "other"), [(0.02, 0.0), (0.01, 0.01), (0.05, 0.01), (0.2, 0.05), (0.1, 0.1), (0.4, 0.3)]
-)
-def test_the_interval_of_discordant_clips_covers(one: float, other: float, clips: int) -> None:
-    assert exactly(one, other, clips) > 0.947  # summed over all outcomes, not simulated
-
-
-@pytest.mark.parametrize(
-    ("clips", "verdict"), [(10, "undecided"), (100, "undecided"), (200, "same")]
-)
-def test_few_clips_without_a_discordant_one_show_no_equality(clips: int, verdict: str) -> None:
-    targets = np.eye(2)[np.arange(clips) % 2]
-    models = targets.astype(np.float32), 0.5 * targets + 0.1  # right on all clips
-    names = ("accuracy", "mAP")
-    known = values(names, targets, models[0])
-    assert known == {"accuracy": 1.0, "mAP": 1.0}
-    for name, item in paired_differences((known, known), targets, models, 0.02, 100).items():
-        bound = 1 - 0.05 ** (1 / clips)  # the share of which none is seen so often in 5 %
-        assert item.high == -item.low
-        assert bound * (1 - 1e-9) <= item.high <= 1.02 * bound, name
-        assert item.verdict == verdict
-    assert rarer_than_none(10) == pytest.approx(0.2589, abs=1e-4)
-    assert 300 * rarer_than_none(300) == pytest.approx(3, rel=0.01)  # the rule of three
 
 
 def test_a_model_is_the_same_as_itself() -> None:
