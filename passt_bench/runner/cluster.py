@@ -155,6 +155,7 @@ class _Dispatch:
         console: Console,
     ) -> None:
         self._client, self._config, self._console, self._store = client, config, console, store
+        self._place = client.scheduler.address  # which a client forgets when it gives up
         self.workers: dict[str, Any] = {}  # those that are connected, by address
         self._waiting, self._total = list(cells), len(cells)
         self._running: dict[Future, tuple[PlannedCell, str, AcquireReturnProxy[Any]]] = {}
@@ -184,7 +185,7 @@ class _Dispatch:
             name = str(self.workers.get(address, {}).get("name", address)).rpartition("://")[2]
             doing.append(f"{name} {'prepares data' if share is None else f'{share:.0%}'}")
         if not self.workers:
-            text += f", no worker is connected to {self._client.scheduler.address}"
+            text += f", no worker is connected to {self._place}"
         more = f", and {len(doing) - _SHOWN} more" * (len(doing) > _SHOWN)
         return done / self._total, ", ".join([text, *doing[:_SHOWN]]) + more
 
@@ -194,9 +195,8 @@ class _Dispatch:
             workers = self.workers = self._client.scheduler_info(n_workers=-1)["workers"]
         except (KeyError, OSError):
             remedy = "Start it and its workers, and run the same command again; it resumes."
-            place = self._client.scheduler.address
             problem = "the Dask scheduler has ended"
-            raise InputError(problem, field="--dask", value=place, remedy=remedy) from None
+            raise InputError(problem, field="--dask", value=self._place, remedy=remedy) from None
         for future, (_, address, _) in list(self._running.items()):
             if future.done() or address not in workers:
                 self._take(future)
@@ -214,8 +214,7 @@ class _Dispatch:
             reasons = filter(None, (*self._unfit.values(), *self._without.values()))
             problem = f"no worker can train what is left: {'; '.join(dict.fromkeys(reasons))}"
             remedy = "Start workers that can, and run the same command again; it resumes."
-            place = self._client.scheduler.address
-            raise InputError(problem, field="--dask", value=place, remedy=remedy)
+            raise InputError(problem, field="--dask", value=self._place, remedy=remedy)
         return bool(self._waiting or self._running)
 
     def _has_data(self, address: str, cell: PlannedCell) -> bool:
@@ -279,8 +278,9 @@ class _Dispatch:
     def close(self) -> None:
         """Leaves what still runs: its record stays at the worker, for the next command."""
         for future, (_, _, held) in self._running.items():
-            future.cancel()
             held.lock.release()
+            if self._client.status not in ("closing", "closed"):
+                future.cancel()
 
 
 def _job(cell: PlannedCell, config: RunConfig) -> str:
