@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from math import isfinite
@@ -21,6 +22,7 @@ from passt_bench.report.text import (
     counted,
     fixed,
     interval,
+    listed,
     p_value,
     quoted,
     significant,
@@ -66,6 +68,25 @@ def heading(records: Iterable[EvaluationRecord]) -> str:
     """The title of the page; it names published numbers only if there are some."""
     known = any(record.published_of(metric) for record in records for metric in record.metrics)
     return "Checkpoint results" + " next to published numbers" * known
+
+
+def verdicts_sentence(records: Sequence[EvaluationRecord]) -> str:
+    """What comparisons of models on the same clips found; those of rare verdicts are named."""
+    made = comparisons_table(records)
+    names = [column.name for column in made.columns]
+    rows = [dict(zip(names, row, strict=True)) for row in made.rows]
+    if not rows:
+        known = counted(len(records), "evaluation")
+        return f"{known}; no two models are compared on the same clips, so there is no verdict."
+    told = []
+    for verdict, number in Counter(row["verdict"] for row in rows).most_common():
+        own = (row for row in rows if row["verdict"] == verdict)
+        pairs = [f"{readable(row['first'])} against {readable(row['second'])}" for row in own]
+        told.append(f"{verdict} in {number}" + (f" ({'; '.join(pairs)})" if number < 3 else ""))
+    return (
+        f"In {counted(len(rows), 'comparison')} on the same clips, the first model is "
+        f"{listed(told)}: about these weights, not about retraining."
+    )
 
 
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:

@@ -220,7 +220,8 @@ def reached_table(view: StudyView) -> Table:
     caption = (
         f"{view.study.name}: the cost until a model is as good in {view.metric} as the baseline's "
         "with each of its budgets in the same seed, divided by that budget; medians over seeds, "
-        "with 95 % intervals. Values are interpolated between trainings over the log of cost. "
+        "with intervals (95 %; of five seeds their range, 94 %). Values are interpolated between "
+        "trainings over the log of cost. "
         "≤: its smallest budget is enough."
     )
     items = [(*key, *(row.get(unit) for unit in ("", *units))) for key, row in rows.items()]
