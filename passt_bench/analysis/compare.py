@@ -182,11 +182,11 @@ class Judged:
             rows[name] = tuple(row.values())
         distinct = [row for row in dict.fromkeys(rows.values()) if any(row)]
         y, *folds = (t.loc[arms].to_numpy(dtype=np.float64) for t in (self.table, *self.folds))
-        tables = y, distinct, folds
-        found = dict(zip(distinct, contrasts(*tables, level=self.level) if distinct else ()))
-        tested = sum(math.isfinite(c.low) for c in found.values())
-        nothing = Contrast(y.shape[1], 0.0, 0.0, 0.0, error=0.0)  # of variants with the same runs
-        return {name: (found.get(row, nothing), tested) for name, row in rows.items()}
+        tested = contrasts(y, distinct, folds, level=self.level) if distinct else []
+        found = dict(zip(distinct, tested, strict=True))
+        together = sum(math.isfinite(c.low) for c in tested)
+        nothing = Contrast(y.shape[1], 0.0, 0.0, 0.0, error=0.0, method="own")  # of the same runs
+        return {name: (found.get(row, nothing), together) for name, row in rows.items()}
 
     @property
     def _against_baseline(self) -> dict[str, dict[str, float]]:

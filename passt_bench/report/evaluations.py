@@ -81,7 +81,10 @@ def verdicts_sentence(records: Sequence[EvaluationRecord]) -> str:
     told = []
     for verdict, number in Counter(row["verdict"] for row in rows).most_common():
         own = (row for row in rows if row["verdict"] == verdict)
-        pairs = [f"{readable(row['first'])} against {readable(row['second'])}" for row in own]
+        pairs = [
+            f"{readable(row['first'])} against {readable(row['second'])} in {row['metric']}"
+            for row in own
+        ]
         told.append(f"{verdict} in {number}" + (f" ({'; '.join(pairs)})" if number < 3 else ""))
     return (
         f"In {counted(len(rows), 'comparison')} on the same clips, the first model is "

@@ -291,7 +291,7 @@ def overall(summaries: Sequence[Mapping[str, Any]]) -> str:
             asked.setdefault(verdict, []).append(f"{family} ({item['study']}, {item['dataset']})")
     told = [f"{verdict} for {'; '.join(own)}" for verdict, own in asked.items()]
     if late := [item["study"] for item in summaries if item.get("changed")]:
-        told.append(f"not counted are {listed(late)}, whose contrasts changed after the first run")
+        told.append(f"not counted: {listed(late)}, whose contrasts changed after the first run")
     text = f"Primary questions, chosen before the runs: {'; '.join(told)}. " if told else ""
     counted_studies = [item for item in summaries if item.get("verdicts")]
     counts = sum((Counter(item["verdicts"]) for item in counted_studies), Counter[str]())
