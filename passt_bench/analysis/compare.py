@@ -169,17 +169,12 @@ class Judged:
     def _family(
         self, weights: Mapping[str, Mapping[str, float]]
     ) -> dict[str, tuple[Contrast, int]]:
-        """Name → contrast, and how many intervals cover together with its own.
-
-        Variants with the same runs are one arm, and contrasts of the same arms one contrast.
-        """
+        """Name → contrast, and how many cover together; variants with the same runs are one arm."""
         arms = [mean.variant for mean in self.means if mean.variant not in self.same]
-        rows = dict[str, tuple[float, ...]]()
-        for name, w in weights.items():
-            row = dict.fromkeys(arms, 0.0)
-            for variant, weight in w.items():
-                row[self.same.get(variant, variant)] += weight
-            rows[name] = tuple(row.values())
+        rows = {
+            name: tuple(sum(x for v, x in w.items() if self.same.get(v, v) == arm) for arm in arms)
+            for name, w in weights.items()
+        }
         distinct = [row for row in dict.fromkeys(rows.values()) if any(row)]
         y, *folds = (t.loc[arms].to_numpy(dtype=np.float64) for t in (self.table, *self.folds))
         tested = contrasts(y, distinct, folds, level=self.level) if distinct else []

@@ -1,4 +1,4 @@
-"""Builds the tables of costs, from speed to published speed, and says what a study of them found."""
+"""Builds the tables of costs, from speed to the published one, and sums up studies of costs."""
 
 from __future__ import annotations
 

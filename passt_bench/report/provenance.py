@@ -313,14 +313,14 @@ def judged_elsewhere(view: StudyView, others: Iterable[StudyView]) -> str:
     for other in others:
         there = _judged_pairs(other)
         for (a, b), (verdict, runs) in here.items():
-            for (c, d), (own, theirs) in there.items():
+            for own, theirs in there.values():
                 for known, said in ((theirs, own), (theirs[::-1], turned.get(own, own))):
                     if all(x & y for x, y in zip(runs, known, strict=True)):
-                        pair = f"{quoted(a)} against {quoted(b)} is {verdict} here and"
-                        same = told.setdefault(pair, {}).setdefault(said, [])
-                        same.append(quoted(other.study.name))
+                        pair = f"{quoted(a)} against {quoted(b)} is {verdict} here"
+                        how = "and" if said == verdict else f"but {said}"
+                        told.setdefault(pair, {}).setdefault(how, []).append(other.study.name)
     each = (
-        f"{pair} {listed(f'{said} in {listed(names)}' for said, names in found.items())}"
+        pair + "".join(f" {how} in {listed(map(quoted, names))}" for how, names in found.items())
         for pair, found in told.items()
     )
     text = "; ".join(each)

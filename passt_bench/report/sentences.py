@@ -134,7 +134,9 @@ def _than(verdict: str, words: str, others: Sequence[str]) -> str:
     """The words of a verdict with what it compares with: ``is the same as “none” within ±0.02``."""
     link = {"same": "as", "better": "than", "worse": "than", "not worse": "than"}
     head = {"same": "the same"}.get(verdict, verdict)
-    return words.replace(head, f"{head} {link.get(verdict, 'against')} {listed(map(quoted, others))}")
+    return words.replace(
+        head, f"{head} {link.get(verdict, 'against')} {listed(map(quoted, others))}"
+    )
 
 
 def _place(view: StudyView, names: Sequence[str]) -> str:

@@ -289,11 +289,14 @@ def test_what_is_no_metric_is_refused(column: str) -> None:
 def test_variants_with_the_same_runs_are_one_arm_and_one_contrast() -> None:
     values = {"none": BASE, "rate": shifted(0.01, 1, 5.0), "time": shifted(-0.01, 2, 9.0)}
     of = study(tuple(values), seeds=range(5))
-    _, rate, _ = of.variants
+    _, rate, *_, copy = study((*values, "count"), seeds=range(5)).variants
     counts = replace(rate.recipe.patchout, rate=None, patches=32)
-    copy = replace(rate, name="count", recipe=replace(rate.recipe, patchout=counts))
+    recipe = replace(rate.recipe, patchout=counts)
+    copy = replace(copy, recipe=recipe, patchout=rate.patchout)
     pair = {"count": 1.0, "rate": -1.0}
-    contrasts = {"pairs": {"one": {"rate": 1.0, "time": -1.0}, "again": {"count": 1.0, "time": -1.0}}}
+    contrasts = {
+        "pairs": {"one": {"rate": 1.0, "time": -1.0}, "again": {"count": 1.0, "time": -1.0}}
+    }
     twice = replace(of, variants=(*of.variants, copy), contrasts=contrasts)
     cells = cells_with(twice, values | {"count": values["rate"]})
     judged = judge(twice, cells)

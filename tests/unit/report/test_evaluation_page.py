@@ -127,12 +127,12 @@ def test_models_compared_on_the_same_clips(tmp_path: Path) -> None:
         names = [row["checkpoints"] for row in csv.DictReader(file)]
     assert sorted(names) == ["<i>mine", "mine.pt", "mine.pt"]  # AUC and accuracy
     assert verdicts_sentence([record, FOLD]) == (
-        "In 2 comparisons on the same clips, the first model is undecided in 1 (mine.pt against "
-        "other.pt in AUC) and not worse in 1 (mine.pt against other.pt in accuracy): about these "
+        "In 2 comparisons on the same clips, the first model is not worse in 1 (mine.pt against "
+        "other.pt in accuracy) and undecided in 1 (mine.pt against other.pt in AUC): about these "
         "weights, not about retraining."
     )
     several = [replace(record, name=f"{n}.pt", fold=n) for n in range(3)]
-    assert "is undecided in 3 and not worse in 3: about" in verdicts_sentence(several)
+    assert "is not worse in 3 and undecided in 3: about" in verdicts_sentence(several)
     text = page.read_text(encoding="utf-8")
     assert "not about retraining" in " ".join(text.split()) and "mine.pt against other.pt" in text
 

@@ -90,10 +90,11 @@ def test_the_verdicts_of_other_studies_on_the_same_runs_are_named() -> None:
 
     quick, overlap, other = view("quick"), view("overlap"), view("esc50_patchout")
     text = judged_elsewhere(quick, [overlap, other])
-    pair = "“stride 6, 8 epochs” against “none” is better here and not worse in “overlap”"
+    pair = "“stride 6, 8 epochs” against “none” is better here but not worse in “overlap”"
     assert pair in text and "esc50" not in text
-    turned = "“stride 6” against “stride 8” is not worse here and better in “quick”"
+    turned = "“stride 6” against “stride 8” is not worse here but better in “quick”"
     assert turned in judged_elsewhere(overlap, [quick])
+    assert " is worse here and in “overlap”" in text
     assert judged_elsewhere(quick, [other]) == ""
     # Nothing is compared with a study that has not judged its runs yet.
     early = replace(overlap, results=replace(overlap.results, look=None))

@@ -85,7 +85,7 @@ def test_the_headline_has_the_number_of_trials_and_the_best() -> None:
     better = replace(SEARCH.trials[1], value=0.9, patchout=Patchout("time", time=1))
     said = search_headline(of(FIRST, better))
     assert said.startswith(
-        "2 configurations were tried in 2 trials. With as many FLOPs as “none”, the best is time, 1 time"
+        "2 configurations were tried in 2 trials. With as many FLOPs as “none”, the best is time, "
     )
     assert said.endswith(
         "(mAP 0.900 on the validation split, the best of 2 and so too high; unconfirmed)."

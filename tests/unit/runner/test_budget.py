@@ -148,7 +148,9 @@ def test_a_baseline_too_short_to_be_divided_is_refused_with_the_least_epochs() -
     assert "these have fewer: 'none' (93 of 100)" in caught.value.problem
     assert (caught.value.field, caught.value.value) == ("training.epochs", 3)
     assert caught.value.remedy == "Give training.epochs=4."
-    one = replace(short, shared="epochs", variants=(short.variants[0], Variant("b", shares="steps")))
+    one = replace(
+        short, shared="epochs", variants=(short.variants[0], Variant("b", shares="steps"))
+    )
     assert too_short(one, one.variants, CLIPS, CLASSES) == {"none": (93, 100), "b": (93, 100)}
     # At equal epochs nothing is divided.
     whole = replace(short, shared="epochs", variants=(short.variants[0], Variant("half", HALF)))
