@@ -78,13 +78,13 @@ def findings(view: StudyView) -> list[str]:
         return [f"{view.interim}; {name} reaches {value}."]
     scale = [quoted(v.name) for v in view.others if v.record.reference]
     are = "is" if len(scale) == 1 else "are"
-    twice = [
-        f"{quoted(v.name)} has the same runs as {quoted(v.same_runs)}, counted once"
+    beside = f" ({listed(scale)} {are} shown for scale, not counted)" * bool(scale)
+    again = (
+        f"{quoted(v.name)} has the runs of {quoted(v.same_runs)}"
         for v in view.others
         if v.same_runs
-    ]
-    aside = [f"{listed(scale)} {are} shown for scale, not counted"] * bool(scale) + twice
-    beside = f" ({'; '.join(aside)})" if aside else ""
+    )
+    beside += "".join(f", where {text} and is counted once" for text in again)
     found = _found(view, [(v.name, v.verdict) for v in view.answers])
     against, last = f"against {name} ({value}), {found}{beside}", contrasts_first(view)
     families = sorted(view.results.declared.items(), key=lambda item: PRIMARY not in item[0])

@@ -171,7 +171,7 @@ def test_a_pair_is_told_by_its_variants_and_a_contrast_by_its_own_preposition(
 def test_variants_with_the_same_runs_are_counted_once_and_named_together(quick: Results) -> None:
     again = quick.study.variants[2].name
     view = study_view(replace(quick, same={again: quick.study.variants[1].name}))
-    assert f"“{again}” has the same runs as “{view.variants[1].name}”, counted once" in told(view)
+    assert f"“{again}” has the runs of “{view.variants[1].name}” and is counted once" in told(view)
     assert len(view.answers) == len(view.others) - 1
     assert f"{again} (the same runs as “{view.variants[1].name}”)" in {
         row[0] for row in verdicts(view).texts()
