@@ -72,22 +72,21 @@ def heading(records: Iterable[EvaluationRecord]) -> str:
 
 def verdicts_sentence(records: Sequence[EvaluationRecord]) -> str:
     """What comparisons of models on the same clips found; those of rare verdicts are named."""
-    made = comparisons_table(records)
-    names = [column.name for column in made.columns]
-    rows = [dict(zip(names, row, strict=True)) for row in made.rows]
-    if not rows:
+    found = [
+        (d.verdict, f"{readable(title_of(r))} against {readable(title_of(r.against))} in {metric}")
+        for r in records
+        if r.against is not None
+        for metric, d in r.against.differences.items()
+    ]
+    if not found:
         known = counted(len(records), "evaluation")
         return f"{known}; no two models are compared on the same clips, so there is no verdict."
     told = []
-    for verdict, number in Counter(row["verdict"] for row in rows).most_common():
-        own = (row for row in rows if row["verdict"] == verdict)
-        pairs = [
-            f"{readable(row['first'])} against {readable(row['second'])} in {row['metric']}"
-            for row in own
-        ]
-        told.append(f"{verdict} in {number}" + (f" ({'; '.join(pairs)})" if number < 3 else ""))
+    for verdict, number in Counter(verdict for verdict, _ in found).most_common():
+        pairs = "; ".join(pair for own, pair in found if own == verdict)
+        told.append(f"{verdict} in {number}" + f" ({pairs})" * (number < 3))
     return (
-        f"In {counted(len(rows), 'comparison')} on the same clips, the first model is "
+        f"In {counted(len(found), 'comparison')} on the same clips, the first model is "
         f"{listed(told)}: about these weights, not about retraining."
     )
 

@@ -179,7 +179,7 @@ def test_variants_with_the_same_runs_are_counted_once_and_named_together(quick: 
 
 
 REPORT_ANSWERS = {  # by hand from the tables of contrasts of the committed studies
-    "patchout_rate": "change of mAP per tenth more patches dropped: below zero for unstructured, time, freq",
+    "patchout_rate": "change of mAP per tenth more patches dropped: below zero for unstructured,",
     "few_clips": "; change of the gain: below zero with about three times the clips (−0.0165 [",
     "esc50_longer": "; interaction of patchout and budget: below zero for “unstructured .5 − none,",
     "equal_cost": "; half of the patches dropped, at equal FLOPs: better at 1x, 2x and 4x (+0.020",
