@@ -78,8 +78,8 @@ STUDY = Study(
         "other rates, at equal FLOPs": {
             f"{rate}, 4x": _gain(f"{rate}, 4x", "none, 4x") for rate in (".25", ".75")
         },
-        "what the gain of .5 at equal FLOPs changes by": {
-            f"{low}x to {high}x": _gain(f".5, {high}x", f"none, {high}x")
+        "change of the gain at equal FLOPs": {
+            f"from {low}x to {high}x": _gain(f".5, {high}x", f"none, {high}x")
             | _gain(f"none, {low}x", f".5, {low}x")
             for low, high in ((1, 2), (2, 4), (4, 8))
         },

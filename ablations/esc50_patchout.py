@@ -38,7 +38,7 @@ STUDY = Study(
     shared="flops",
     contrasts={
         "half of the patches dropped, at equal FLOPs (primary)": {
-            "16 epochs of none": {"unstructured .5": 1.0, "none": -1.0}
+            "budget of 16 epochs": {"unstructured .5": 1.0, "none": -1.0}
         }
     },
     tune=ESC50_RATES,

@@ -45,8 +45,8 @@ STUDY = Study(
             f"{clips} clips": {f".5, {clips} clips": 1.0, f"none, {clips} clips": -1.0}
             for clips in _CLIPS
         },
-        "what the gain of .5 changes by": {
-            "about three times the clips": {f".5, {name}": w for name, w in _TRIPLING.items()}
+        "change of the gain": {
+            "with about three times the clips": {f".5, {name}": w for name, w in _TRIPLING.items()}
             | {f"none, {name}": -w for name, w in _TRIPLING.items()}
         },
     },

@@ -31,7 +31,7 @@ STUDY = Study(
         ),
     ),
     contrasts={
-        "mAP by a tenth more patches dropped": {
+        "change of mAP per tenth more patches dropped": {
             kind: slope({"none": 0.0} | {f"{kind} {rate:g}": rate for rate in _RATES}, step=0.1)
             for kind in _KINDS
         },

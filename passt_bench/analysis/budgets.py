@@ -19,6 +19,7 @@ from passt_bench.registry import Better
 from passt_bench.spec.recipe import Recipe
 
 _STEP = "train_step"
+AT_EQUAL_TIME = ", at equal training time"  # ends the names of families that are not declared
 _NEAR = 1.01  # steps are whole, so that equal costs differ by as much
 Costs = Mapping[str, float]  # variant → cost of a training, divided by the baseline's
 
@@ -159,7 +160,7 @@ def at_equal_time(study: StudyRecord, seconds: Costs) -> dict[str, dict[str, dic
                     share = min(1.0, max(0.0, log(cost / a) / log(b / a)))
                     found[name] = {left: 1 - share, right: share, name: -1.0}
         if found:
-            families[f"{line.name}, at equal training time"] = found
+            families[line.name + AT_EQUAL_TIME] = found
     return families
 
 

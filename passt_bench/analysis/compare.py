@@ -23,7 +23,7 @@ from passt_bench.analysis.statistics import (
 )
 from passt_bench.errors import InputError, check_known
 from passt_bench.intervals import read_verdict
-from passt_bench.records.run import StudyRecord
+from passt_bench.records.run import StudyRecord, VariantRecord
 from passt_bench.registry import METRICS, Better, metric_bounds
 from passt_bench.spec.study import INTERVAL_FROM, Contrasts, direction
 
@@ -119,6 +119,16 @@ class Judged:
         """The probability that an interval misses, at each look."""
         return LEVELS[len(self.study.judged_at) - 1]
 
+    @cached_property
+    def same(self) -> dict[str, str]:
+        """Variant → the first one with the same runs, of all but that first one."""
+        first, found = dict[object, str](), dict[str, str]()
+        for v in self.study.variants:
+            if np.isfinite(values := self.table.loc[v.name].to_numpy(dtype=np.float64)).any():
+                name = first.setdefault((_setting(v), values.tobytes()), v.name)
+                found |= {v.name: name} if name != v.name else {}
+        return found
+
     @property
     def comparisons(self) -> list[Comparison]:
         """Comparisons with the baseline, in the study's order."""
@@ -159,12 +169,19 @@ class Judged:
     def _family(
         self, weights: Mapping[str, Mapping[str, float]]
     ) -> dict[str, tuple[Contrast, int]]:
-        """Name → contrast, and how many intervals cover together with its own."""
-        rows = [[w.get(mean.variant, 0.0) for mean in self.means] for w in weights.values()]
-        y, *folds = (part.to_numpy(dtype=np.float64) for part in (self.table, *self.folds))
-        found = contrasts(y, rows, folds, level=self.level) if rows else []
-        tested = sum(math.isfinite(c.low) for c in found)
-        return {name: (c, tested) for name, c in zip(weights, found, strict=True)}
+        """Name → contrast, and how many cover together; variants with the same runs are one arm."""
+        arms = [mean.variant for mean in self.means if mean.variant not in self.same]
+        rows = {
+            name: tuple(sum(x for v, x in w.items() if self.same.get(v, v) == arm) for arm in arms)
+            for name, w in weights.items()
+        }
+        distinct = [row for row in dict.fromkeys(rows.values()) if any(row)]
+        y, *folds = (t.loc[arms].to_numpy(dtype=np.float64) for t in (self.table, *self.folds))
+        tested = contrasts(y, distinct, folds, level=self.level) if distinct else []
+        found = dict(zip(distinct, tested, strict=True))
+        together = sum(math.isfinite(c.low) for c in tested)
+        nothing = Contrast(y.shape[1], 0.0, 0.0, 0.0, error=0.0, method="own")  # of the same runs
+        return {name: (found.get(row, nothing), together) for name, row in rows.items()}
 
     @property
     def _against_baseline(self) -> dict[str, dict[str, float]]:
@@ -212,7 +229,7 @@ class Judged:
         widest = highest - lowest if margin else math.inf
         needed = None
         if verdict == "undecided":
-            needed = blocks_needed(c, margin, len(self.means), tested, self.level)
+            needed = blocks_needed(c, margin, len(self.means) - len(self.same), tested, self.level)
         return Comparison(
             variant=name,
             baseline=baseline,
@@ -241,6 +258,14 @@ def judge(study: StudyRecord, cells: pd.DataFrame) -> Judged:
     ended, look, cells = judged_cells(study, cells)
     table, *folds = block_tables(study, cells, study.metric)
     return Judged(study, ended, look, _means(table, study), table, folds)
+
+
+def _setting(v: VariantRecord) -> object:
+    """What the runs of a variant depend on, with the patches it drops however they were given."""
+    patchout = v.recipe.patchout
+    if v.patchout:
+        patchout = replace(patchout, rate=None, time=None, frequency=None, patches=None)
+    return replace(v.recipe, patchout=patchout), str(sorted(v.patchout.items()))
 
 
 def alone(study: StudyRecord) -> list[str]:

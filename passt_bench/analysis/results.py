@@ -43,6 +43,7 @@ class Results:
     reached: Mapping[str, Sequence[budgets.Reached]] = field(default_factory=dict)
     look: int | None = None  # number of seeds that verdicts are read at; None before the first
     ended: int = 0  # seeds with which all runs have ended, before the first with which not
+    same: Mapping[str, str] = field(default_factory=dict)  # see `Judged.same`
     # Of a study of costs, by session: rounds of each restart, and variant → seconds per clip of a
     # training step in each round.
     rounds: Sequence[tuple[Sequence[int], Mapping[str, Sequence[float]]]] = ()
@@ -143,6 +144,7 @@ def analyze(
         reached=reached,
         look=judged.look if judged else None,
         ended=judged.ended if judged else 0,
+        same=judged.same if judged else {},
     )
 
 

@@ -40,7 +40,7 @@ def merge(
     sources: Annotated[list[Path], argument("FROM…", "Folders of records to copy from.")],
     runs: NewRuns = RUNS,
 ) -> None:
-    """Copy the records of other folders into --runs; copy none if any conflict."""
+    """Copy the records of other folders into --runs; nothing if results contradict."""
     from passt_bench.records.run import count_of
     from passt_bench.runner.maintenance import merge as copy
 
@@ -50,7 +50,7 @@ def merge(
     for key in done.replaced:
         console.print(f"{key}: the successful run replaced a failed one.")
     for key in done.kept:
-        console.print(f"{key}: a different record exists here; kept the existing one.")
+        console.print(f"{key}: a record that does not contradict it exists here; kept that one.")
     if done.studies:
         console.print(f"Studies: {', '.join(done.studies)}.")
 

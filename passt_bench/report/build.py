@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from passt_bench.report.evaluations import (
     heading,
     render_evaluations,
     title_of,
+    verdicts_sentence,
 )
 from passt_bench.report.figures import draw_all, figure_names
 from passt_bench.report.figures.scaling import COSTS, SWEEP
@@ -38,6 +40,8 @@ from passt_bench.spec.codec import parse_json
 # The studies that answer the suite's main questions, in the order of the README.
 _MAIN = ("esc50_patchout", "equal_cost", "quick", "regularisation", "engine_x_patchout", "length")
 _SUMMARIZED = {"study", "dataset", "variants", "baseline", "finished", "question", "headline"}
+Loaded = tuple[Results | None, SearchRecord | None]
+Shared = tuple[int, Results | None]  # runs that both have, and the results of the other study
 # Every function takes the folder of the runs, whose records come first, and that of all reports.
 
 
@@ -77,7 +81,7 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
         )
     found = {name: load(name, runs, reports) for name in _names(runs, reports)}
     with exclusive(reports):
-        pages = [_build_study(name, *loaded, runs, reports) for name, loaded in found.items()]
+        pages = [_build_study(name, *own, runs, reports, found) for name, own in found.items()]
         pages += build_evaluations(runs, reports)
         results = [study for study, _ in found.values() if study is not None]
         with replacing(reports / "paper", ()) as new:
@@ -130,7 +134,7 @@ def build_evaluations(runs: Path, reports: Path) -> list[Path]:
     return [folder / PAGE]
 
 
-def load(name: str, runs: Path, reports: Path) -> tuple[Results | None, SearchRecord | None]:
+def load(name: str, runs: Path, reports: Path) -> Loaded:
     """The results of what has begun of a study, and the search of its name; at least one of them.
 
     Raises:
@@ -170,9 +174,16 @@ def _names(runs: Path, reports: Path) -> list[str]:
 
 
 def _build_study(
-    name: str, results: Results | None, search: SearchRecord | None, runs: Path, reports: Path
+    name: str,
+    results: Results | None,
+    search: SearchRecord | None,
+    runs: Path,
+    reports: Path,
+    loaded: Mapping[str, Loaded] | None = None,
 ) -> Path:
     """Writes the page of what has begun, and keeps the records of all results beside it.
+
+    Other studies with the same runs are read, if they are not ``loaded``.
 
     Records there that the study no longer uses are removed if the runs have them too.
     """
@@ -192,7 +203,7 @@ def _build_study(
             write_document(search, new)
         for key in sorted(filter(source.has, wanted)):
             files.keep_record(key, source, kept, Store(new))
-        shared = shared_runs(results, runs, reports) if results is not None else ""
+        shared = shared_runs(results, runs, reports, loaded or {}) if results is not None else {}
         model = _kept_model(results.study, source) if results is not None else ""
         render(results, new, kept, search, shared, model)
     for key in set(kept.record_keys()) - wanted:
@@ -210,7 +221,7 @@ def render(
     out: Path,
     kept: Store | None = None,
     search: SearchRecord | None = None,
-    shared: str = "",
+    shared: Mapping[str, Shared] | None = None,
     model: str = "",
 ) -> Path:
     """Writes the report of a study, a search, or both: a self-contained page, and its parts.
@@ -218,8 +229,8 @@ def render(
     Writes ``index.html``, ``summary.json`` (what an index of reports needs), ``tables/NAME`` as
     md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
     Records are linked if they are beside the page, or in ``kept``, the store that will be. With a
-    search, the results are those of the study that confirms it; None without one. ``shared`` and
-    ``model`` are sentences, on runs of other studies as well, and on where the model is.
+    search, the results are those of the study that confirms it; None without one. ``shared``
+    are other studies with some of its runs, and ``model`` says where the model is.
     """
     view = study_view(results) if results is not None else None
     record = view.study if view else search
@@ -238,6 +249,7 @@ def render(
         "variants": len(view.variants) if view else 0,
         "verdicts": provenance.verdict_counts(view) if view else {},
         "primary": provenance.primary_verdicts(view) if view else {},
+        "changed": provenance.primary_changed(view) if view else "",
         "finished": provenance.finished(view) if view else "",
     }
     context: dict[str, Any] = {
@@ -247,7 +259,10 @@ def render(
         "searched": searched,
         "notes": [],
         "facts": facts,
-        "shared": shared,
+        "shared": " ".join(
+            f"{number} of these runs {'is' if number == 1 else 'are'} also part of {quoted(name)}."
+            for name, (number, _) in (shared or {}).items()
+        ),
         "home": f"../{PAGE}",
         "main": "",
         "records": [],
@@ -266,6 +281,8 @@ def render(
         drawings["study"] = [d for d in drawn if view.others or d.figure is not None]
         facts.insert(0, ("", provenance.study_facts(view)))
         context |= _study_part(view, tables)
+        others = [study_view(other) for _, other in (shared or {}).values() if other is not None]
+        context["further"].append(provenance.judged_elsewhere(view, others))
         context["notes"].append(model)
         context["records"] = files.linked(_records(view), out, kept)
         context["notebook"][:0] = provenance.fact("From the study file:", [view.study.notebook])
@@ -325,19 +342,24 @@ def _kept_model(study: StudyRecord, runs: Store) -> str:
     return f"{place}`--checkpoint {study.name}`." if key else ""
 
 
-def shared_runs(results: Results, runs: Path, reports: Path) -> str:
-    """Says which other studies in these folders have runs of this one; empty if none has."""
+def shared_runs(
+    results: Results, runs: Path, reports: Path, loaded: Mapping[str, Loaded]
+) -> dict[str, Shared]:
+    """Other studies in these folders with runs of this one, read if they are not ``loaded``.
+
+    A broken one spoils no page but its own.
+    """
     kept = sorted(reports.glob(f"{files.REPORT_FOLDERS}/{STUDIES}/*.json"))
     documents = {path.stem: path for path in (*kept, *runs.glob(f"{STUDIES}/*.json"))}
-    told = []
+    told = dict[str, Shared]()
     for name, path in sorted(documents.items()):
-        text = read_bytes(path)  # not parsed, so that a broken one spoils no page but its own
-        found = {key.decode() for key in re.findall(rb"\b[0-9a-f]{16}\b", text)}
+        found = {key.decode() for key in re.findall(rb"\b[0-9a-f]{16}\b", read_bytes(path))}
         number = len(found & results.records.keys())
         if number and name != results.study.name:
-            are = "is" if number == 1 else "are"
-            told.append(f"{number} of these runs {are} also part of {quoted(name)}.")
-    return " ".join(told)
+            told[name] = number, None
+            with contextlib.suppress(InputError):
+                told[name] = number, (loaded.get(name) or load(name, runs, reports))[0]
+    return told
 
 
 def render_index(root: Path) -> Path:
@@ -359,6 +381,7 @@ def render_index(root: Path) -> Path:
         "studies": studies,
         "overall": provenance.overall(studies),
         "evaluations": heading(evaluations) if (root / EVALUATIONS / PAGE).is_file() else "",
+        "compared": verdicts_sentence(evaluations),
         "paper": (root / "paper" / PAGE).is_file(),
     }
     return files.write_page(root / PAGE, "index.html", context)

@@ -1,4 +1,4 @@
-"""Builds the tables of costs: speed, time, memory, ratios, arithmetic, published speed."""
+"""Builds the tables of costs, from speed to the published one, and sums up studies of costs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,25 @@ from functools import partial
 from operator import attrgetter, methodcaller
 
 from passt_bench.report.tables import Column, Table, table
-from passt_bench.report.text import NAN, fixed, interval, quoted, significant, times, unit_for
-from passt_bench.report.view import DEVICE_STEP, TRAIN_STEP, StudyView, VariantView, gains
+from passt_bench.report.text import (
+    NAN,
+    Span,
+    fixed,
+    interval,
+    quoted,
+    significant,
+    times,
+    unit_for,
+)
+from passt_bench.report.view import (
+    DEVICE_STEP,
+    TRAIN_STEP,
+    Gain,
+    StudyView,
+    VariantView,
+    gains,
+    setting_of,
+)
 
 PHASES = {
     TRAIN_STEP: "training step",
@@ -260,3 +277,60 @@ def published(view: StudyView) -> Table:
                get=lambda v: published(v) / published(first)),
     ]  # fmt: skip
     return of_variants(view, "published", "training throughput by two protocols.", columns)
+
+
+def costs_headline(view: StudyView) -> str:
+    """The fastest and slowest variant of a study of costs against its baseline, in one sentence."""
+    base, timed = view.baseline, [v for v in view.answers if v.cost(TRAIN_STEP).ratio.known]
+    if not timed:
+        return f"No variant's training step was timed together with that of {quoted(base.name)}."
+    if found := gains(view):
+        gain = next(gain for gain in found if gain.other == found[-1].other)
+        own = next((g for g in found if g.variant == gain.reference), None)
+        of_reference = f", while {_against(own)}" if own and own is not gain else ""
+        return f"{crossings(view, found)}{_against(gain)}{of_reference}."
+    timed.sort(key=lambda v: v.cost(TRAIN_STEP).speedup.value)
+    slowest, fastest = (f"{quoted(v.name)} {_gain(view, v)}" for v in (timed[0], timed[-1]))
+    if timed[1:] and timed[-1].cost(TRAIN_STEP).speed_verdict != "faster":
+        fastest = "no variant is shown to train faster"
+    text = f"Against {quoted(base.name)} ({significant(base.speed.value)} clips/s), {fastest}"
+    return f"{text}{f', {slowest}' if timed[1:] else ''}."
+
+
+def crossings(view: StudyView, found: Sequence[Gain]) -> str:
+    """From which clip length on each other model trains faster than the baseline's, a sentence.
+
+    Empty if lengths or models do not differ, and silent where intervals decide nothing.
+    """
+    name, length = setting_of(view)
+    if not name.startswith("length"):
+        return ""
+    base, told = view.baseline.subject[0], list[str]()
+    for model in dict.fromkeys(gain.variant.subject[0] for gain in found):
+        own = [gain for gain in found if gain.variant.subject[0] == model != base]
+        slower = [length(gain.variant) for gain in own if gain.speedup.high < 1]
+        faster = [length(gain.variant) for gain in own if gain.speedup.low > 1]
+        words = f"{model.name} trains faster than {base.name}"
+        if own and len(faster) == len(own):
+            told.append(f"{words} at every length")
+        elif slower and faster and max(slower) < min(faster):
+            told.append(f"{words} from {min(faster):g} s on, slower up to {max(slower):g} s")
+    return f"{'; '.join(told)}. " if told else ""
+
+
+def _against(gain: Gain) -> str:
+    than = "as" if gain.speedup.value >= 1 else "than"
+    return f"{quoted(gain.variant.name)} {_pace(gain.speedup)} {than} {quoted(gain.other.name)}"
+
+
+def _pace(speedup: Span) -> str:
+    """``trains 2.1× as fast`` or ``trains 1.6× slower``."""
+    if speedup.value >= 1:
+        return f"trains {times(speedup)} as fast"
+    return f"trains {times(speedup.reciprocal())} slower"
+
+
+def _gain(view: StudyView, v: VariantView) -> str:
+    share = Span(v.memory_per_clip / view.baseline.memory_per_clip)
+    memory = f" with {times(share)} the {view.memory_name}" if share.known else ""
+    return f"{_pace(v.cost(TRAIN_STEP).speedup)}{memory}"

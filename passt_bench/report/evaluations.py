@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from math import isfinite
@@ -21,6 +22,7 @@ from passt_bench.report.text import (
     counted,
     fixed,
     interval,
+    listed,
     p_value,
     quoted,
     significant,
@@ -66,6 +68,27 @@ def heading(records: Iterable[EvaluationRecord]) -> str:
     """The title of the page; it names published numbers only if there are some."""
     known = any(record.published_of(metric) for record in records for metric in record.metrics)
     return "Checkpoint results" + " next to published numbers" * known
+
+
+def verdicts_sentence(records: Sequence[EvaluationRecord]) -> str:
+    """What comparisons of models on the same clips found; those of rare verdicts are named."""
+    found = [
+        (d.verdict, f"{readable(title_of(r))} against {readable(title_of(r.against))} in {metric}")
+        for r in records
+        if r.against is not None
+        for metric, d in r.against.differences.items()
+    ]
+    if not found:
+        known = counted(len(records), "evaluation")
+        return f"{known}; no two models are compared on the same clips, so there is no verdict."
+    told = []
+    for verdict, number in Counter(verdict for verdict, _ in found).most_common():
+        pairs = "; ".join(pair for own, pair in found if own == verdict)
+        told.append(f"{verdict} in {number}" + f" ({pairs})" * (number < 3))
+    return (
+        f"In {counted(len(found), 'comparison')} on the same clips, the first model is "
+        f"{listed(told)}: about these weights, not about retraining."
+    )
 
 
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:

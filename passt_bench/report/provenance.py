@@ -11,9 +11,10 @@ from typing import Any
 
 from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.session import SessionRecord
-from passt_bench.report.sentences import costs_headline, findings
+from passt_bench.report.cost_tables import costs_headline
+from passt_bench.report.sentences import findings
 from passt_bench.report.text import counted, fixed, listed, quoted, significant
-from passt_bench.report.view import StudyView, finding
+from passt_bench.report.view import StudyView, declared_pairs, finding
 from passt_bench.spec import EngineSpec
 from passt_bench.spec.study import PRIMARY
 
@@ -277,6 +278,11 @@ def primary_verdicts(view: StudyView) -> dict[str, str]:
     return {family: finding(items[0]) for family, items in found.items() if len(items) == 1}
 
 
+def primary_changed(view: StudyView) -> str:
+    """The day when the contrasts of a primary question changed after the first run, if any."""
+    return view.study.contrasts_changed if any(PRIMARY in f for f in view.study.contrasts) else ""
+
+
 def overall(summaries: Sequence[Mapping[str, Any]]) -> str:
     """What all studies together found, in two sentences at most; empty without verdicts."""
     asked: dict[str, list[str]] = {}
@@ -284,6 +290,8 @@ def overall(summaries: Sequence[Mapping[str, Any]]) -> str:
         for family, verdict in item.get("primary", {}).items():
             asked.setdefault(verdict, []).append(f"{family} ({item['study']}, {item['dataset']})")
     told = [f"{verdict} for {'; '.join(own)}" for verdict, own in asked.items()]
+    if late := [item["study"] for item in summaries if item.get("changed")]:
+        told.append(f"not counted: {listed(late)}, whose contrasts changed after the first run")
     text = f"Primary questions, chosen before the runs: {'; '.join(told)}. " if told else ""
     counted_studies = [item for item in summaries if item.get("verdicts")]
     counts = sum((Counter(item["verdicts"]) for item in counted_studies), Counter[str]())
@@ -292,6 +300,45 @@ def overall(summaries: Sequence[Mapping[str, Any]]) -> str:
         studies = counted(len(counted_studies), "study", "studies")
         text += f"In {studies}, {counted(counts.total(), 'variant')} against baselines: {each}."
     return text.strip()
+
+
+def judged_elsewhere(view: StudyView, others: Iterable[StudyView]) -> str:
+    """The verdicts of other studies on pairs of variants whose runs are judged here as well.
+
+    The families of the studies differ, and with them the intervals. Empty if there are none.
+    """
+    turned = {"better": "worse", "worse": "better", "not worse": "not better"}
+    told = dict[str, dict[str, list[str]]]()
+    here = _judged_pairs(view)
+    for other in others:
+        there = _judged_pairs(other)
+        for (a, b), (verdict, runs) in here.items():
+            for own, theirs in there.values():
+                for known, said in ((theirs, own), (theirs[::-1], turned.get(own, own))):
+                    if all(x & y for x, y in zip(runs, known, strict=True)):
+                        pair = f"{quoted(a)} against {quoted(b)} is {verdict} here"
+                        how = "and" if said == verdict else f"but {said}"
+                        told.setdefault(pair, {}).setdefault(how, []).append(other.study.name)
+    each = (
+        pair + "".join(f" {how} in {listed(map(quoted, names))}" for how, names in found.items())
+        for pair, found in told.items()
+    )
+    text = "; ".join(each)
+    start = "Other studies judge some of these runs in other families, or with another margin"
+    return f"{start}: {text}." if text else ""
+
+
+def _judged_pairs(view: StudyView) -> dict[tuple[str, str], tuple[str, tuple[set[str], ...]]]:
+    """(variant, other) → the verdict, and the keys of the judged runs of both."""
+    seeds = view.study.seeds[: view.results.look or 0]
+    runs = {v.name: {run.key for run in v.ok_runs if run.seed in seeds} for v in view.variants}
+    found = declared_pairs(view)
+    found |= {(v.name, view.baseline.name): v.comparison for v in view.others if v.comparison}
+    return {
+        (a, b): (c.verdict, (runs[a], runs[b]))
+        for (a, b), c in found.items()
+        if isfinite(c.low) and c.verdict != "no verdict"
+    }
 
 
 def distinct(texts: Iterable[str]) -> list[str]:

@@ -48,7 +48,8 @@ def search_headline(search: SearchRecord, confirming: StudyView | None = None) -
     if any(v.name == search.default for v in variants):
         beside = f" {quoted(search.default)} is the study's own variant, trained for comparison."
     value = f"{search.metric} {significant(best.value or 0.0)} on the validation split"
-    paid = f"For the {search.budget.replace('flops', 'FLOPs')} of {quoted(search.baseline)}"
+    budget, base = search.budget.replace("flops", "FLOPs"), quoted(search.baseline)
+    paid = f"With as many {budget} as {base},"
     if best.patchout.kind == "none" and best.keys == search.trials[0].keys:
         return f"{tried}. {paid} none of them is better than dropping nothing ({value}).{beside}"
     name = next(iter(search.confirmed), "")  # the best first

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, nan
 
+from passt_bench.analysis.budgets import AT_EQUAL_TIME
 from passt_bench.analysis.compare import Comparison, best_of
 from passt_bench.analysis.noise import clip_sentence, is_share, share_interval
 from passt_bench.records.run import RunRecord, cell_name
@@ -27,15 +28,12 @@ from passt_bench.report.view import (
     SPEED_MARGIN,
     TRAIN_STEP,
     Cost,
-    Gain,
     StudyView,
     VariantView,
     finding,
-    gains,
     gap_of,
-    setting_of,
 )
-from passt_bench.spec.study import INTERVAL_FROM, PRIMARY
+from passt_bench.spec.study import INTERVAL_FROM, PRIMARY, pair_of
 
 # verdict: its words for 1 variant, for several
 _VERDICTS = {
@@ -55,6 +53,7 @@ _VERDICTS = {
 }
 _KEPT = ("better", "same", "not worse")
 _NAMED = 4  # most that are named of a verdict; of more only the number is given
+_FAMILIES = 3  # most that the answer begins with, in the declared order
 
 
 def findings(view: StudyView) -> list[str]:
@@ -79,35 +78,73 @@ def findings(view: StudyView) -> list[str]:
         return [f"{view.interim}; {name} reaches {value}."]
     scale = [quoted(v.name) for v in view.others if v.record.reference]
     are = "is" if len(scale) == 1 else "are"
-    beside = f" ({listed(scale)} {are} shown for scale, not counted)" if scale else ""
+    beside = f" ({listed(scale)} {are} shown for scale, not counted)" * bool(scale)
+    again = (
+        f"{quoted(v.name)} has the runs of {quoted(v.same_runs)}"
+        for v in view.others
+        if v.same_runs
+    )
+    beside += "".join(f", where {text} and is counted once" for text in again)
     found = _found(view, [(v.name, v.verdict) for v in view.answers])
-    against, last = f"Against {name} ({value}), {found}{beside}.", contrasts_first(view)
-    told = [] if last else [against]
-    for family, items in view.results.declared.items():
-        told.insert(0 if family.endswith(PRIMARY) else len(told), _family(view, family, items))
-    return told + [against] * (last and not has_budgets(view))
+    against, last = f"against {name} ({value}), {found}{beside}", contrasts_first(view)
+    families = sorted(view.results.declared.items(), key=lambda item: PRIMARY not in item[0])
+    texts = [_family(view, *item) for item in families if AT_EQUAL_TIME not in item[0]]
+    later = [_family(view, *item) for item in families if AT_EQUAL_TIME in item[0]]
+    first, later = texts[:_FAMILIES], [*texts[_FAMILIES:], *later]
+    if last:
+        later += [] if has_budgets(view) else [against]
+    else:
+        first.insert(sum(PRIMARY in family for family, _ in families), against)
+    return [_sentence("; ".join(first)), *map(_sentence, later)]
+
+
+def _sentence(text: str) -> str:
+    return (text[0].upper() + text[1:] if text.split(" ")[0].islower() else text) + "."
 
 
 def _family(view: StudyView, family: str, items: Sequence[Comparison]) -> str:
-    """What a declared family shows: ``Half dropped: better at 1x and 2x (+0.020 to +0.078).``."""
-    first, parts = family.split(" ")[0], list[str]()
-    title = family[0].upper() + family[1:] if first.islower() else family
-    if best := best_of(view.study.contrasts.get(family, {}), items):
+    """What a declared family shows: ``half dropped: better at 1x and 2x (+0.020 to +0.078)``."""
+    parts, declared = list[str](), view.study.contrasts.get(family, {})
+    if best := best_of(declared, items):
         name, gaps = best
-        return f"{title}: {quoted(name)} is better than every other, by {extent(gaps)}."
+        return f"{family}: {quoted(name)} is better than every other, by {extent(gaps)}"
     for verdict, words in _VERDICTS.items():
         own = [c for c in items if finding(c) == verdict]
         if not own:
             continue
-        names = [c.variant for c in own]
-        who = listed(_short(names)) if len(own) <= _NAMED else f"{len(own)} of {len(items)}"
         gaps = sorted(c.difference for c in own if isfinite(c.difference))
         ends = dict.fromkeys(fixed(gap, 3, sign=True) for gap in (*gaps[:1], *gaps[-1:]))
         size = " to ".join(ends) if own[1:] or not gaps else interval(gap_of(own[0]), sign=True)
-        said = words[0].removeprefix("is ").removeprefix("has ").format(margin=view.margin)
-        at, named = (f"{who} ({size})", f"{who}: {size}") if size else (who, who)
-        parts.append(f"{said} at {at}" if has_budgets(view) else f"{said} ({named})")
-    return f"{title}: {'; '.join(parts)}."
+        names, said = [c.variant for c in own], words[0].format(margin=view.margin)
+        plain = said.removeprefix("is ").removeprefix("has ")
+        pair = pair_of(declared.get(names[0], {}))
+        if pair and len(own) == 1 and (len(items) == 1 or names[0] == " − ".join(pair)):
+            text = f"{quoted(pair[0])} {_than(verdict, said, pair[1:])}"
+        elif len(own) > _NAMED:
+            text = f"{plain} for {len(own)} of {len(items)}"
+        elif AT_EQUAL_TIME in family:
+            text = _than(verdict, plain, names)
+        else:
+            text = f"{plain} {_place(view, names)}"
+        parts.append(f"{text} ({size})" if size else text)
+    return f"{family}: {', '.join(parts)}"
+
+
+def _than(verdict: str, words: str, others: Sequence[str]) -> str:
+    """The words of a verdict with what it compares with: ``is the same as “none” within ±0.02``."""
+    link = {"same": "as", "better": "than", "worse": "than", "not worse": "than"}
+    head = {"same": "the same"}.get(verdict, verdict)
+    return words.replace(
+        head, f"{head} {link.get(verdict, 'against')} {listed(map(quoted, others))}"
+    )
+
+
+def _place(view: StudyView, names: Sequence[str]) -> str:
+    """Contrasts in a sentence: ``at 1x and 2x``, ``for 50 clips``, or by their own preposition."""
+    if all(name.split(" ")[0] in ("at", "with", "from", "in", "on", "for") for name in names):
+        return listed(names)
+    at = has_budgets(view) and not any(" − " in name for name in names)
+    return f"{'at' if at else 'for'} {listed(_short(names))}"
 
 
 def _short(names: Sequence[str]) -> list[str]:
@@ -200,24 +237,6 @@ def _found(view: StudyView, found: Sequence[tuple[str, str]]) -> str:
     return listed(parts)
 
 
-def costs_headline(view: StudyView) -> str:
-    """The fastest and slowest variant of a study of costs against its baseline, in one sentence."""
-    base, timed = view.baseline, [v for v in view.answers if v.cost(TRAIN_STEP).ratio.known]
-    if not timed:
-        return f"No variant's training step was timed together with that of {quoted(base.name)}."
-    if found := gains(view):
-        gain = next(gain for gain in found if gain.other == found[-1].other)
-        own = next((g for g in found if g.variant == gain.reference), None)
-        of_reference = f", while {_against(own)}" if own and own is not gain else ""
-        return f"{crossings(view, found)}{_against(gain)}{of_reference}."
-    timed.sort(key=lambda v: v.cost(TRAIN_STEP).speedup.value)
-    slowest, fastest = (f"{quoted(v.name)} {_gain(view, v)}" for v in (timed[0], timed[-1]))
-    if timed[1:] and timed[-1].cost(TRAIN_STEP).speed_verdict != "faster":
-        fastest = "no variant is shown to train faster"
-    text = f"Against {quoted(base.name)} ({significant(base.speed.value)} clips/s), {fastest}"
-    return f"{text}{f', {slowest}' if timed[1:] else ''}."
-
-
 def power_sentence(view: StudyView) -> str | None:
     """That these seeds would hardly have shown a variant to be the same; None where they might."""
     margins = [v.comparison.smallest_margin for v in view.answers if v.comparison]
@@ -264,48 +283,9 @@ def reached_sentence(view: StudyView) -> str | None:
         names = [item.variant for item in own]
         of, *others = {name.rpartition(", ")[0] for name in names}
         plain = of and own[1:] and not others
-        who = f"{of} at {listed(_short(names))}" if plain else listed(map(quoted, names))
+        who = f"{quoted(of)} at {listed(_short(names))}" if plain else listed(map(quoted, names))
         told.append(f"{quoted(line)} is as good as {who} for {listed(shares)} of its {what}.")
     return " ".join(told) or None
-
-
-def crossings(view: StudyView, found: Sequence[Gain]) -> str:
-    """From which clip length on each other model trains faster than the baseline's, a sentence.
-
-    Empty if lengths or models do not differ, and silent where intervals decide nothing.
-    """
-    name, length = setting_of(view)
-    if not name.startswith("length"):
-        return ""
-    base, told = view.baseline.subject[0], list[str]()
-    for model in dict.fromkeys(gain.variant.subject[0] for gain in found):
-        own = [gain for gain in found if gain.variant.subject[0] == model != base]
-        slower = [length(gain.variant) for gain in own if gain.speedup.high < 1]
-        faster = [length(gain.variant) for gain in own if gain.speedup.low > 1]
-        words = f"{model.name} trains faster than {base.name}"
-        if own and len(faster) == len(own):
-            told.append(f"{words} at every length")
-        elif slower and faster and max(slower) < min(faster):
-            told.append(f"{words} from {min(faster):g} s on, slower up to {max(slower):g} s")
-    return f"{'; '.join(told)}. " if told else ""
-
-
-def _against(gain: Gain) -> str:
-    than = "as" if gain.speedup.value >= 1 else "than"
-    return f"{quoted(gain.variant.name)} {_pace(gain.speedup)} {than} {quoted(gain.other.name)}"
-
-
-def _pace(speedup: Span) -> str:
-    """``trains 2.1× as fast`` or ``trains 1.6× slower``."""
-    if speedup.value >= 1:
-        return f"trains {times(speedup)} as fast"
-    return f"trains {times(speedup.reciprocal())} slower"
-
-
-def _gain(view: StudyView, v: VariantView) -> str:
-    share = Span(v.memory_per_clip / view.baseline.memory_per_clip)
-    memory = f" with {times(share)} the {view.memory_name}" if share.known else ""
-    return f"{_pace(v.cost(TRAIN_STEP).speedup)}{memory}"
 
 
 def answers(view: StudyView) -> list[tuple[str, str, str]]:
@@ -314,7 +294,7 @@ def answers(view: StudyView) -> list[tuple[str, str, str]]:
     Contrasts come first where they answer the question, and with budgets they come alone.
     """
     first = [
-        (finding(item), f"{family}: {item.variant}", f"{_quality_of(view, item)}.")
+        (finding(item), _label(view, family, item), f"{_quality_of(view, item)}.")
         for family, items in view.results.declared.items()
         for item in (items if contrasts_first(view) else ())
     ]
@@ -322,6 +302,13 @@ def answers(view: StudyView) -> list[tuple[str, str, str]]:
         return first
     own = [(v.verdict, v.label, f"{_quality(view, v)}{_cost(view, v)}.") for v in view.others]
     return first + own
+
+
+def _label(view: StudyView, family: str, item: Comparison) -> str:
+    if AT_EQUAL_TIME in family:
+        return f"{family}, against {quoted(item.variant)}"
+    alone = len(view.results.declared[family]) == 1
+    return family if alone else f"{family}, {_place(view, [item.variant])}"
 
 
 def _quality(view: StudyView, v: VariantView) -> str:

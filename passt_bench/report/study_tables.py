@@ -101,9 +101,9 @@ def contrasts(view: StudyView) -> Table:
     ]  # fmt: skip
     caption = (
         f"{view.study.name}: contrasts in {view.metric}; a family's intervals cover together with "
-        f"{view.coverage}. One with {quoted(view.baseline.name)} has the interval of the main "
-        "table. What has positive weights is better or worse; a slope or an interaction is above "
-        "or below zero, or unclear."
+        f"{view.coverage}. A difference from {quoted(view.baseline.name)} has the interval of "
+        "the main table. Better or worse are the variants with positive weights; a slope or an "
+        "interaction is above or below zero, or unclear."
     )
     return table("contrasts", caption, columns, rows)
 
@@ -220,8 +220,8 @@ def reached_table(view: StudyView) -> Table:
     caption = (
         f"{view.study.name}: the cost until a model is as good in {view.metric} as the baseline's "
         "with each of its budgets in the same seed, divided by that budget; medians over seeds, "
-        "with 95 % intervals. Values are interpolated between trainings over the log of cost. "
-        "≤: its smallest budget is enough."
+        "with intervals (95 %; of five seeds their range, 94 %). Values are interpolated between "
+        "trainings over the log of cost. ≤: its smallest budget is enough."
     )
     items = [(*key, *(row.get(unit) for unit in ("", *units))) for key, row in rows.items()]
     return table("reached", caption, columns, items)

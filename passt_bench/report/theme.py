@@ -39,7 +39,7 @@ NO_PATCHES = "no patches"
 INK = "#1f2430"
 MUTED = "#626a78"
 RULE = "#d9dde3"
-BAND = "#eceff3"
+BAND = "#dfe4ec"
 PAPER = "#ffffff"
 
 

@@ -20,6 +20,7 @@ from passt_bench.registry import Better
 from passt_bench.report.text import NAN, Span, listed, quoted
 from passt_bench.report.theme import NO_PATCHES
 from passt_bench.spec.recipe import ModelSpec, Patchout
+from passt_bench.spec.study import pair_of
 
 TRAIN_STEP, DEVICE_STEP = "train_step", "train_step_device"
 INSIDE = "real, but inside the margin"
@@ -77,6 +78,7 @@ class VariantView:
     runs: tuple[RunRecord, ...] = ()  # of its cells, in the order of seeds and folds
     statuses: Mapping[str, int] = field(default_factory=dict)  # number of cells by status
     baseline_batch: float = NAN  # clips per step of the baseline in the session
+    same_runs: str = ""  # the first variant with the same runs, if it is another one
 
     @property
     def kind(self) -> str:
@@ -103,7 +105,9 @@ class VariantView:
 
     @property
     def label(self) -> str:
-        """Its name, with a remark if it is a reference."""
+        """Its name, with a remark if headlines do not count it."""
+        if self.same_runs:
+            return f"{self.name} (the same runs as {quoted(self.same_runs)})"
         return f"{self.name} (for scale, not counted)" if self.record.reference else self.name
 
     @property
@@ -233,8 +237,8 @@ class StudyView:
 
     @property
     def answers(self) -> tuple[VariantView, ...]:
-        """The variants that answer the question, without the baseline and references."""
-        return tuple(v for v in self.others if not v.record.reference)
+        """The variants that answer the question: no baseline and references, no runs twice."""
+        return tuple(v for v in self.others if not v.record.reference and not v.same_runs)
 
     @property
     def better(self) -> Better:
@@ -313,11 +317,8 @@ def declared_pairs(view: StudyView) -> dict[tuple[str, str], Comparison]:
     found: dict[tuple[str, str], Comparison] = {}
     for family, items in view.results.declared.items():
         for item in items:
-            weights = view.study.contrasts.get(family, {}).get(item.variant, {})
-            used = {name: weight for name, weight in weights.items() if weight}
-            if sorted(used.values()) == [-1.0, 1.0]:
-                other, variant = sorted(used, key=used.__getitem__)
-                found.setdefault((variant, other), item)
+            if pair := pair_of(view.study.contrasts.get(family, {}).get(item.variant, {})):
+                found.setdefault((pair[0], pair[1]), item)
     return found
 
 
@@ -381,6 +382,7 @@ def study_view(results: Results) -> StudyView:
                 runs=tuple(run for run in cells if run is not None),
                 statuses=statuses,
                 baseline_batch=float((base and base.batch_size) or NAN),
+                same_runs=results.same.get(record.name, ""),
             )
         )
     return StudyView(results.study, results, tuple(variants))

@@ -85,12 +85,15 @@ def too_short(
     ratios: Mapping[str, float] | None = None,
 ) -> dict[str, tuple[int, int]]:
     """Variant → the steps its budget pays for, and the more it takes, see `check_settings`."""
-    found = {}
+    found, costs = {}, {variant.shares or study.shared for variant in study.variants}
     for variant in variants:
         training = with_budget(study, variant, clips, classes, ratios).training
         least = max(LEAST_STEPS, epoch_steps(training, clips))
-        if training.steps is not None and training.steps < least:
-            found[variant.name] = training.steps, least
+        shared = variant.shares or study.shared
+        # Equal budgets need a baseline that is long enough to be divided, too.
+        equal = shared != "epochs" or (variant.name == study.baseline and costs != {"epochs"})
+        if (equal or training.steps) and (steps := total_steps(training, clips)) < least:
+            found[variant.name] = steps, least
     return found
 
 

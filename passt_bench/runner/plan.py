@@ -194,7 +194,8 @@ def plan_study(
         clips = len(dataset.split(fold)[0])
     if clips:
         given = clips, classes, ratios
-        rest = [v for v in planned if wanted is not None and v.name not in wanted]
+        needed = None if wanted is None else {study.baseline, *wanted}
+        rest = [v for v in planned if needed is not None and v.name not in needed]
         check_budgets(study, [v for v in planned if v not in rest], *given)
         short = too_short(study, rest, *given)
         planned = [v for v in planned if v.name not in short]

@@ -209,6 +209,13 @@ def direction(weights: Mapping[str, float]) -> frozenset[tuple[str, float]]:
     return frozenset((name, round(weight / used[min(used)], 9)) for name, weight in used.items())
 
 
+def pair_of(weights: Mapping[str, float]) -> tuple[str, ...]:
+    """The two variants whose difference a contrast is; empty if it is another one."""
+    used = {name: weight for name, weight in weights.items() if weight}
+    pair = sorted(used.values()) == [-1.0, 1.0]
+    return tuple(sorted(used, key=used.__getitem__, reverse=True)) if pair else ()
+
+
 def slope(points: Mapping[str, float], step: float = 1.0) -> dict[str, float]:
     """The weights of the least-squares slope over a quantity, variant → value, for a step of it."""
     middle = sum(points.values()) / len(points)

@@ -18,7 +18,7 @@ from passt_bench.runner.plan import StudyPlan, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import Status
 from passt_bench.runner.studies import load_study
-from passt_bench.spec import Study, Tune, Variant
+from passt_bench.spec import Study, Tune, Variant, override
 from passt_bench.spec.study import TUNING_SEED
 from passt_bench.study_run import run_study
 
@@ -125,8 +125,9 @@ def test_a_study_is_tuned_trained_and_shown(study_file: Path, tmp_path: Path) ->
 
 def test_equal_seconds_are_measured_once_and_before(study_file: Path, tmp_path: Path) -> None:
     file = load_study(str(study_file))
-    variants = (Variant("none"), Variant("longer", budget=30), Variant("wide", WIDE, budget=90))
-    study = replace(file.study, variants=variants, seeds=(0,), shared="seconds")
+    variants = (Variant("none"), Variant("longer", budget=2), Variant("wide", WIDE, budget=4))
+    base = override(file.study.base, {"training.epochs": 50})
+    study = replace(file.study, base=base, variants=variants, seeds=(0,), shared="seconds")
     file, told = replace(file, study=study), Console(file=StringIO(), width=200)
     request, paths = StudyRequest(str(study_file)), Paths(tmp_path)
     stand_in = plan_request(file, request, paths)
@@ -139,8 +140,8 @@ def test_equal_seconds_are_measured_once_and_before(study_file: Path, tmp_path: 
     (session,) = Store(tmp_path).sessions()
     measured = {arm.key: arm.ratios["train_step"].median for arm in session.arms}
     assert ratios == {v.name: pytest.approx(measured[v.arm]) for v in record.variants}
-    assert spent["longer"] == 30 * spent["none"]  # the same model, another budget
-    assert spent["wide"] == pytest.approx(90 * spent["none"] / ratios["wide"], rel=0.01)
+    assert spent["longer"] == 2 * spent["none"]  # the same model, another budget
+    assert spent["wide"] == pytest.approx(4 * spent["none"] / ratios["wide"], rel=0.01)
     # A later session, in which everything takes as long, changes nothing.
     arms = tuple(replace(arm, ratios={"train_step": Interval(1, 1, 1, 9)}) for arm in session.arms)
     later = replace(session, key="f" * 16, arms=arms, finished="2099-01-01T00:00:00+00:00")

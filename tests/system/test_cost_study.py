@@ -20,7 +20,7 @@ from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
-from passt_bench.report.sentences import costs_headline
+from passt_bench.report.cost_tables import costs_headline
 from passt_bench.report.text import Span
 from passt_bench.report.view import gains, study_view
 from passt_bench.runner.plan import plan_request

@@ -73,7 +73,8 @@ def draw_forest(data: pd.DataFrame, label: str) -> Figure:
     figure, axes = one_panel(heights.sum() + 1.0)
     margin = float(data["margin"].max())
     axes.axvspan(-margin, margin, color=BAND, zorder=0)
-    axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
+    for end, width in ((0.0, 0.9), (-margin, 0.4), (margin, 0.4)):
+        axes.axvline(end, color=MUTED, linewidth=width, zorder=1)
     for row, y in zip(data.to_dict("records"), centres, strict=True):
         span = Span(row["difference"], row["low"], row["high"])
         _draw_row(axes, span, float(y), row["verdict"], str(row.get("cells", "")))

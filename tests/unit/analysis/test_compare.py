@@ -284,3 +284,32 @@ def test_what_is_no_metric_is_refused(column: str) -> None:
     with pytest.raises(InputError) as caught:
         compare(replace(of, metric=column), cells_with(of, values))
     assert (caught.value.field, caught.value.value) == ("metric", column)
+
+
+def test_variants_with_the_same_runs_are_one_arm_and_one_contrast() -> None:
+    values = {"none": BASE, "rate": shifted(0.01, 1, 5.0), "time": shifted(-0.01, 2, 9.0)}
+    of = study(tuple(values), seeds=range(5))
+    _, rate, *_, copy = study((*values, "count"), seeds=range(5)).variants
+    counts = replace(rate.recipe.patchout, rate=None, patches=32)
+    recipe = replace(rate.recipe, patchout=counts)
+    copy = replace(copy, recipe=recipe, patchout=rate.patchout)
+    pair = {"count": 1.0, "rate": -1.0}
+    contrasts = {
+        "pairs": {"one": {"rate": 1.0, "time": -1.0}, "again": {"count": 1.0, "time": -1.0}}
+    }
+    twice = replace(of, variants=(*of.variants, copy), contrasts=contrasts)
+    cells = cells_with(twice, values | {"count": values["rate"]})
+    judged = judge(twice, cells)
+    assert judged.same == {"count": "rate"}
+    *first, again = judged.comparisons
+    assert first == compare(of, cells_with(of, values))  # as if it were not there
+    assert replace(again, variant="rate") == first[0] and "over 2" in again.method
+    one, other = judged.declared()["pairs"]
+    assert replace(other, variant="one") == one and "over 1" in one.method
+    (nothing,) = judged.declared({"same": {"none": pair}})["same"]
+    assert (nothing.difference, nothing.low, nothing.high, nothing.verdict) == (0, 0, 0, "same")
+    # Equal settings with other results, or equal results of other settings, are two variants.
+    assert not judge(twice, cells_with(twice, values | {"count": shifted(0.01, 2)})).same
+    other = replace(copy, recipe=replace(copy.recipe, patchout=replace(counts, scope="sample")))
+    apart = replace(twice, variants=(*of.variants, other))
+    assert not judge(apart, cells).same

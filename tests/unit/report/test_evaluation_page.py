@@ -26,7 +26,7 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_evaluations, render_index
-from passt_bench.report.evaluations import heading, readable
+from passt_bench.report.evaluations import heading, readable, verdicts_sentence
 from passt_bench.report.terminal import print_decisions
 from passt_bench.runner.evaluation import _key
 from passt_bench.spec import Patchout, Recipe
@@ -88,6 +88,7 @@ def test_the_page_its_table_and_the_link_to_it(tmp_path: Path) -> None:
     index = render_index(reports).read_text(encoding="utf-8")
     assert 'href="evaluations/index.html">Checkpoint results next to published numbers<' in index
     assert heading([FOLD]) == "Checkpoint results"  # of own data
+    assert "2 evaluations; no two models are compared on the same clips, so there is" in index
     text = page.read_text(encoding="utf-8")
     assert "&lt;i&gt;mine" in text and "<i>mine" not in text
     assert f'href="records/{RECORD.key}/record.json"' in text and RECORD.notes[0] in text
@@ -125,6 +126,13 @@ def test_models_compared_on_the_same_clips(tmp_path: Path) -> None:
     with (page.parent / "tables" / "evaluations.csv").open(newline="") as file:
         names = [row["checkpoints"] for row in csv.DictReader(file)]
     assert sorted(names) == ["<i>mine", "mine.pt", "mine.pt"]  # AUC and accuracy
+    assert verdicts_sentence([record, FOLD]) == (
+        "In 2 comparisons on the same clips, the first model is not worse in 1 (mine.pt against "
+        "other.pt in accuracy) and undecided in 1 (mine.pt against other.pt in AUC): about these "
+        "weights, not about retraining."
+    )
+    several = [replace(record, name=f"{n}.pt", fold=n) for n in range(3)]
+    assert "is not worse in 3 and undecided in 3: about" in verdicts_sentence(several)
     text = page.read_text(encoding="utf-8")
     assert "not about retraining" in " ".join(text.split()) and "mine.pt against other.pt" in text
 

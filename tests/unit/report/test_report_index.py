@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
+from passt_bench.records.store import Store
 from passt_bench.report.build import render_index
-from passt_bench.report.provenance import primary_verdicts, verdict_counts
-from passt_bench.report.view import StudyView
+from passt_bench.report.provenance import judged_elsewhere, primary_verdicts, verdict_counts
+from passt_bench.report.view import StudyView, study_view
+
+REPORTS = Path(__file__).parents[3] / "reports"
 
 
 def test_every_study_is_linked_the_newest_first(small: Path, tmp_path: Path) -> None:
@@ -40,18 +44,21 @@ def test_the_index_begins_with_what_all_studies_found(small: Path, tmp_path: Pat
         "a": ({"better": 2, "worse": 1}, {"half of the patches": "better"}),
         "b": ({"better": 1, "undecided": 3}, {"a quarter": "better", "most": "undecided"}),
         "c": ({}, {}),  # of costs
+        "late": ({}, {}),
     }
     for name, (verdicts, primary) in wanted.items():
         shutil.copytree(small, tmp_path / name)
         path = tmp_path / name / "summary.json"
         summary = json.loads(path.read_text(encoding="utf-8"))
         changes = {"study": name, "dataset": "d", "verdicts": verdicts, "primary": primary}
+        changes["changed"] = "2026-01-01" if name == "late" else ""
         path.write_text(json.dumps(summary | changes), encoding="utf-8")
     text = " ".join(render_index(tmp_path).read_text(encoding="utf-8").split())
     assert (
         "Primary questions, chosen before the runs: better for half of the patches (a, d); a "
-        "quarter (b, d); undecided for most (b, d). In 2 studies, 7 variants against baselines: 3 "
-        "better, 3 undecided and 1 worse.</p>"
+        "quarter (b, d); undecided for most (b, d); not counted: late, whose contrasts "
+        "changed after the first run. In 2 studies, 7 variants against baselines: 3 better, 3 "
+        "undecided and 1 worse.</p>"
     ) in text
 
 
@@ -75,3 +82,20 @@ def test_a_broken_summary_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError) as refused:
         render_index(tmp_path)
     assert refused.value.source == tmp_path / "x" / "summary.json"
+
+
+def test_the_verdicts_of_other_studies_on_the_same_runs_are_named() -> None:
+    def view(name: str) -> StudyView:
+        return study_view(load_results(name, [Store(REPORTS / name)]))
+
+    quick, overlap, other = view("quick"), view("overlap"), view("esc50_patchout")
+    text = judged_elsewhere(quick, [overlap, other])
+    pair = "“stride 6, 8 epochs” against “none” is better here but not worse in “overlap”"
+    assert pair in text and "esc50" not in text
+    turned = "“stride 6” against “stride 8” is not worse here but better in “quick”"
+    assert turned in judged_elsewhere(overlap, [quick])
+    assert " is worse here and in “overlap”" in text
+    assert judged_elsewhere(quick, [other]) == ""
+    # Nothing is compared with a study that has not judged its runs yet.
+    early = replace(overlap, results=replace(overlap.results, look=None))
+    assert judged_elsewhere(quick, [early]) == ""

@@ -85,7 +85,7 @@ def test_the_headline_has_the_number_of_trials_and_the_best() -> None:
     better = replace(SEARCH.trials[1], value=0.9, patchout=Patchout("time", time=1))
     said = search_headline(of(FIRST, better))
     assert said.startswith(
-        "2 configurations were tried in 2 trials. For the FLOPs of “none” the best is time, 1 time"
+        "2 configurations were tried in 2 trials. With as many FLOPs as “none”, the best is time, "
     )
     assert said.endswith(
         "(mAP 0.900 on the validation split, the best of 2 and so too high; unconfirmed)."
@@ -145,7 +145,7 @@ def test_a_search_with_objectives_shows_their_front_and_all_parameters() -> None
     assert {"time / baseline", "memory / baseline"} <= {*titles}
     assert "stride (6, 8), learning rate 0.00" in str(listed.texts())
     poor = replace(record, trials=tuple(replace(t, value=0.1) for t in record.trials))
-    assert "For the FLOPs of “none” none of them is better" in search_headline(poor)
+    assert "With as many FLOPs as “none”, none of them is better" in search_headline(poor)
 
 
 def test_the_page_is_self_contained_and_rendered_again_from_its_report(

@@ -1,19 +1,20 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from study_on_disk import SMALL, Arm, write_study
 
-from passt_bench.analysis.budgets import Reached
+from passt_bench.analysis.budgets import AT_EQUAL_TIME, Reached
 from passt_bench.analysis.compare import Comparison, best_of
 from passt_bench.analysis.results import Results, analyze, load_results
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
-from passt_bench.report.provenance import conditions, not_run, study_facts
+from passt_bench.report.cost_tables import costs_headline
+from passt_bench.report.provenance import answer, conditions, not_run, study_facts
 from passt_bench.report.sentences import (
     answers,
     coarse,
-    costs_headline,
     findings,
     power_sentence,
     reached_sentence,
@@ -114,16 +115,83 @@ def test_the_headline_answers_from_each_declared_family(quick: Results) -> None:
         ],
         "early": [contrast("1x", "no verdict", NAN, 0.0)],
     }
-    text = told(study_view(replace(quick, declared=families)))
-    assert text.startswith("Half (primary): better (8x: +0.040 [+0.030, +0.050]). Against")
-    assert text.endswith(
-        ". Few: better (2x and 4x: +0.040); worse (1x: −0.040 [−0.050, −0.030])."
-        " Many: worse (0: −0.040 [−0.050, −0.030]);"
-        " the same within ±0.02 (1, 2, 3 and 4: 0.000)."
-        " Slopes: above zero (time: +0.040 [+0.030, +0.050]); below zero (frequency:"
-        " −0.040 [−0.050, −0.030]); not shown to differ from zero (both: 0.000 [−0.010, +0.010])."
-        " Early: no verdict (1x)."
+    pairs = {"half (primary)": {"8x": {"unstructured .5": 1.0, "none": -1.0}}}
+    study = replace(quick.study, contrasts=pairs)
+    first, *later = findings(study_view(replace(quick, declared=families, study=study)))
+    assert first.startswith("Half (primary): “unstructured .5” is better than “none” (+0.040 [")
+    assert "]); against “none” (mAP 0." in first  # second, as a primary question comes first
+    assert first.endswith(
+        "; few: better for 2x and 4x (+0.040), worse for 1x (−0.040 [−0.050, −0.030])"
+        "; many: worse for 0 (−0.040 [−0.050, −0.030]),"
+        " the same within ±0.02 for 1, 2, 3 and 4 (0.000)."
     )
+    assert later == [
+        "Slopes: above zero for time (+0.040 [+0.030, +0.050]), below zero for frequency"
+        " (−0.040 [−0.050, −0.030]), not shown to differ from zero for both"
+        " (0.000 [−0.010, +0.010]).",
+        "Early: no verdict for 1x.",
+    ]
+
+
+def test_a_pair_is_told_by_its_variants_and_a_contrast_by_its_own_preposition(
+    quick: Results,
+) -> None:
+    def family(verdict: str, *names: str) -> list[Comparison]:
+        item = comparison(verdict, (0.01, -0.01, 0.03))
+        return [replace(item, variant=name, baseline="") for name in names]
+
+    pairs = pairwise("time .5", "CNN")
+    (pair,) = pairs.values()
+    study = replace(quick.study, contrasts={"kinds": pairs, "models": {"own": pair}})
+    timed = "half dropped" + AT_EQUAL_TIME
+    declared = {
+        "kinds": family("not worse", "time .5 − CNN", "other"),
+        "models": family("same", "own"),
+        "stride": family("better", "at full tokens", "with 32 patches"),
+        timed: family("same", "none, 2x"),
+    }
+    view = study_view(replace(quick, study=study, declared=declared))
+    texts = " ".join(findings(view))
+    assert "models: “time .5” is the same as “CNN” within ±0.02 (+0.010 [−0.010, +0.030])" in texts
+    assert "stride: better at full tokens and with 32 patches (+0.010)" in texts
+    assert texts.endswith(
+        "Half dropped, at equal training time: the same as “none, 2x” within ±0.02 "
+        "(+0.010 [−0.010, +0.030])."
+    )
+    one = replace(view.results, declared=declared | {"kinds": declared["kinds"][:1]})
+    assert "kinds: “time .5” is not worse than “CNN” by more than 0.02 (" in told(study_view(one))
+    reached = {"FLOPs": [Reached("none 8x", "half", (0.4, 0.3, 0.5), 0.1, 9, 10)]}
+    labels = [label for _, label, _ in answers(study_view(replace(view.results, reached=reached)))]
+    assert labels == [
+        "kinds, for time .5 − CNN", "kinds, at other", "models", "stride, at full tokens",
+        "stride, with 32 patches", f"{timed}, against “none, 2x”",
+    ]  # fmt: skip
+
+
+def test_variants_with_the_same_runs_are_counted_once_and_named_together(quick: Results) -> None:
+    again = quick.study.variants[2].name
+    view = study_view(replace(quick, same={again: quick.study.variants[1].name}))
+    assert f"“{again}” has the runs of “{view.variants[1].name}” and is counted once" in told(view)
+    assert len(view.answers) == len(view.others) - 1
+    assert f"{again} (the same runs as “{view.variants[1].name}”)" in {
+        row[0] for row in verdicts(view).texts()
+    }
+
+
+REPORT_ANSWERS = {  # by hand from the tables of contrasts of the committed studies
+    "patchout_rate": "change of mAP per tenth more patches dropped: below zero for unstructured,",
+    "few_clips": "; change of the gain: below zero with about three times the clips (−0.0165 [",
+    "esc50_longer": "; interaction of patchout and budget: below zero for “unstructured .5 − none,",
+    "equal_cost": "; half of the patches dropped, at equal FLOPs: better at 1x, 2x and 4x (+0.020",
+}
+
+
+@pytest.mark.parametrize("name", REPORT_ANSWERS)
+def test_the_first_two_sentences_answer_what_a_study_asks(name: str) -> None:
+    view = study_view(load_results(name, [Store(REPORTS / name)]))
+    text = answer(view)
+    assert REPORT_ANSWERS[name] in text
+    assert len(re.findall(r"\. [A-Z]", text)) == 1 and " seeds, on 2 cores of " in text
 
 
 def test_variants_that_cannot_run_are_named_with_the_reason(quick: Results) -> None:
@@ -227,10 +295,10 @@ def test_with_budgets_contrasts_answer(quick: Results) -> None:
     declared = {"half": [gain], "by budget": [slope]}
     view = study_view(replace(quick, declared=declared, reached=reached))
     assert answers(view) == [
-        ("better", "half: 8x", "better by 0.040 [0.030, 0.050]."),
-        ("above zero", "by budget: slope", "above zero (+0.040 [+0.030, +0.050])."),
+        ("better", "half", "better by 0.040 [0.030, 0.050]."),
+        ("above zero", "by budget", "above zero (+0.040 [+0.030, +0.050])."),
     ]
-    assert told(view).startswith("Half: better at 8x (+0.040 [+0.030, +0.050]). By budget: ab")
+    assert told(view).startswith("Half: better at 8x (+0.040 [+0.030, +0.050]); by budget: ab")
     assert power_sentence(view) is None
     assert reached_sentence(view) == (
         "“half” is as good as “none 8x” for 0.40× [0.30, not reached] of its FLOPs."
@@ -238,7 +306,7 @@ def test_with_budgets_contrasts_answer(quick: Results) -> None:
     several = [Reached(f"none, {n}x", "half", (0.4 / n, 0.1, 0.5), 0.1, 9, 10) for n in (1, 2)]
     view = study_view(replace(quick, declared=declared, reached={"time": several}))
     assert reached_sentence(view) == (
-        "“half” is as good as none at 1x and 2x for 0.40× and 0.20× of its training time."
+        "“half” is as good as “none” at 1x and 2x for 0.40× and 0.20× of its training time."
     )
     at_once = Reached("none 4x", "half", (0.9, 0.9, 0.9), 0.9, 10, 10)
     in_part = Reached("none 6x", "half", (0.7, 0.6, 0.8), 0.6, 10, 10)
@@ -266,10 +334,10 @@ def test_what_the_seeds_could_hardly_show_is_said_unless_they_showed_it(quick: R
 def test_contrasts_come_first_where_the_baseline_differs_in_more_than_patchout() -> None:
     reports = Path(__file__).parents[3] / "reports"
     view = study_view(load_results("few_clips", [Store(reports / "few_clips")]))
-    assert told(view).startswith("Half of the patches dropped, at equal steps: better (50 ")
+    assert told(view).startswith("Half of the patches dropped, at equal steps: better for 50 clip")
     assert told(view).endswith(" all 7 variants are worse.")
     (_, first, _), *_ = found = answers(view)
-    assert first == "half of the patches dropped, at equal steps: 50 clips"
+    assert first == "half of the patches dropped, at equal steps, for 50 clips"
     assert [verdict for verdict, *_ in found][:5] == [*["better"] * 3, "worse", "below zero"]
     assert found[-1][2].endswith(
         "each training step takes 0.596× [0.582, 0.610] as long and the whole training 0.60×, "
@@ -329,8 +397,8 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
     study = replace(quick.study, variants=variants)
     view = study_view(replace(quick, study=study, comparisons=items))
     text = told(view)
-    assert "better" not in text.partition(" Neighbors: ")[0]
-    assert " (“time .5” and “CNN” are shown for scale, not counted). Neighbors: " in text
+    assert "better" not in text.partition("; neighbors: ")[0]
+    assert " (“time .5” and “CNN” are shown for scale, not counted); neighbors: " in text
     assert f"all {len(variants) - 3} variants" in text
     names = {row[0] for row in verdicts(view).texts()}
     assert {*(f"{name} (for scale, not counted)" for name in scale), "unstructured .5"} <= names
@@ -364,4 +432,4 @@ def test_a_study_of_all_pairs_says_which_is_best() -> None:
     view = study_view(load_results("esc50_kinds", [Store(REPORTS / "esc50_kinds")]))
     first = findings(view)[0]
     assert first.startswith("Kinds at equal tokens: “structured .5” is better than every other, by")
-    assert answers(view)[0][1] == "kinds at equal tokens: unstructured .5 − time .5"
+    assert answers(view)[0][1] == "kinds at equal tokens, for unstructured .5 − time .5"

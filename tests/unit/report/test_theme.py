@@ -1,4 +1,5 @@
 import re
+from importlib.resources import files
 from itertools import combinations
 
 import numpy as np
@@ -7,6 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from passt_bench.report.theme import (
+    BAND,
     INK,
     MUTED,
     VERDICTS,
@@ -63,11 +65,34 @@ def test_colors_stay_apart_for_color_blind_readers(deficiency: str) -> None:
             assert distance > 10, f"{one} and {two}: {distance:.1f}"
 
 
+def luminance(rgb: np.ndarray) -> float:
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
 def contrast(color: str) -> float:
     """To white paper, as the Web Content Accessibility Guidelines define it."""
-    rgb = np.array(to_rgb(color))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return 1.05 / (float(linear @ [0.2126, 0.7152, 0.0722]) + 0.05)
+    return 1.05 / (luminance(np.array(to_rgb(color))) + 0.05)
+
+
+def test_marks_stand_out_in_dark_mode() -> None:
+    style = files("passt_bench.report").joinpath("templates/style.css").read_text(encoding="utf-8")
+    rule = r"canvas svg \{ filter: invert\((.*?)\) hue-rotate\(180deg\) brightness\((.*?)\)"
+    ((inverted, brighter),) = [map(float, found) for found in re.findall(rule, style)]
+    page = np.array(to_rgb(re.findall(r"--canvas: (#\w+)", style)[-1]))
+    shares = np.array([0.213, 0.715, 0.072])  # of the specification of hue-rotate
+
+    def shown(color: str) -> float:
+        turned = (1 - inverted) + (2 * inverted - 1) * (1 - np.array(to_rgb(color)))
+        turned = np.clip(2 * shares @ turned - turned, 0, 1)
+        seen = np.maximum(np.clip(brighter * turned, 0, 1), page)  # blended by "lighten"
+        return (luminance(seen) + 0.05) / (luminance(page) + 0.05)
+
+    assert shown("#ffffff") < 1.05  # paper is the page
+    assert min(shown(item.color) for item in kind_styles(["spiral", "star"]).values()) >= 4.5
+    assert min(shown(item.color) for item in VERDICTS.values()) >= 4.5
+    assert shown(MUTED) >= 3  # the ends of the margin
+    assert shown(BAND) >= 1.3
 
 
 def test_marks_and_texts_stand_out_from_paper() -> None:

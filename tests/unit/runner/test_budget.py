@@ -138,3 +138,20 @@ def test_an_unknown_cost_and_another_budget_of_the_baseline_are_refused() -> Non
     with pytest.raises(InputError) as caught:
         Study("s", "q", BASE, (Variant("none", budget=2), Variant("half", HALF)), "none")
     assert caught.value.field == "variants.none.budget"
+
+
+def test_a_baseline_too_short_to_be_divided_is_refused_with_the_least_epochs() -> None:
+    short = replace(made("flops", half=2.0), base=override(BASE, {"training.epochs": 3}))
+    assert steps(short, "half") > 2 * 100 and steps(short, "none") == 93
+    with pytest.raises(InputError) as caught:
+        check_budgets(short, short.variants, CLIPS, CLASSES)
+    assert "these have fewer: 'none' (93 of 100)" in caught.value.problem
+    assert (caught.value.field, caught.value.value) == ("training.epochs", 3)
+    assert caught.value.remedy == "Give training.epochs=4."
+    one = replace(
+        short, shared="epochs", variants=(short.variants[0], Variant("b", shares="steps"))
+    )
+    assert too_short(one, one.variants, CLIPS, CLASSES) == {"none": (93, 100), "b": (93, 100)}
+    # At equal epochs nothing is divided.
+    whole = replace(short, shared="epochs", variants=(short.variants[0], Variant("half", HALF)))
+    assert too_short(whole, whole.variants, CLIPS, CLASSES) == {}
