@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special  # not stats, which takes half a second to import
+from scipy import special  # its stats take half a second to import
 
 from passt_bench.spec.study import INTERVAL_FROM
 
@@ -306,6 +307,7 @@ def mean_interval(values: Floats) -> tuple[float, float]:
     return middle - half, middle + half
 
 
+@lru_cache
 def planned_contrast(
     arms: int, blocks: int, deviation: float = 1.0, level: float = LEVEL
 ) -> Contrast:
