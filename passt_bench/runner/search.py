@@ -209,7 +209,7 @@ class _Search:
         missing, self._running = total - len(self._trials.ended()), self._trials.elsewhere()
         if self._running:
             told = f"{self._running} of {total} trials are still running in other commands. The "
-            told += "last of them confirms the best; if it is stopped, give the same command again."
+            told += "last of them confirms the best; if it stopped, give this one again in 3 min."
         elif missing > 0:
             told = f"{missing} of {total} trials have not ended: the same command goes on, with "
             told += "more --search-minutes for longer."
