@@ -159,8 +159,8 @@ class Trials:
     Suggestions come from the tree-structured Parzen estimator, whose random numbers depend on the
     seed and the number of earlier trials that have ended or are running: no two commands draw the
     same, and with one worker an interruption changes no suggestion. The first ones are those of
-    `Space`. Trials that an earlier command of the same ``owner`` (an output folder) left running
-    are failed, and suggested again.
+    `Space`. Trials that an earlier command of the same ``owner`` (an output folder) or journal left
+    running are failed, and suggested again.
     """
 
     open: Callable[[], storages.BaseStorage]  # once in each thread
@@ -179,9 +179,9 @@ class Trials:
         if self._study.metric_names is None:  # which optuna-dashboard shows
             with catch_warnings(action="ignore", category=ExperimentalWarning):
                 self._study.set_metric_names([self.metric, *self.search.objectives])
-        # Without an owner it may be another machine's that has just begun, but not in a journal.
+        # A journal is of one folder, in which one command searches, if on another machine now.
         alone = isinstance(self._study._storage, storages.JournalStorage)
-        self._fail_orphans(self._study, self.owner, nobodys=alone)
+        self._fail_orphans(self._study, "" if alone else self.owner)
 
     def _load(self) -> optuna.Study:
         """The study, for one thread."""
@@ -201,10 +201,11 @@ class Trials:
             )
 
     @staticmethod
-    def _fail_orphans(study: optuna.Study, owner: str, *, nobodys: bool = False) -> None:
-        """Ends trials of an owner that are not running any more, and suggests them again."""
+    def _fail_orphans(study: optuna.Study, owner: str) -> None:
+        """Ends trials of an owner (empty: of all) that run no more, and suggests them again."""
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.user_attrs.get("owner", owner if nobodys else "").startswith(owner):
+            # Without an owner it has just begun, perhaps on another machine.
+            if trial.user_attrs.get("owner", " ").startswith(owner):
                 study.tell(trial.number, state=TrialState.FAIL)
                 _suggest_again(study, trial)
 
