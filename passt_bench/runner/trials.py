@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -204,8 +205,10 @@ class Trials:
     def _fail_orphans(study: optuna.Study, owner: str) -> None:
         """Ends trials of an owner (empty: of all) that run no more, and suggests them again."""
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            # Without an owner it has just begun, perhaps on another machine.
-            if trial.user_attrs.get("owner", " ").startswith(owner):
+            began = trial.datetime_start or datetime.min
+            # Without an owner it has just begun, perhaps on another machine, or was killed then.
+            old = datetime.now() - began > timedelta(seconds=_GRACE)
+            if trial.user_attrs.get("owner", owner if old else " ").startswith(owner):
                 study.tell(trial.number, state=TrialState.FAIL)
                 _suggest_again(study, trial)
 

@@ -5,6 +5,7 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from threading import Barrier
 
@@ -138,9 +139,14 @@ def test_a_trial_of_nobody_is_another_machines_only_in_a_database(tmp_path, kind
     address = f"sqlite:///{tmp_path / 'trials.db'}" if kind == "database" else None
     trials_of(tmp_path, owner="they", address=address)
     storage = open_storage(tmp_path, "s", address)
-    begun = storage.create_new_trial(storage.get_study_id_from_name("s"))  # it has no owner yet
+    study = storage.get_study_id_from_name("s")
+    killed = optuna.trial.create_trial(state=TrialState.RUNNING)
+    killed.datetime_start = datetime.now() - timedelta(minutes=4)
+    old = storage.create_new_trial(study, killed)  # before it had an owner
+    begun = storage.create_new_trial(study)  # it has no owner yet
     trials_of(tmp_path, address=address)
     left_alone = kind == "database"
+    assert storage.get_trial(old).state == TrialState.FAIL
     assert storage.get_trial(begun).state == (TrialState.FAIL, TrialState.RUNNING)[left_alone]
 
 
