@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, block_table
 from passt_bench.analysis.frame import cells_of, find_runs
@@ -95,7 +94,9 @@ def is_share(metric: str) -> bool:
 
 def share_interval(share: float, of: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share of independent clips."""
-    found = stats.binomtest(round(share * of), of).proportion_ci(0.95, method="wilson")
+    from scipy.stats import binomtest  # slow
+
+    found = binomtest(round(share * of), of).proportion_ci(0.95, method="wilson")
     return float(found.low), float(found.high)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special  # its stats take half a second to import
 
 from passt_bench.spec.study import INTERVAL_FROM
 
@@ -167,7 +168,7 @@ class _Test:
     @property
     def quantiles(self) -> Floats:
         """Half widths of single intervals in standard errors, (contrasts,)."""
-        return np.asarray(stats.t.isf(self.level / 2, self.of_errors), dtype=np.float64)
+        return np.asarray(-special.stdtrit(self.of_errors, self.level / 2), dtype=np.float64)
 
     def factor(self, draws: int) -> float:
         """How many times wider all intervals cover together, by simulation.
@@ -301,10 +302,12 @@ def mean_interval(values: Floats) -> tuple[float, float]:
     if len(own) < INTERVAL_FROM:
         return NAN, NAN
     middle = float(own.mean())
-    half = float(stats.t.ppf(1 - LEVEL / 2, len(own) - 1)) * float(stats.sem(own))
+    error = float(own.std(ddof=1) / np.sqrt(len(own)))
+    half = float(special.stdtrit(len(own) - 1, 1 - LEVEL / 2)) * error
     return middle - half, middle + half
 
 
+@lru_cache
 def planned_contrast(
     arms: int, blocks: int, deviation: float = 1.0, level: float = LEVEL
 ) -> Contrast:
@@ -370,9 +373,8 @@ def blocks_needed(
     level /= max(comparisons, 1)  # Bonferroni's, a little more than what will be needed
     ends = []
     for share in (0.9, 0.1):
-        noise = contrast.error * np.sqrt(
-            contrast.n * contrast.df / stats.chi2.ppf(share, contrast.df)
-        )
+        chi2 = 2 * special.gammaincinv(contrast.df / 2, share)
+        noise = contrast.error * np.sqrt(contrast.n * contrast.df / chi2)
         ends.append(_first_decided(abs(contrast.estimate), noise / np.sqrt(n), df, level, margin))
     low, high = (None if end is None else first + end for end in ends)
     return None if low is None else (low, high)
@@ -392,6 +394,6 @@ def _first_decided(
 
 def _power(noncentrality: Floats, df: Floats, level: float) -> Floats:
     """The probability that t exceeds its one-sided critical value."""
-    critical = np.asarray(stats.t.isf(level, df), dtype=np.float64)
+    critical = np.asarray(-special.stdtrit(df, level), dtype=np.float64)
     below = np.asarray(special.nctdtr(df, noncentrality, critical), dtype=np.float64)
     return 1 - below

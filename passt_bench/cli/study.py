@@ -171,7 +171,8 @@ def search(
     per_gpu: options.PerGpu = 1,
     trials: Annotated[int, option("N", "Trials in total, earlier ones included.", min=1)] = 40,
     search_minutes: Annotated[
-        float, option("MINUTES", "Time after which no trial begins.", min=0.01)
+        float,
+        option("MINUTES", "Time after which no trial begins; the confirmation follows.", min=0.01),
     ] = 2.5,
     storage: Annotated[
         str | None, option("URL", "Optuna storage; by default a journal in --runs.")

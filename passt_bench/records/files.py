@@ -126,7 +126,7 @@ def read_bytes(path: Path, most: int = JSON_BYTES) -> bytes:
         if S_ISFIFO(mode) or S_ISCHR(mode):  # to read it would wait, or not end
             raise OSError("not a file")
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            data = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
         remedy = "Give the right to read it, or another folder."

@@ -51,6 +51,11 @@ def search_headline(search: SearchRecord, confirming: StudyView | None = None) -
     budget, base = search.budget.replace("flops", "FLOPs"), quoted(search.baseline)
     paid = f"With as many {budget} as {base},"
     if best.patchout.kind == "none" and best.keys == search.trials[0].keys:
+        kinds = {trial.patchout.kind for trial in search.best}
+        if kinds == {"none"}:
+            return f"{tried}. None that drops patches has succeeded yet; without patchout: {value}."
+        if untried := listed(kind for kind in search.kinds if kind not in kinds):
+            value += f"; of {untried} none has succeeded yet"
         return f"{tried}. {paid} none of them is better than dropping nothing ({value}).{beside}"
     name = next(iter(search.confirmed), "")  # the best first
     tested = next((v for v in variants if v.name == name and v.value.known), None)

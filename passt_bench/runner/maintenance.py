@@ -48,6 +48,7 @@ _UNUSED = "records that no study in this folder refers to"
 _TOLERANCE = 1e-4  # between metrics of one evaluation on two machines
 _UNFINISHED = ("checkpoint", "best.pt", "progress.jsonl", ".")  # beginnings of files to leave
 _SAME = ("metric", "baseline", "margin", "looks", "fingerprint.digest")  # in studies of one name
+_SEARCHED = ("metric", "fold", "seeds", "space", "budget", "objectives", "fingerprint", "recipe")
 
 
 def find_record(name: str, store: Store) -> Record:
@@ -209,7 +210,8 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
 
     Of two records under one key, a success replaces a failure; else the first is kept. Two
     successes must have equal metrics; those of two evaluations may differ in the last digits,
-    because processors do. Of two studies under one name, the one with the runs of both is kept.
+    because processors do. Of two studies under one name, the one with the runs of both is kept, of
+    two searches (machines that share one write one each) the one with more trials.
 
     Raises:
         InputError: a folder has no records, a record is broken, two conflict, a file is a link, or
@@ -305,23 +307,33 @@ def _documents(sources: Sequence[Path], target: Path) -> dict[str, Path]:
                 chosen[place] = path
             elif (other := read(kind, old)) != new:
                 _check_same(path, new, other)
-                if not _runs(new) <= _runs(other):
+                if _has_more(new, other):
                     chosen[place] = path
     return chosen
 
 
 def _check_same(path: Path, new: Document, old: Document) -> None:
-    """Refuses two searches, and two studies that conflict or of which none has the runs of both."""
-    values: dict[str, tuple[object, object]] = {"name": (new.name, "other settings")}
+    """Refuses two that conflict, and two studies of which none has the runs of both."""
+    values = dict[str, tuple[object, object]]()
     if isinstance(new, StudyRecord):
         values = {name: (attrgetter(name)(new), attrgetter(name)(old)) for name in _SAME}
         one, other = _runs(new), _runs(old)
         if not (one <= other or other <= one):
             values["variants"] = min(one - other), min(other - one)
+    elif attrgetter(*_SEARCHED)(new) != attrgetter(*_SEARCHED)(old):
+        values["name"] = new.name, "other settings"
     for name, (value, wanted) in values.items():
         if value != wanted:
             problem, remedy = f"there it is {wanted!r}", "Run one of them under another --name."
             raise _refusal(path, f"another of this name differs: {problem}", name, value, remedy)
+
+
+def _has_more(new: Document, old: Document) -> bool:
+    """Whether a study has runs that another lacks; a search more trials, or a confirmation."""
+    if isinstance(new, SearchRecord) and isinstance(old, SearchRecord):  # of one storage
+        own, other = ((len(search.trials), len(search.confirmed)) for search in (new, old))
+        return own > other
+    return not _runs(new) <= _runs(old)
 
 
 def _runs(document: Document) -> set[tuple[str, str]]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-from scipy.optimize import nnls
 
 from passt_bench.console import Progress
 from passt_bench.errors import InputError, choose_from
@@ -177,6 +176,8 @@ def _fitted(
 
     With one thread, seconds are those of the CPU, which other processes do not lengthen.
     """
+    from scipy.optimize import nnls  # slow
+
     phases = {key: phase_intervals(arm.samples) for key, arm in arms.items()}
     clock = f"{STEP}_cpu" if threads == 1 else STEP
     seconds = {key: found[clock].median for key, found in phases.items()}

@@ -34,7 +34,7 @@ from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig, typed_command
 from passt_bench.runner.run_status import STUDIES, hold
 from passt_bench.runner.search_space import Params, is_same, make_space, setting_name
-from passt_bench.runner.studies import free_name, is_other_data, join_record
+from passt_bench.runner.studies import free_name, is_other_data, join_record, study_on_record
 from passt_bench.runner.trials import Failed, Pruned, Report, Trials, importance, open_storage
 from passt_bench.spec.key import component_versions, digest, key_fields, recipe_difference
 from passt_bench.spec.recipe import Recipe
@@ -55,7 +55,8 @@ def search(
     cells from their checkpoints, trials from Optuna's storage.
 
     Returns:
-        The written record, and the study that confirms the best settings; None if all failed.
+        The written record, and the study that confirms the best settings; None if there is nothing
+        to compare with the baseline, or other commands still run trials.
 
     Raises:
         InputError: there is nothing to search over, the storage cannot be opened, or a search of
@@ -205,12 +206,15 @@ class _Search:
         with stage(self._console, f"Searching: {total} trials{limit}") as update:
             workers = parallel_runs(cells * config.workers, config)
             self._trials.optimize(self._objective, total, workers, seconds, show)
-        if running := self._trials.elsewhere():
-            self._console.print(
-                f"{running} of {total} trials are still running in other commands: what is "
-                "confirmed now is provisional. Give the same command again when they have ended.",
-                markup=False,
-            )
+        missing, self._running = total - len(self._trials.ended()), self._trials.elsewhere()
+        if self._running:
+            told = f"{self._running} of {total} trials are still running in other commands. The "
+            told += "last of them confirms the best; if it stopped, give this one again in 3 min."
+        elif missing > 0:
+            told = f"{missing} of {total} trials have not ended: the same command goes on, with "
+            told += "more --search-minutes for longer."
+        if self._running or missing > 0:
+            self._console.print(told, markup=False)
 
     def _identity(self) -> str:
         """The hash of all that decides a trial's value; others cannot be compared with it."""
@@ -343,34 +347,37 @@ class _Search:
     def confirmation(self) -> StudyPlan | None:
         """The study of the best settings, the baseline, and the study's first variant that drops.
 
-        They are trained on all training clips, for the budget of the search, with the seeds of the
-        study: the search used none of them, and a baseline on record is not trained again. There is
-        no verdict with fewer than five seeds. Of a data set with folds only the fold that the
-        search held out is tested. What an earlier call confirmed stays in the study. None if there
-        is nothing to compare with the baseline.
+        They are trained on all training clips for the budget of the search, with the study's seeds,
+        which the search did not use. Of a data set with folds only the fold that it held out is
+        tested. What an earlier call confirmed stays in the study. None if no setting but the
+        baseline succeeded, or other commands still run trials.
         """
-        source, record = self._plan.study, self.record()
-        known = self.name in document_names(self._paths.runs / SEARCHES)
-        old = read_search(self.name, self._paths.runs).confirmed if known else ()
-        chosen = record.front[:CONFIRMED] if record.objectives else record.best[:1]
-        chosen = tuple(t for t in chosen if t.keys != self._keys_of_baseline)
-        trials = {setting_name(trial.params): trial for trial in chosen}
-        trials |= {n: t for t in record.best if (n := setting_name(t.params)) in old}
+        source, record, own = self._plan.study, self.record(), self._keys_of_baseline
+        others = [trial for trial in record.best if trial.keys != own]
+        if self._running or not others:
+            return None
+        old = study_on_record(self.name, self._store)
+        known = [variant.name for variant in old.variants] if old is not None else []
+        leaders = record.front[:CONFIRMED] if record.objectives else record.best[:1]
+        trials = {setting_name(trial.params): trial for trial in leaders if trial.keys != own}
+        best = next(iter(trials), None)
+        trials |= {n: t for t in others if (n := setting_name(t.params)) in known}
         variants = [self._baseline, *(self._variant(trial.params) for trial in trials.values())]
         drops = (v.name for v in self._plan.stored_record.variants if v.patchout.get("dropped"))
-        others = (source.variant(name) for name in drops if name != self._baseline.name)
-        default = next((variant for variant in others if not variant.reference), None)
-        if default is not None:  # unless the search found that very setting
-            own, *found = (source.recipe(v) for v in (default, *variants[1:]))
-            default = None if any(is_same(own, r, self._classes) for r in found) else default
-        best = setting_name(chosen[0].params) if chosen else None
+        declared = (source.variant(name) for name in drops if name != self._baseline.name)
+        default = next((variant for variant in declared if not variant.reference), None)
+        if default is not None and default.name not in known:  # unless it was found as well
+            given, *found = (source.recipe(v) for v in (default, *variants[1:]))
+            default = None if any(is_same(given, r, self._classes) for r in found) else default
         variants += [replace(default, budget=1.0, shares=None)] if default is not None else []
-        if len(variants) < 2 or not record.best:
+        if len(variants) < 2:
             return None
         study = replace(
             source,
             name=self.name,
-            question=f"Does the best of the search beat {self._baseline.name!r}?",
+            question=f"Does the best of the search beat {self._baseline.name!r}?"
+            if best
+            else f"Is {self._baseline.name!r} the best on the test split too?",
             variants=tuple(variants),
             folds=None if self._fold is None else (self._fold,),
             contrasts={"the best and the default": pairwise(best, default.name)}

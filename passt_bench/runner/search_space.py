@@ -29,12 +29,14 @@ class Space:
         grids: stride → grid (frequency, time); the first is the baseline's.
         patchout: of the baseline.
         first: the parameters of the baseline without patchout, as far as the space has them.
+        starts: those of the first trials: without patchout, then each kind at its middle rates.
     """
 
     axes: Mapping[str, Range | Mapping[Any, Any]]
     grids: Mapping[Pair, Pair]
     patchout: Patchout
     first: Params
+    starts: list[Params]
 
     def applies(self, name: str, kind: str) -> bool:
         """Whether trials with a kind of patchout have a parameter."""
@@ -95,7 +97,12 @@ def make_space(search: Search, base: Recipe, classes: int) -> Space:
         inside = isinstance(axis, Range) and value is not None and axis.low <= value <= axis.high
         if inside or (not isinstance(axis, Range) and value in axis.values()):
             first[name] = _label(value)
-    return Space(axes, grids, base.patchout, first)
+    middles = {"rate": search.rates.middle, **dict.fromkeys(_RATES[1:], search.axis_rates.middle)}
+    starts = [
+        {**first, "kind": kind, **{name: middles[name] for name in rates_of(kind)}}
+        for kind in sorted(search.kinds, key=lambda kind: kind != "none")
+    ]
+    return Space(axes, grids, base.patchout, first, starts)
 
 
 def _label(value: Any) -> Any:

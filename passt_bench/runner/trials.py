@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,7 +18,7 @@ from optuna import distributions, pruners, storages
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import NullPool, make_url
+from sqlalchemy import NullPool
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from passt_bench.errors import InputError, without_password
@@ -66,19 +67,16 @@ def _suggest(trial: optuna.Trial, space: Space) -> Params:
 
 
 class _Sampler(optuna.samplers.TPESampler):  # type: ignore[misc]
-    """Draws each trial with random numbers of its own; the first is fixed."""
+    """Draws each trial with random numbers of its own; the first ones are fixed."""
 
-    def __init__(self, study: optuna.Study, seed: int, first: Params) -> None:
+    def __init__(self, seed: int, starts: Sequence[Params]) -> None:
         super().__init__()
-        self._of, self._seed, self._first = study, seed, first
-        self._fixed = Params()
+        self._seed, self._starts, self._fixed = seed, starts, Params()
 
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Seeds with the trials before it; of ``study`` a pruner may show a part only."""
-        earlier = len(_before(self._of, trial.number))
-        self._fixed = {} if earlier else self._first
+    def begin(self, earlier: int) -> None:
+        """Begins a trial after so many that have ended or are running."""
+        self._fixed = self._starts[earlier] if earlier < len(self._starts) else {}
         super().__init__(seed=int(digest([self._seed, 0, earlier])[:8], 16))
-        super().before_trial(study, trial)
 
     def sample_independent(
         self,
@@ -102,24 +100,29 @@ class _Server(storages.RDBStorage):  # type: ignore[misc]
             super().record_heartbeat(trial_id)
 
 
-def _connect(address: str) -> _Server:
+def _connect(address: str, pauses: Sequence[float] = _RACES) -> _Server:
     """Opens a database; again, if another process created the same tables at the same time."""
-    for pause in (*_RACES, None):
-        try:
-            with catch_warnings(action="ignore", category=ExperimentalWarning):  # heartbeats
-                return _Server(
-                    address,
-                    engine_kwargs={"poolclass": NullPool},
-                    heartbeat_interval=_HEARTBEAT,
-                    grace_period=_GRACE,
-                    heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
-                )
-        except SQLAlchemyError as error:
-            raced = isinstance(error, IntegrityError) or "already exists" in str(error)
-            if not raced or pause is None:
-                raise
-            time.sleep(pause)
-    raise AssertionError
+    try:
+        with catch_warnings(action="ignore", category=ExperimentalWarning):  # heartbeats
+            return _Server(
+                address,
+                engine_kwargs={"poolclass": NullPool},
+                heartbeat_interval=_HEARTBEAT,
+                grace_period=_GRACE,
+                heartbeat_stale_trial_callback=_suggest_again,
+            )
+    except SQLAlchemyError as error:
+        raced = isinstance(error, IntegrityError) or "already exists" in str(error)
+        if not (raced and pauses):
+            raise
+    time.sleep(pauses[0])
+    return _connect(address, pauses[1:])
+
+
+def _suggest_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Suggests a trial again that was interrupted, unless it has only some of its parameters."""
+    if "setting" in trial.user_attrs:
+        study.enqueue_trial(trial.params)
 
 
 def open_storage(root: Path, name: str, address: str | None) -> storages.BaseStorage:
@@ -134,21 +137,20 @@ def open_storage(root: Path, name: str, address: str | None) -> storages.BaseSto
         path = root / "search" / f"{name}.journal"
         path.parent.mkdir(parents=True, exist_ok=True)
         return storages.JournalStorage(JournalFileBackend(str(path)))
+    user, query = address.partition("://")[2].rpartition("@")[0], address.partition("?")[2]
+    if ":" in user or query != without_password(query):
+        problem = "has a password, which other users could read in the list of processes"
+        remedy = "Leave it out of the address, and put it into ~/.pgpass or PGPASSWORD."
+        raise InputError(problem, field="--storage", remedy=remedy)
     try:
-        url = make_url(address)
-        query = " ".join(f"{key}=?" for key in url.query)
-        if url.password is None and query == without_password(query):
-            return _connect(address)
+        return _connect(address)
     except Exception as error:  # drivers raise kinds of their own
-        reason = (str(error).strip().splitlines() or [""])[0]
+        reason = without_password((str(error).strip().splitlines() or [""])[0])
         problem = f"the Optuna storage cannot be opened ({type(error).__name__}: {reason})"
         remedy = "Give an SQLAlchemy address such as postgresql://server/base, or omit it."
         if isinstance(error, ImportError):
             remedy = "Install the driver; of PostgreSQL: pip install 'passt-bench[postgresql]'."
         raise InputError(problem, field="--storage", remedy=remedy) from error
-    problem = "an address with a password, which other users could read in the list of processes"
-    remedy = "Leave it out of the address, and put it into ~/.pgpass or PGPASSWORD."
-    raise InputError(problem, field="--storage", value=url.host, remedy=remedy)
 
 
 @dataclass
@@ -157,9 +159,9 @@ class Trials:
 
     Suggestions come from the tree-structured Parzen estimator, whose random numbers depend on the
     seed and the number of earlier trials that have ended or are running: no two commands draw the
-    same, and with one worker an interruption changes no suggestion. The very first one is to drop
-    nothing. Trials that an earlier command of the same ``owner`` (an output folder) left running
-    are failed, and suggested again.
+    same, and with one worker an interruption changes no suggestion. The first ones are those of
+    `Space`. Trials that an earlier command of the same ``owner`` (an output folder) or journal left
+    running are failed, and suggested again.
     """
 
     open: Callable[[], storages.BaseStorage]  # once in each thread
@@ -178,7 +180,9 @@ class Trials:
         if self._study.metric_names is None:  # which optuna-dashboard shows
             with catch_warnings(action="ignore", category=ExperimentalWarning):
                 self._study.set_metric_names([self.metric, *self.search.objectives])
-        self._fail_orphans(self._study, self.owner, nobodys=True)
+        # A journal is of one folder, in which one command searches, if on another machine now.
+        alone = isinstance(self._study._storage, storages.JournalStorage)
+        self._fail_orphans(self._study, "" if alone else self.owner)
 
     def _load(self) -> optuna.Study:
         """The study, for one thread."""
@@ -189,24 +193,24 @@ class Trials:
             elif self.search.pruning == "wilcoxon":
                 pruner = pruners.WilcoxonPruner()
             first = "maximize" if self.better == "greater" else "minimize"
-            study = optuna.create_study(
+            return optuna.create_study(
                 storage=self.open(),
                 study_name=self.name,
                 directions=[first, *("minimize" for _ in self.search.objectives)],
                 pruner=pruner,
                 load_if_exists=True,
             )
-        study.sampler = _Sampler(study, self.search.seed, self.space.first)
-        return study
 
     @staticmethod
-    def _fail_orphans(study: optuna.Study, owner: str, *, nobodys: bool = False) -> None:
-        """Ends trials of an owner that are not running any more, and suggests them again."""
+    def _fail_orphans(study: optuna.Study, owner: str) -> None:
+        """Ends trials of an owner (empty: of all) that run no more, and suggests them again."""
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.user_attrs.get("owner", owner if nobodys else "").startswith(owner):
+            began = trial.datetime_start or datetime.min
+            # Without an owner it has just begun, perhaps on another machine, or was killed then.
+            old = datetime.now() - began > timedelta(seconds=_GRACE)
+            if trial.user_attrs.get("owner", owner if old else " ").startswith(owner):
                 study.tell(trial.number, state=TrialState.FAIL)
-                if "setting" in trial.user_attrs:  # all of its parameters are known
-                    study.enqueue_trial(trial.params)
+                _suggest_again(study, trial)
 
     def ended(self) -> list[FrozenTrial]:
         """The trials that ended, in order, without interrupted ones."""
@@ -250,12 +254,14 @@ class Trials:
     def _work(self, objective: Objective, total: int, worker: int, deadline: float) -> None:
         """Runs trials one after the other; waits while the storage is out of reach."""
         study, owner = self._load(), f"{self.owner}/{worker}/"
+        study.sampler = sampler = _Sampler(self.search.seed, self.space.starts)
 
         def run(trial: optuna.Trial) -> tuple[float, ...]:
             """One trial; one too many, begun while another worker began the last, is no trial."""
-            if len(_before(study, trial.number)) >= total:
-                raise Failed(None)
             trial.set_user_attr("owner", owner)
+            if (earlier := _earlier(study, trial.number)) >= total:
+                raise Failed(None)
+            sampler.begin(earlier)
             params = _suggest(trial, self.space)
             trial.set_user_attr("setting", setting_name(params))
 
@@ -302,10 +308,10 @@ def _ended(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
 
 
-def _before(study: optuna.Study, number: int) -> list[FrozenTrial]:
-    """The trials before one of a number that have ended or are running."""
-    earlier = study.get_trials(deepcopy=False)[:number]
-    return [trial for trial in earlier if _counts(trial) or trial.state == TrialState.RUNNING]
+def _earlier(study: optuna.Study, number: int) -> int:
+    """The number of trials before one of a number that have ended or are running."""
+    trials = study.get_trials(deepcopy=False)[:number]
+    return sum(_counts(trial) or trial.state == TrialState.RUNNING for trial in trials)
 
 
 def importance(record: SearchRecord) -> dict[str, float]:

@@ -201,7 +201,7 @@ def check_json(data: bytes) -> None:
     rest = b"".join(plain.split(b'"')[::2])  # without strings
     shape = rest.translate(None, _NOT_SHAPE)
     zeros = rest.translate(_ZEROS, b"+")
-    huge = b"0" * 100 in zeros or (b"e000" in zeros and _BEYOND.search(rest))
+    huge = b"0" * 100 in zeros or (b"0e" in zeros and _BEYOND.search(rest))
     if b"N" in shape or b"I" in shape or huge:
         raise ValueError("holds NaN, Infinity, or a number beyond 1e99")
     for _ in range(JSON_LEVELS):  # removes the innermost brackets

@@ -31,6 +31,12 @@ class Range:
             remedy = "Give e.g. Range(1e-3, 1e-2, log=True)."
             raise InputError("not a range", field="Range", value=self, remedy=remedy)
 
+    @property
+    def middle(self) -> float:
+        """The value in the middle, or that of the steps which is nearest to it."""
+        half = (self.high - self.low) / 2
+        return self.low + (round(half / self.step) * self.step if self.step else half)
+
     def __str__(self) -> str:
         how = f" in steps of {self.step:g}" if self.step else ", log scale" if self.log else ""
         return f"{self.low:g} to {self.high:g}{how}"

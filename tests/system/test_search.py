@@ -17,9 +17,10 @@ from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
 from passt_bench.records.store import Store, read_search, write_document
 from passt_bench.report.build import build_study
-from passt_bench.report.search import history_data
+from passt_bench.report.search import history_data, search_headline
 from passt_bench.runner.cells import split_clips
 from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.maintenance import merge
 from passt_bench.runner.plan import plan_study
 from passt_bench.runner.planned_cell import plan_cell
 from passt_bench.runner.request import Paths, RunConfig
@@ -30,7 +31,7 @@ from passt_bench.runner.tracked_run import tracked_trials
 from passt_bench.runner.tracking import sync
 from passt_bench.runner.trials import open_storage
 from passt_bench.spec import ModelSpec, Patchout, Range, Search, Variant, override
-from passt_bench.study_run import execute_plan
+from passt_bench.study_run import execute_plan, write_study
 from passt_bench.training.batches import total_steps
 
 QUIET = Console(quiet=True)
@@ -274,19 +275,48 @@ def test_a_failure_is_a_trial_and_an_interruption_is_none(tmp_path):
     assert len(run_search(tmp_path, 2, study=study)[0].trials) == 2
 
 
-def test_trials_that_still_run_elsewhere_make_the_confirmation_provisional(tmp_path):
+def test_the_command_whose_trials_end_last_confirms_and_the_searches_merge(tmp_path):
     address = f"sqlite:///{tmp_path / 'trials.db'}"
     paths, said = Paths(tmp_path / "a", storage=address), Console(record=True, width=200)
+    plan, config = plan_study(STUDY, Datasets(paths)), RunConfig(workers=1)
+    assert len(search(plan, 2, config, paths, said)[0].trials) == 2
+    storage = open_storage(tmp_path, "search-tiny", address)
+    (name,) = optuna.get_all_study_names(storage)
+    theirs = storage.create_new_trial(storage.get_study_id_from_name(name))
+    storage.set_trial_user_attr(theirs, "owner", "another machine/0/")
+    assert "still running" not in said.export_text()
+    _, best = search(plan, 3, config, paths, said)
+    assert best is None and "1 of 3 trials are still running" in said.export_text()
+    storage.set_trial_state_values(theirs, optuna.trial.TrialState.FAIL)  # it was stopped
+    last, best = run_search(tmp_path / "b", 3, storage=address)
+    assert best is not None and last.confirmed and len(last.trials) == 3
+    write_study(best, Store(tmp_path / "b"))
+    for folders in ("ab", "ba"):
+        merge([tmp_path / folder for folder in folders], tmp_path / folders)
+        assert read_search("search-tiny", tmp_path / folders) == last
+        assert all(Store(tmp_path / folders).has(t.keys[0]) for t in last.trials)
+    other = replace(STUDY, base=replace(BASE, salt=1))
+    run_search(tmp_path / "c", 1, study=other)
+    with pytest.raises(InputError, match="another of this name differs"):
+        merge([tmp_path / "c"], tmp_path / "ab")
+
+
+def test_only_the_baseline_confirms_nothing_and_the_study_keeps_what_was_confirmed(tmp_path):
+    said, paths = Console(record=True, width=200), Paths(tmp_path)
     plan = plan_study(STUDY, Datasets(paths))
-    for ended, running in ((1, False), (1, True)):
-        if running:
-            storage = open_storage(tmp_path, "search-tiny", address)
-            (name,) = optuna.get_all_study_names(storage)
-            theirs = storage.create_new_trial(storage.get_study_id_from_name(name))
-            storage.set_trial_user_attr(theirs, "owner", "another machine/0/")
-        record, _ = search(plan, ended + running, RunConfig(workers=1), paths, said)
-        assert len(record.trials) == ended
-        assert ("1 of 2 trials are still running" in said.export_text()) is running
+    record, best = search(plan, 1, RunConfig(workers=1), paths, said)
+    assert best is None and "trials have not ended" not in said.export_text()
+    assert "None that drops patches has succeeded yet" in search_headline(record)
+    names = ["none"]
+    for trials in (2, 3, 6):  # the best changes
+        record, best = run_search(tmp_path, trials, workers=1)
+        assert best.study.name == "search-tiny"
+        assert {*names} <= {variant.name for variant in best.study.variants}
+        names = [variant.name for variant in best.study.variants]
+        write_study(best, Store(tmp_path))
+    assert len(record.confirmed) > 1
+    search(plan, 9, RunConfig(workers=1, search_minutes=1e-9), paths, said)
+    assert "3 of 9 trials have not ended" in said.export_text()
 
 
 def test_a_metric_of_which_less_is_better_is_searched_the_other_way(tmp_path, found):
@@ -303,10 +333,12 @@ def test_a_metric_of_which_less_is_better_is_searched_the_other_way(tmp_path, fo
 
 def test_what_cannot_be_searched(tmp_path):
     for address in ("nonsense", "postgresql://me:secret@host/base", "sqlite:///x?password=secret",
-                    "postgresql://me@host/base?sslPassword=secret"):  # fmt: skip
-        with pytest.raises(InputError) as caught:
+                    "postgresql://me@host/base?sslPassword=secret",
+                    "postgresql://me:a@b:secret@host/base"):  # fmt: skip
+        with pytest.raises(InputError, match=r"^--storage: ") as caught:
             run_search(tmp_path, storage=address)
-        assert caught.value.field == "--storage" and "secret" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+        assert ("PGPASSWORD" in str(caught.value)) is (address != "nonsense")
     with pytest.raises(InputError, match="Install the driver"):
         run_search(tmp_path, storage="oracle://server/base")  # whose driver no test installs
     cnn = replace(BASE, model=ModelSpec("panns_micro"))

@@ -80,8 +80,12 @@ def test_the_headline_has_the_number_of_trials_and_the_best() -> None:
     both = replace(FIRST, patchout=Patchout("structured", frequency=2, time=1))
     assert describe(both) == "structured, 2 frequency rows and 1 time column dropped"
     assert describe(FIRST) == "nothing dropped"
-    worse = replace(SEARCH.trials[1], value=0.1)
-    assert "better than dropping nothing" in search_headline(of(FIRST, worse))
+    worse = replace(SEARCH.trials[1], value=0.1, patchout=Patchout("time", time=1))
+    said = search_headline(of(FIRST, worse))
+    assert "better than dropping nothing" in said
+    assert "; of unstructured, frequency and structured none has succeeded yet)" in said
+    alone = search_headline(of(FIRST, replace(worse, value=None, status="oom")))
+    assert "None that drops patches has succeeded yet" in alone and "better" not in alone
     better = replace(SEARCH.trials[1], value=0.9, patchout=Patchout("time", time=1))
     said = search_headline(of(FIRST, better))
     assert said.startswith(

@@ -5,6 +5,7 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from threading import Barrier
 
@@ -18,7 +19,7 @@ from passt_bench.records.run import Fingerprint
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.runner.search_space import counted, is_same, make_space, setting_name
 from passt_bench.runner.trials import Failed, Trials, importance, open_storage
-from passt_bench.spec import Patchout, Search, TrainingSpec
+from passt_bench.spec import Patchout, Range, Search, TrainingSpec
 
 KINDS = ("unstructured", "time", "frequency", "structured")
 RATES = tuple(i / 8 for i in range(8))
@@ -92,6 +93,15 @@ def test_a_metric_of_which_less_is_better_is_minimized(tmp_path):
     assert study.direction == optuna.study.StudyDirection.MINIMIZE
 
 
+def test_the_first_trials_are_of_each_kind(tmp_path):
+    middle = {"kind": "structured", "time rate": 0.375, "frequency rate": 0.375}
+    each = [{"kind": "none"}, *({"kind": kind, "rate": 0.5} for kind in KINDS[:3]), middle]
+    assert [given for given, _ in optimize(trials_of(tmp_path / "all"), 5)] == each
+    one = Search(kinds=("time",), rates=Range(0.2, 0.4))
+    ((given, _),) = optimize(trials_of(tmp_path / "one", one), 1)
+    assert given == {"kind": "time", "rate": pytest.approx(0.3)}
+
+
 def test_the_planted_best_is_found(tmp_path):
     for seed in (1, 2):
         ended = optimize(trials_of(tmp_path / str(seed), Search(seed=seed)), 30)
@@ -115,13 +125,29 @@ def test_interrupted_anywhere_one_worker_suggests_the_same(tmp_path, kind):
 
         with pytest.raises(SystemExit):
             optimize(trials_of(tmp_path, address=address), 14, killed)
-        trials_of(tmp_path, owner="they", address=address)  # who leave it alone
+        trials_of(tmp_path, owner="they", address=address)  # who leave it alone in a database
         storage = open_storage(tmp_path, "s", address)
         states = [t.state for t in optuna.load_study(study_name="s", storage=storage).trials]
-        assert states.count(TrialState.RUNNING) == 1
+        assert states.count(TrialState.RUNNING) == (kind == "database")
     assert optimize(trials_of(tmp_path, address=address), 14) == undisturbed
     states = [t.state for t in optuna.load_study(study_name="s", storage=storage).trials]
     assert states.count(TrialState.COMPLETE) == 14 and TrialState.RUNNING not in states
+
+
+@pytest.mark.parametrize("kind", ["journal", "database"])
+def test_a_trial_of_nobody_is_another_machines_only_in_a_database(tmp_path, kind):
+    address = f"sqlite:///{tmp_path / 'trials.db'}" if kind == "database" else None
+    trials_of(tmp_path, owner="they", address=address)
+    storage = open_storage(tmp_path, "s", address)
+    study = storage.get_study_id_from_name("s")
+    killed = optuna.trial.create_trial(state=TrialState.RUNNING)
+    killed.datetime_start = datetime.now() - timedelta(minutes=4)
+    old = storage.create_new_trial(study, killed)  # before it had an owner
+    begun = storage.create_new_trial(study)  # it has no owner yet
+    trials_of(tmp_path, address=address)
+    left_alone = kind == "database"
+    assert storage.get_trial(old).state == TrialState.FAIL
+    assert storage.get_trial(begun).state == (TrialState.FAIL, TrialState.RUNNING)[left_alone]
 
 
 def test_commands_begun_together_open_an_empty_database(tmp_path):
@@ -148,7 +174,7 @@ def test_two_machines_draw_different_trials_and_one_of_them_the_baseline(tmp_pat
 
     with ThreadPoolExecutor(2) as pool:
         [*pool.map(lambda machine: optimize(machine, 8, in_step), machines)]
-    # The first ten are random: so many machines draw what one would, each of them once.
+    # The first ten do not learn: many machines draw what one would, each of them once.
     alone = optimize(trials_of(tmp_path / "alone"), 8)
     assert [trial.params for trial in machines[0].ended()] == [given for given, _ in alone]
     assert alone[0][0] == {"kind": "none"} != alone[1][0]
