@@ -129,12 +129,14 @@ def session_key(arms: list[str], machine: Mapping[str, Any], versions: Mapping[s
     return digest({"arms": sorted(arms), "machine": dict(machine), "versions": dict(versions)})
 
 
-_RULE = "may contain only letters, digits, - and _, and at most 200 bytes"
 RESERVED = ("paper", "evaluations")  # folders of the reports that are of no study
+_RULE = "may contain only letters, digits, - and _, in at most 200 bytes, and not be "
+_RULE += " or ".join(RESERVED)
 
 
 def _is_plain(text: str) -> bool:
-    return text.replace("-", "").replace("_", "").isalnum() and len(text.encode()) <= 200
+    plain = text.replace("-", "").replace("_", "").isalnum()
+    return plain and len(text.encode()) <= 200 and text not in RESERVED
 
 
 def is_key(text: str) -> bool:
@@ -161,9 +163,8 @@ def plain_name(text: str, *, field: str) -> str:
 
     Raises:
         InputError: the text is too long, has other characters than letters, digits, - and _, or is
-            the name of a folder of the reports.
+            the name of a folder of all reports.
     """
-    if not _is_plain(text) or text in RESERVED:
-        problem = "is a folder of all reports" if text in RESERVED else _RULE
-        raise InputError(problem, field=field, value=text, remedy="Choose another name.")
+    if not _is_plain(text):
+        raise InputError(_RULE, field=field, value=text, remedy="Choose another name.")
     return text

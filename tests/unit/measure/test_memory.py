@@ -7,14 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from passt_bench.errors import is_storage_error
+from passt_bench.errors import failure_status, is_storage_error
 from passt_bench.measure import memory
-from passt_bench.measure.memory import (
-    failure_status,
-    measure_peak,
-    memory_limit,
-    saved_for_backward,
-)
+from passt_bench.measure.memory import measure_peak, memory_limit, saved_for_backward
 
 CPU = torch.device("cpu")
 MIB = 1024**2
