@@ -67,7 +67,10 @@ def main() -> None:
     try:
         for option, (kind, least) in _LEAST.items():
             if 0 <= (allowed := resource.getrlimit(kind)[0]) < least:
-                problem, remedy = "too little memory for Python's libraries", f"Allow {least >> 10}."
+                problem, remedy = (
+                    "too little memory for Python's libraries",
+                    f"Allow {least >> 10}.",
+                )
                 field, value = f"ulimit {option}", allowed >> 10
                 raise InputError(problem, field=field, value=value, remedy=remedy)
         with without_current_folder():

@@ -6,7 +6,9 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, get_type_hints
 
@@ -139,6 +141,12 @@ def _is_plain(text: str) -> bool:
     return plain and len(text.encode()) <= 200 and text not in RESERVED
 
 
+def _is_moment(text: str) -> bool:
+    with suppress(ValueError, OverflowError):
+        return not text or datetime.fromisoformat(text).timestamp() >= 0
+    return False
+
+
 def is_key(text: str) -> bool:
     """Whether a text is a key, like the names of the folders of records."""
     return re.fullmatch(f"[0-9a-f]{{{KEY_LENGTH}}}", text) is not None
@@ -154,6 +162,7 @@ def _require(valid: Callable[[str], bool], problem: str) -> AfterValidator:
 
 
 Name = Annotated[str, _require(_is_plain, _RULE)]  # of a file and of a folder
+Moment = Annotated[str, _require(_is_moment, "not a moment in ISO 8601")]  # or empty
 # Of a record, its folder, and of what points to it.
 Key = Annotated[str, _require(is_key, "not a key (16 hexadecimal digits in lower case)")]
 

@@ -91,6 +91,27 @@ def test_tensors_take_at_most_four_times_their_file(what: str, tmp_path: Path) -
     assert error.source == path and "bytes of memory, but the file has" in error.problem
 
 
+def test_weights_under_many_names_are_looked_for_once(tmp_path: Path) -> None:
+    found: Any = {"w": torch.zeros(1)}
+    for _ in range(4):
+        found = {f"ema_{number}": found for number in range(300)}
+    torch.save(found, tmp_path / "w.pt")
+    assert [*read_tensors(tmp_path / "w.pt").tensors] == ["w"]
+
+
+class _Bytes:
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return bytearray, (1 << 31,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_bytes_of_a_stated_number_are_not_made(zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"w": _Bytes()}, path, _use_new_zipfile_serialization=zipped)
+    error = refused(lambda: read_tensors(path))
+    assert (error.source, error.field) == (path, "bytearray")
+
+
 ZEROS, SMALL = np.zeros(1 << 27, np.int8), np.zeros(1, np.int8)
 ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "OpenMIC's labels": ("Y_true", lambda path: openmic._labels(path, 1)),
@@ -156,6 +177,14 @@ def test_json_is_flat(text: str, tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text(text)
     assert refused(lambda: read_record(path, in_store=False)).source == path
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", '""', "1", '{"":0}'])
+def test_json_has_no_more_values_than_memory_takes(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text("[" + f"{value}," * 5_000_000 + "0]")
+    error = refused(lambda: read_record(path, in_store=False))
+    assert error.source == path and "holds more than 4,000,000 values" in error.problem
 
 
 def test_json_is_small(tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ def _because_of(first: Exception) -> RuntimeError:
         (RuntimeError("CUDA error: out of memory"), "oom"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "oom"),
         (RuntimeError("std::bad_alloc"), "oom"),
+        (ImportError("x.so: failed to map segment from shared object"), "oom"),
+        (ImportError("no module named x"), "error"),
         (RuntimeError("size mismatch"), "error"),
         (ValueError("out of memory of names"), "error"),
         (OSError(errno.ENOENT, "no file"), "error"),
