@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import io
+import re
 import resource
 import shlex
 import signal
 import sys
 from importlib import import_module
+from traceback import walk_tb
 from types import FrameType
 
 from passt_bench.cli.options import app, console, error_console
@@ -49,6 +51,7 @@ for _group_of_commands in app.registered_groups:
 INTERRUPTED = 130
 _LONG = frozenset(("run", "train", "search", "predict", "evaluate", "compare"))
 _TERSE = frozenset(("--quiet", "--json", "json", "csv", "-h", "--help"))
+_ENDS = re.compile(r"passt_bench\.(?!ablations\.)|typer|click")  # modules that may end the program
 _RESUMING = frozenset(("run", "search", "evaluate", "prepare", "get"))  # keep what was done
 # Option of ulimit → what it limits, and the bytes of libraries: with less, OpenBLAS may not return.
 _LEAST = {"-v": (resource.RLIMIT_AS, 5 << 28), "-d": (resource.RLIMIT_DATA, 7 << 26)}
@@ -81,6 +84,11 @@ def main() -> None:
         console.print(f"error: {sentence}", style="red")
         sys.exit(2)
     except SystemExit as ended:
+        *_, (frame, line) = walk_tb(ended.__traceback__)
+        if not _ENDS.match(frame.f_globals["__name__"]):
+            place = f"{frame.f_code.co_filename}:{line}"
+            console.print(f"error: {place}: a plug-in ended the program. Fix it.", style="red")
+            sys.exit(2)
         if ended.code == INTERRUPTED:  # typer has turned a Ctrl-C into this
             again = shlex.join(["passt-bench", *sys.argv[1:]])
             resumes = _RESUMING.intersection(sys.argv[1:3])

@@ -227,9 +227,9 @@ def _check_metrics(record: RunRecord | EvaluationRecord, path: Path) -> None:
         text, found = "a successful run without its metric", sorted(record.metrics)
         wrong = [(f"{text} {name}", "metrics", found) for name in without]
     if isinstance(record, EvaluationRecord):
-        beside = [record.scored, *([record.against.differences] if record.against else [])]
-        without = (name for part in beside for name in record.metrics if name not in part)
-        wrong = [("a metric whose classes or difference are missing", n, None) for n in without]
+        without = {*record.metrics} - {*record.scored}
+        without |= {*record.metrics} - {*record.against.differences} if record.against else set()
+        wrong = [("a metric whose classes or difference are missing", n, None) for n in sorted(without)]
     parts = [record.metrics, *getattr(record, "occlusions", {}).values()]
     parts += [against.metrics] if (against := getattr(record, "against", None)) else []
     values = [(name, [value]) for part in parts for name, value in part.items()]

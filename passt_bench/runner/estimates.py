@@ -82,7 +82,7 @@ def _named(recipe: Recipe) -> Iterator[None]:
     """Turns any error of a model, which may be a user's own, into an input error."""
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         if isinstance(error, InputError) or failure_status(error) == "oom":
             raise
         problem = f"the model failed on a batch: {type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -134,6 +135,7 @@ def open_storage(root: Path, name: str, address: str | None) -> storages.BaseSto
         path = root / "search" / f"{name}.journal"
         path.parent.mkdir(parents=True, exist_ok=True)
         return storages.JournalStorage(JournalFileBackend(str(path)))
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")  # seconds; by default minutes
     try:
         url = make_url(address)
         query = " ".join(f"{key}=?" for key in url.query)

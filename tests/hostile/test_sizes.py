@@ -6,11 +6,13 @@ import gzip
 import io
 import json
 import resource
+import socket
 import threading
 import time
 import wave
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,9 +38,9 @@ from passt_bench.models.weights.formats import read_tensors
 from passt_bench.models.weights.model_file import read_model
 from passt_bench.records.files import unpack_json
 from passt_bench.records.store import read_record
-from passt_bench.runner import bounded_answers
+from passt_bench.runner import bounded_answers, cluster
 from passt_bench.runner.predict import find_audio, predict_files
-from passt_bench.runner.tracking import sync
+from passt_bench.runner.tracking import SETTINGS, sync
 from passt_bench.spec.recipe import DataSpec
 from passt_bench.training import checkpoint
 from passt_bench.training.engine import CPU
@@ -308,6 +310,43 @@ def test_a_server_answers_in_bounds(what: str, runs: Path, monkeypatch: pytest.M
     assert error.source == address
     said = {"without end": "longer", "drips": "takes longer", "compressed": "is compressed"}
     assert said.get(what.removesuffix(" headers"), "JSON") in error.problem
+
+
+@contextmanager
+def _saying(what: bytes) -> Iterator[str]:
+    """The address of a server that says so, and no more."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while kept.append(server.accept()[0]) is None:
+                    kept[-1].sendall(what)
+
+        kept: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("what", [b"", b"\x1b[31m garbage"])
+def test_what_is_no_scheduler_is_waited_for_in_bounds(
+    what: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "_CONNECT", 0.4)
+    with _saying(what) as address:
+        error = refused(cluster._connect(address).__enter__)
+    assert (error.field, error.value) == ("--dask", address)
+
+
+def test_a_database_is_waited_for_in_bounds(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg")
+    assert 2 <= float(SETTINGS["PGCONNECT_TIMEOUT"]) <= 30
+    monkeypatch.setitem(SETTINGS, "PGCONNECT_TIMEOUT", "2")
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "")  # to be removed again afterwards
+    monkeypatch.delenv("PGCONNECT_TIMEOUT")
+    with _saying(b"") as place:
+        address = f"postgresql://{place}/x"
+        assert refused(lambda: sync(runs, tracking_uri=address)).source == address
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "http://a b", "nonsense", "foo://bar"])

@@ -190,7 +190,7 @@ def test_a_damaged_shard_is_made_again(
     index, _ = prepare_data(whole)
     stopped(asked, 1)
     path = asked.folder / damaged
-    path.write_bytes((half := path.read_bytes()[: path.stat().st_size // 2]))
+    path.write_bytes(half := path.read_bytes()[: path.stat().st_size // 2])
     if how == "half zeros":
         path.write_bytes(half + bytes(len(half)))
     assert prepare_data(asked) == (index, False)
