@@ -70,12 +70,9 @@ def main() -> None:
     try:
         for option, (kind, least) in _LEAST.items():
             if 0 <= (allowed := resource.getrlimit(kind)[0]) < least:
-                problem, remedy = (
-                    "too little memory for Python's libraries",
-                    f"Allow {least >> 10}.",
-                )
-                field, value = f"ulimit {option}", allowed >> 10
-                raise InputError(problem, field=field, value=value, remedy=remedy)
+                problem, about = "too little memory for Python's libraries", f"ulimit {option}"
+                remedy = f"Allow {least >> 10} KiB."
+                raise InputError(problem, field=about, value=allowed >> 10, remedy=remedy)
         with without_current_folder():
             app(prog_name="passt-bench")
     except Exception as error:

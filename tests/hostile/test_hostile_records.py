@@ -139,6 +139,17 @@ def test_what_a_page_cannot_show_is_refused(
         assert error.source == path and str(error.field).startswith(field)
 
 
+@pytest.mark.parametrize("change", [{"baseline": "gone"}, {"variants": []}])
+def test_a_study_has_its_baseline(
+    change: dict[str, object], written: Path, mistake: Mistake, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(written, tmp_path / "runs"))
+    path = root / "studies" / "quick.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    error = mistake("show", "quick", "--runs", root)
+    assert (error.source, error.field) == (path, "baseline")
+
+
 @pytest.mark.parametrize("samples", [[], {"a": 1.0}, {"a": {"train_step": [1.0]}}, {"a": {"b": 1}}])
 def test_samples_of_a_session_are_rounds(samples: object, mistake: Mistake, tmp_path: Path) -> None:
     store = write_study(tmp_path, SMALL[:2], seeds=())
