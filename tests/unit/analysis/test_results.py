@@ -115,9 +115,9 @@ SHARED = replace(study(("none", "salt 1")), variants=tuple(
             session("one", "2026-02-01", {"none": 3.0, "late": 1.2}),
             session("alone", "2026-03-01", {"none": 9.0}),
         ], {"none": 1.0, "time": 0.5, "frequency": 0.6, "late": 0.4}, ["all", "one"], 1.0),
-        (SHARED, [session("s", "2026-01-01", {"none": 1.0})], {"none": 1.0, "salt 1": 1.0}, ["s"], 1.0),
+        (SHARED, [session("s", "", {"none": 1.0})], {"none": 1.0, "salt 1": 1.0}, ["s"], 1.0),
         # A session of another baseline does not count.
-        (study(), [session("s", "2026-01-01", {"time": 1, "none": 0.5}, baseline="time")], {}, [], None),
+        (study(), [session("s", "", {"time": 1, "none": 0.5}, baseline="time")], {}, [], None),
     ],
 )  # fmt: skip
 def test_sessions_that_are_used(
