@@ -7,10 +7,23 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 # An absolute path that is no part of an address, with the last name in it.
 _PATH = re.compile(r"(?<![\w.:/])/[^\s\"':,;)]*/([^\s\"':,;)]+)")
+# Messages of Python, PyTorch, oneDNN, CUDA and others for which they have no exception class.
+_OOM_MESSAGES = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "_STATUS_ALLOC_FAILED",
+    "could not create a memory object",
+    "could not execute a primitive",
+    "failed to map segment",
+    "can't start new thread",
+)
 
 
 class InputError(ValueError):
@@ -83,6 +96,22 @@ def is_storage_error(error: BaseException) -> bool:
     """Whether the disk caused an error: it is full or read-only, or files may not grow further."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
     return isinstance(error, StorageError) or (isinstance(error, OSError) and error.errno in full)
+
+
+def failure_status(error: BaseException) -> Literal["oom", "error"]:
+    """``oom`` if memory ran out, else ``error``.
+
+    PyTorch raises `torch.OutOfMemoryError`, a RuntimeError, on CUDA and a plain one on the CPU.
+    """
+    text, kinds = str(error), (RuntimeError, ImportError, OSError)
+    known = isinstance(error, kinds) and any(each in text for each in _OOM_MESSAGES)
+    if known or isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM:
+        return "oom"
+    if isinstance(error, OSError):
+        return "error"
+    # Memory may have run out earlier and caused this error.
+    cause = error.__cause__ or error.__context__
+    return failure_status(cause) if cause is not None else "error"
 
 
 class ContractError(AssertionError):

@@ -22,6 +22,7 @@ from passt_bench.records.files import unpack_json
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
+from passt_bench.spec.codec import validate
 from passt_bench.spec.study import INTERVAL_FROM
 
 _STEP = "train_step"
@@ -101,7 +102,7 @@ def _rounds(
         path = store.folder(session.key) / "samples.json.gz"
         if not path.is_file():
             continue
-        samples: dict[str, dict[str, Rounds]] = unpack_json(path)
+        samples = validate(dict[str, dict[str, Rounds]], unpack_json(path), source=path)
         timed = {
             name: [s / arm.batch_size for s in round_medians(samples[arm.key][_STEP])]
             for name, arm in results.arms.items()

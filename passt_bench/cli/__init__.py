@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gc
 import io
+import re
+import resource
 import shlex
 import signal
 import sys
 from importlib import import_module
+from traceback import walk_tb
 from types import FrameType
 
 from passt_bench.cli.options import app, console, error_console
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, failure_status
 from passt_bench.processes import without_current_folder
 
 __all__ = ["app", "main"]
@@ -48,7 +51,10 @@ for _group_of_commands in app.registered_groups:
 INTERRUPTED = 130
 _LONG = frozenset(("run", "train", "search", "predict", "evaluate", "compare"))
 _TERSE = frozenset(("--quiet", "--json", "json", "csv", "-h", "--help"))
+_ENDS = re.compile(r"passt_bench\.(?!ablations\.)|typer|click")  # modules that may end the program
 _RESUMING = frozenset(("run", "search", "evaluate", "prepare", "get"))  # keep what was done
+# Option of ulimit → what it limits, and the bytes of libraries: with less, OpenBLAS may not return.
+_LEAST = {"-v": (resource.RLIMIT_AS, 5 << 28), "-d": (resource.RLIMIT_DATA, 7 << 26)}
 
 
 def main() -> None:
@@ -62,14 +68,24 @@ def main() -> None:
     before = signal.signal(signal.SIGINT, _stop)
     gc.set_threshold(100_000)  # at 700 a tenth of the time of a plan of ten thousand runs
     try:
+        for option, (kind, least) in _LEAST.items():
+            if 0 <= (allowed := resource.getrlimit(kind)[0]) < least:
+                problem, about = "too little memory for Python's libraries", f"ulimit {option}"
+                remedy = f"Allow {least >> 10} KiB."
+                raise InputError(problem, field=about, value=allowed >> 10, remedy=remedy)
         with without_current_folder():
             app(prog_name="passt-bench")
-    except (OSError, MemoryError, RuntimeError, InputError) as error:
+    except Exception as error:
         if (sentence := _sentence(error)) is None:
             raise
         console.print(f"error: {sentence}", style="red")
         sys.exit(2)
     except SystemExit as ended:
+        *_, (frame, line) = walk_tb(ended.__traceback__)
+        if not _ENDS.match(frame.f_globals["__name__"]):
+            place = f"{frame.f_code.co_filename}:{line}"
+            console.print(f"error: {place}: a plug-in ended the program. Fix it.", style="red")
+            sys.exit(2)
         if ended.code == INTERRUPTED:  # typer has turned a Ctrl-C into this
             again = shlex.join(["passt-bench", *sys.argv[1:]])
             resumes = _RESUMING.intersection(sys.argv[1:3])
@@ -88,8 +104,6 @@ def _sentence(error: BaseException) -> str | None:
         reason = f"cannot be opened or written ({error.strerror})"
         remedy = "Give another folder, or the right to read and write there."
         return str(InputError(reason, source=error.filename, remedy=remedy))
-    from passt_bench.measure.memory import failure_status
-
     if failure_status(error) == "oom":
         return str(InputError("memory ran out", remedy="Choose smaller models, batches or files."))
     return None

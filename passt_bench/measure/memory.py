@@ -1,9 +1,8 @@
-"""Memory: peaks of a process, bytes kept by autograd, a memory limit, and out-of-memory errors."""
+"""Memory: peaks of a process, bytes kept by autograd, and a memory limit."""
 
 from __future__ import annotations
 
 import ctypes
-import errno
 import gc
 import resource
 import sys
@@ -18,17 +17,6 @@ import torch
 KIB = 1024
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
-# Messages of PyTorch, oneDNN, CUDA and its libraries for which they have no exception class.
-_OOM_MESSAGES = (
-    "can't allocate memory",
-    "Cannot allocate memory",
-    "out of memory",
-    "bad_alloc",
-    "bad allocation",
-    "_STATUS_ALLOC_FAILED",
-    "could not create a memory object",
-    "could not execute a primitive",
-)
 
 
 @dataclass(frozen=True)
@@ -170,19 +158,3 @@ def share_gpu_memory(processes: int) -> None:
         total = torch.cuda.mem_get_info()[1]
         share = max(0.5 / processes, 1 / processes - KIB**3 / total)
         torch.cuda.set_per_process_memory_fraction(share)
-
-
-def failure_status(error: BaseException) -> Literal["oom", "error"]:
-    """``oom`` if memory ran out, else ``error``.
-
-    PyTorch raises `torch.OutOfMemoryError` on CUDA and a plain RuntimeError on the CPU.
-    """
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return "oom"
-    if isinstance(error, OSError):
-        return "oom" if error.errno == errno.ENOMEM else "error"
-    if isinstance(error, RuntimeError) and any(text in str(error) for text in _OOM_MESSAGES):
-        return "oom"
-    # Memory may have run out earlier and caused this error.
-    cause = error.__cause__ or error.__context__
-    return failure_status(cause) if cause is not None else "error"

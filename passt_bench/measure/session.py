@@ -21,10 +21,9 @@ from statistics import median
 from typing import Any
 
 from passt_bench.console import Progress
-from passt_bench.errors import without_folders
+from passt_bench.errors import failure_status, without_folders
 from passt_bench.intervals import noise_half_width, round_ratios
 from passt_bench.measure import machine, target
-from passt_bench.measure.memory import failure_status
 from passt_bench.measure.peaks import SQUARES, Size, matmul_peak
 from passt_bench.measure.target import PublishedProtocol, Subject
 from passt_bench.processes import PipedChild

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from passt_bench.records.run import SCHEMA, Fingerprint
-from passt_bench.spec.key import Key
+from passt_bench.records.run import SCHEMA, Facts, Fingerprint
+from passt_bench.spec.key import Key, Moment
 from passt_bench.spec.recipe import Patchout, Recipe
 
 Split = Literal["test", "valid", "train"]
@@ -117,7 +117,7 @@ class EvaluationRecord:
     published: tuple[PublishedResult, ...] = ()  # of these weights on this data
     # Wall s: score, intervals; clip and clip_against, per clip: front end and model.
     clocks: dict[str, float] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
+    machine: Facts = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)  # libraries
     components: dict[str, int] = field(default_factory=dict)
     commit: str | None = None
@@ -128,7 +128,7 @@ class EvaluationRecord:
     # Class → decided class → clips, of data with one class per clip; only pairs with clips.
     confusion: Annotated[dict[str, dict[str, int]] | None, OMITTED] = None
     patchout: Annotated[DroppedPatches | None, OMITTED] = None
-    finished: str = ""  # ISO 8601, UTC
+    finished: Moment = ""  # UTC
     status: Literal["ok"] = "ok"
     kind: Literal["evaluation"] = "evaluation"
     schema: int = SCHEMA

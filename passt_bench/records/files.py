@@ -19,9 +19,9 @@ from typing import Any, BinaryIO, TypeVar
 
 from pydantic import ValidationError
 
-from passt_bench.errors import InputError, StorageError
+from passt_bench.errors import InputError, StorageError, check_known
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.records.run import SCHEMA, RunRecord
+from passt_bench.records.run import SCHEMA, RunRecord, StudyRecord
 from passt_bench.registry import metric_bounds
 from passt_bench.spec.codec import JSON_BYTES, from_json, parse_json, to_plain, wrong_field
 
@@ -216,6 +216,9 @@ def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
         raise InputError(problem, source=path, field=field, value=name, remedy=remedy)
     if isinstance(record, RunRecord | EvaluationRecord):
         _check_metrics(record, path)
+    if isinstance(record, StudyRecord):
+        names = [variant.name for variant in record.variants]
+        check_known(record.baseline, names, "no such variant", field="baseline", source=path)
     return record
 
 
@@ -226,6 +229,10 @@ def _check_metrics(record: RunRecord | EvaluationRecord, path: Path) -> None:
         without = (name for name in record.recipe.metrics if name not in record.metrics)
         text, found = "a successful run without its metric", sorted(record.metrics)
         wrong = [(f"{text} {name}", "metrics", found) for name in without]
+    if isinstance(record, EvaluationRecord):
+        both = record.against.differences if record.against else record.scored
+        lacking = {*record.metrics} - (record.scored.keys() & both.keys())
+        wrong = [("a metric without its classes or difference", n, None) for n in lacking]
     parts = [record.metrics, *getattr(record, "occlusions", {}).values()]
     parts += [against.metrics] if (against := getattr(record, "against", None)) else []
     values = [(name, [value]) for part in parts for name, value in part.items()]

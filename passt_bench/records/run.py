@@ -6,16 +6,27 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from passt_bench.registry import Better
 from passt_bench.spec.codec import written_as
-from passt_bench.spec.key import Key, Name
+from passt_bench.spec.key import Key, Moment, Name
 from passt_bench.spec.recipe import Pair, Recipe
 
 SCHEMA = 1
 _IF_ANY = Field(exclude_if=lambda value: not value)
 
+
+def _check_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Refuses GPUs and warnings that are no texts, and a number of cores that is none."""
+    texts = [facts.get(name, []) for name in ("gpus", "warnings")]
+    fine = all(isinstance(each, list) and all(isinstance(t, str) for t in each) for each in texts)
+    if not (fine and isinstance(facts.get("cores", 1), int)):
+        raise ValueError("gpus and warnings should be texts, cores a number")
+    return facts
+
+
+Facts = Annotated[dict[str, Any], AfterValidator(_check_facts)]  # of a machine, or how busy it was
 Status = Literal["ok", "oom", "diverged", "timeout", "error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
@@ -44,6 +55,12 @@ class Picture:
     grid: Pair  # (frequency, time)
     patch: Pair
     stride: Pair
+
+    def __post_init__(self) -> None:
+        """Refuses rows of different lengths, and patches that the grid does not have."""
+        places = range(self.grid[0] * self.grid[1])
+        if len({*map(len, self.logmel)}) != 1 or not all(map(places.__contains__, self.kept)):
+            raise ValueError("not a picture with patches of its grid")
 
 
 @dataclass(frozen=True)
@@ -85,13 +102,13 @@ class RunRecord:
     # Wall seconds by part: build, data, train, evaluate, and select if an epoch is chosen; summed
     # over resumes.
     clocks: dict[str, float] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
+    machine: Facts = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)  # libraries
     components: dict[str, int] = field(default_factory=dict)
     commit: str | None = None
     attempt: int = 1
     message: str | None = None
-    finished: str = ""  # ISO 8601, UTC
+    finished: Moment = ""  # UTC
     picture: Picture | None = None
     notes: tuple[str, ...] = ()  # which initial weights were loaded, adapted, drawn anew or dropped
 
@@ -104,7 +121,7 @@ class Outcome:
     status: Status
     attempt: int = 1
     message: str | None = None
-    finished: str = ""  # ISO 8601, UTC
+    finished: Moment = ""  # UTC
     schema: int = SCHEMA
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from passt_bench.records.run import SCHEMA, Status
-from passt_bench.spec.key import Key
+from passt_bench.records.run import SCHEMA, Facts, Status
+from passt_bench.spec.key import Key, Moment
 from passt_bench.spec.recipe import Recipe
 
 
@@ -79,9 +79,9 @@ class SessionRecord:
     matmul_flops: float | None = None  # peak, FLOP/s, measured in the session
     stated_flops: float | None = None  # the same as the GPU's vendor states it
     stated_source: str = ""
-    machine: dict[str, Any] = field(default_factory=dict)
-    disturbance: dict[str, Any] = field(default_factory=dict)  # load before and after, warnings
+    machine: Facts = field(default_factory=dict)
+    disturbance: Facts = field(default_factory=dict)  # load before and after, warnings
     versions: dict[str, str] = field(default_factory=dict)
     commit: str | None = None
     seconds: float = 0.0
-    finished: str = ""
+    finished: Moment = ""

@@ -38,7 +38,7 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
     for (name, data, *_), record in zip(rows, records, strict=True):
         other = f" against {readable(title_of(record.against))}" if record.against else ""
         facts.append((f"{name}{other}, {data}", evaluation_facts(record)))
-        facts += [("Note", note) for note in record.notes]
+        facts += [("Note", note) for note in (*record.fingerprint.notes, *record.notes)]
     context = {
         "home": f"../{PAGE}",
         "about": {"study": EVALUATIONS, "question": heading(records)},

@@ -23,7 +23,7 @@ import torch
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.splits import is_small
 from passt_bench.data.targets import class_counts
-from passt_bench.errors import is_storage_error, without_folders
+from passt_bench.errors import failure_status, is_storage_error, without_folders
 from passt_bench.measure import memory
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.memory import peak_bytes
@@ -117,7 +117,7 @@ def run_cell(
     except Exception as error:  # every failure becomes a record
         if is_storage_error(error):
             raise
-        record = failure(cell, memory.failure_status(error), traceback.format_exc(limit=-6))
+        record = failure(cell, failure_status(error), traceback.format_exc(limit=-6))
     if cell.again:
         record = _confirmed(cell, record, store)
     if record.status == "ok" or record_failure:

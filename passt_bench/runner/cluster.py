@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 PACKAGE, RUNS = "passt-bench", Path("runs")
-_CONNECT = 30  # seconds
+_CONNECT, _FRAMES = 30, 1 << 16  # seconds; parts of a message, whose number comes first
 _TELLING, _PATIENCE = 0.05, 60.0  # share of the work and seconds, before a machine is called slow
 _TOLD, _SHARE = "> ", "share "  # marks of a line about the progress, and of one with a share
 _SHOWN = 4  # workers
@@ -132,7 +133,13 @@ def _connect(address: str) -> Iterator[Client]:
         raise InputError(problem, field="--dask", value=address, remedy=remedy) from None
     try:
         if not Path(address).is_file():  # else a scheduler file
-            parse_host_port(address.rpartition("://")[2])
+            kind, _, place = address.rpartition("://")
+            host = parse_host_port(place)
+            if kind in ("", "tcp"):  # of what says nothing, or something else, a client never ends
+                with socket.create_connection(host, _CONNECT) as asked:
+                    frames = int.from_bytes(asked.recv(8, socket.MSG_WAITALL), "little")
+                if not 0 < frames < _FRAMES:
+                    raise OSError("what answers there is something else")
         where = {"scheduler_file" if Path(address).is_file() else "address": address}
         client = Client(**where, timeout=_CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:

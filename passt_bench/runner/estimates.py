@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, failure_status
 from passt_bench.measure.step_work import StepWork, WorkCounter, count_work, mean_work
 from passt_bench.models import AudioModel, from_recipe, resolve
 from passt_bench.models.frontend import frame_count
@@ -82,9 +82,9 @@ def _named(recipe: Recipe) -> Iterator[None]:
     """Turns any error of a model, which may be a user's own, into an input error."""
     try:
         yield
-    except InputError:
-        raise
     except Exception as error:
+        if isinstance(error, InputError) or failure_status(error) == "oom":
+            raise
         problem = f"the model failed on a batch: {type(error).__name__}: {error}"
         remedy = f"Fix {place_of(error) or 'it'}; ModelContract tests the rest (docs/adding.md)."
         raise InputError(problem, field="model", value=recipe.model.name, remedy=remedy) from error

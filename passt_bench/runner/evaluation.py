@@ -18,9 +18,8 @@ from passt_bench.analysis.noise import is_share
 from passt_bench.console import Progress
 from passt_bench.data import Dataset, layouts, open_dataset
 from passt_bench.data.audio import RESAMPLER
-from passt_bench.errors import InputError, located
+from passt_bench.errors import InputError, failure_status, located
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
-from passt_bench.measure.memory import failure_status
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.ensemble import Member as Model
 from passt_bench.published_weights import ENSEMBLES, locate

@@ -28,8 +28,7 @@ from passt_bench.data.audio import length_at, read_header, read_waveform
 from passt_bench.data.contents import cancelled
 from passt_bench.data.opening import SUFFIXES, opened
 from passt_bench.data.scan import audio_below
-from passt_bench.errors import InputError
-from passt_bench.measure.memory import failure_status
+from passt_bench.errors import InputError, failure_status
 from passt_bench.models.base import capture_features
 from passt_bench.models.ensemble import Ensemble, Member
 from passt_bench.records.files import writing

@@ -12,9 +12,10 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,7 @@ from passt_bench.processes import follow_parent
 from passt_bench.records.files import read_bytes, storing, write_atomically, writing
 from passt_bench.registry import DATASETS
 from passt_bench.runner.executor import fork_server
+from passt_bench.runner.initial_weights import sha256_of
 from passt_bench.spec.codec import parse_json
 from passt_bench.spec.recipe import DataSpec
 
@@ -167,18 +169,22 @@ def _shard(
     numbers: range,
     progress: Progress,
 ) -> list[Decoded]:
-    """The clips of a shard, which is written unless it is there.
+    """The clips of a shard, which is written unless it is there and undamaged.
 
-    A list of its clips is written after their samples, and says what they were made from.
+    A list of its clips, which is written after their samples, has the checksum of these, and says
+    what they were made from.
     """
     path = asked.folder / shard_name(numbers.start // _SHARD)
     made = (asked.sampling_rate, asked.seconds, RESAMPLER, source.fingerprint.digest, len(numbers))
     listed, digest = path.with_suffix(".json"), digest_of(made, ())
-    if listed.exists() and path.exists():
-        there = parse_json(read_bytes(listed))
-        if there["made"] == digest:
+    if path.exists():
+        there = dict[str, Any]()
+        with suppress(ValueError, TypeError):  # none, or a damaged one
+            there = dict(parse_json(read_bytes(listed)))
+        if there.get("made", digest) != digest:
+            raise _foreign(listed, "the preparation of other clips was begun there")
+        if there.get("checksum") == sha256_of(path):
             return [Decoded(*clip) for clip in there["clips"]]
-        raise _foreign(listed, "the preparation of other clips was begun there")
     clips = []
     with writing(path) as file:
         for data, clip in pool.map(_decode, numbers, chunksize=_CHUNK):
@@ -186,7 +192,8 @@ def _shard(
             clips.append(clip)
             done = numbers.start + len(clips)
             progress(done / len(source.ids), f"{done} of {len(source.ids)} clips")
-    write_atomically(listed, json.dumps({"made": digest, "clips": clips}).encode())
+    about = {"made": digest, "clips": clips, "checksum": sha256_of(path)}
+    write_atomically(listed, json.dumps(about).encode())
     return clips
 
 

@@ -62,6 +62,7 @@ SETTINGS = {
     # requests that must not be repeated, such as the creation of a run.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "PGCONNECT_TIMEOUT": "10",  # of PostgreSQL
 }
 
 _LIBRARIES = ("mlflow", "sqlalchemy", "alembic", "sqlite3")  # whose errors reach a user

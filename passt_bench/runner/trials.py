@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -142,6 +143,7 @@ def open_storage(root: Path, name: str, address: str | None) -> storages.BaseSto
         problem = "has a password, which other users could read in the list of processes"
         remedy = "Leave it out of the address, and put it into ~/.pgpass or PGPASSWORD."
         raise InputError(problem, field="--storage", remedy=remedy)
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")  # seconds; by default minutes
     try:
         return _connect(address)
     except Exception as error:  # drivers raise kinds of their own

@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 FREE, LATER = "free", "later"  # marks of fields
 JSON_BYTES, JSON_LEVELS = 64 << 20, 64  # JSON of others is not larger and not nested deeper
+JSON_VALUES = 4_000_000  # and takes less than a GiB in memory
 _NOT_SHAPE = bytes(set(range(256)) - set(b"[]{}NI"))  # NaN and Infinity begin with N and I
 _BEYOND = re.compile(rb"[eE]\+?0*[1-9]\d\d")  # 1e100
 _ZEROS = bytes.maketrans(b"123456789E", b"000000000e")  # to search fast for what few files have
@@ -193,11 +194,15 @@ def check_json(data: bytes) -> None:
     """Refuses JSON that would fill the memory or the stack, or that holds no finite numbers.
 
     Raises:
-        ValueError: it is larger, nested deeper, or holds NaN, Infinity or a number beyond 1e99.
+        ValueError: it is larger, nested deeper, or holds more values, NaN, Infinity or a number
+            beyond 1e99.
     """
     if len(data) > JSON_BYTES:
         raise ValueError(f"larger than {JSON_BYTES >> 20} MiB")
     plain = data.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in data else data
+    values = sum(map(plain.count, (b",", b"[", b"{")))
+    if max(values, plain.count(b'"') // 2) > JSON_VALUES:
+        raise ValueError(f"holds more than {JSON_VALUES:,} values")
     rest = b"".join(plain.split(b'"')[::2])  # without strings
     shape = rest.translate(None, _NOT_SHAPE)
     zeros = rest.translate(_ZEROS, b"+")

@@ -6,7 +6,9 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, get_type_hints
 
@@ -129,12 +131,20 @@ def session_key(arms: list[str], machine: Mapping[str, Any], versions: Mapping[s
     return digest({"arms": sorted(arms), "machine": dict(machine), "versions": dict(versions)})
 
 
-_RULE = "may contain only letters, digits, - and _, and at most 200 bytes"
 RESERVED = ("paper", "evaluations")  # folders of the reports that are of no study
+_RULE = "may contain only letters, digits, - and _, in at most 200 bytes, and not be "
+_RULE += " or ".join(RESERVED)
 
 
 def _is_plain(text: str) -> bool:
-    return text.replace("-", "").replace("_", "").isalnum() and len(text.encode()) <= 200
+    plain = text.replace("-", "").replace("_", "").isalnum()
+    return plain and len(text.encode()) <= 200 and text not in RESERVED
+
+
+def _is_moment(text: str) -> bool:
+    with suppress(ValueError, OverflowError):
+        return not text or datetime.fromisoformat(text).timestamp() >= 0
+    return False
 
 
 def is_key(text: str) -> bool:
@@ -152,6 +162,7 @@ def _require(valid: Callable[[str], bool], problem: str) -> AfterValidator:
 
 
 Name = Annotated[str, _require(_is_plain, _RULE)]  # of a file and of a folder
+Moment = Annotated[str, _require(_is_moment, "not a moment in ISO 8601")]  # or empty
 # Of a record, its folder, and of what points to it.
 Key = Annotated[str, _require(is_key, "not a key (16 hexadecimal digits in lower case)")]
 
@@ -161,9 +172,8 @@ def plain_name(text: str, *, field: str) -> str:
 
     Raises:
         InputError: the text is too long, has other characters than letters, digits, - and _, or is
-            the name of a folder of the reports.
+            the name of a folder of all reports.
     """
-    if not _is_plain(text) or text in RESERVED:
-        problem = "is a folder of all reports" if text in RESERVED else _RULE
-        raise InputError(problem, field=field, value=text, remedy="Choose another name.")
+    if not _is_plain(text):
+        raise InputError(_RULE, field=field, value=text, remedy="Choose another name.")
     return text

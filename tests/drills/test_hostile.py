@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -94,6 +95,18 @@ def _deep(path: Path) -> None:
     facts = json.loads(text)
     facts["recipe"]["model"]["depth"] = 10**7
     save_file(tensors, path, {mark: json.dumps(facts)})
+
+
+def _short_of(kind: int, kib: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(kind, (kib << 10, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("kib", [200_000, 400_000, 900_000])  # where OpenBLAS used to hang
+def test_too_little_memory_for_libraries(kib: int) -> None:
+    words = [sys.executable, "-m", "passt_bench", "predict", "a.wav"]
+    limit = _short_of(resource.RLIMIT_AS, kib)
+    done = subprocess.run(words, preexec_fn=limit, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and f"error: ulimit -v = {kib}: too little" in done.stdout
 
 
 class _Program:

@@ -15,10 +15,16 @@ from fixtures import Cli, Mistake
 from on_disk import files
 from study_on_disk import SMALL, write_study
 
-from passt_bench.records.store import Store
+from passt_bench.records.files import pack_json
+from passt_bench.records.run import RunRecord
+from passt_bench.records.session import SessionRecord
+from passt_bench.records.store import Record, Store
+from passt_bench.spec.key import RESERVED
 
 VALUES = (None, -1, 10**12, 1.5, "../../x", "x" * 3000, [], {}, [[]], True, "\x1b[31m", "delete")
 READING = (("show", "quick"), ("status", "quick"), ("records", "clean"), ("plan", "quick"))
+PICTURE = {"logmel": [[1, 2], [3, 4]], "kept": [0], "grid": [2, 2]}
+PICTURE |= {"patch": [1, 1], "stride": [1, 1]}
 WRITING = (("sync",), ("records", "merge"))
 
 
@@ -105,6 +111,64 @@ def test_a_metric_is_within_its_bounds(
     path.write_text(json.dumps({**plain, part: inside[part]}, sort_keys=True))
     error = mistake("report", "quick", "--runs", root)
     assert (error.source, error.value) == (path, value) and "between 0 and 1" in error.problem
+
+
+SHAPES: dict[str, tuple[type[Record], str, object]] = {
+    "a machine of no number of cores": (RunRecord, "machine", {"cores": [2]}),
+    "a GPU without a name": (RunRecord, "machine", {"gpus": [{"name": "x"}]}),
+    "a day that is none": (RunRecord, "finished", "yesterday"),
+    "a time before all computers": (RunRecord, "finished", "0001-01-01T00:00:00+14:00"),
+    "a picture of unequal rows": (RunRecord, "picture", {**PICTURE, "logmel": [[1, 2], [3]]}),
+    "a patch beside the grid": (RunRecord, "picture", {**PICTURE, "kept": [4]}),
+    "a warning that is no text": (SessionRecord, "disturbance", {"warnings": 3.0}),
+}
+
+
+@pytest.mark.parametrize("what", SHAPES)
+def test_what_a_page_cannot_show_is_refused(
+    what: str, written: Path, mistake: Mistake, tmp_path: Path
+) -> None:
+    kind, field, value = SHAPES[what]
+    root = Path(shutil.copytree(written, tmp_path / "runs"))
+    key = next(record.key for record in Store(root).records() if isinstance(record, kind))
+    path = Store(root).folder(key) / "record.json"
+    plain = {**json.loads(path.read_text()), field: value}
+    path.write_text(json.dumps(plain, sort_keys=True, separators=(",", ":")))
+    for words in (("report", "quick"), ("show", "quick"), ("sync",)):
+        error = mistake(*words, "--runs", root)
+        assert error.source == path and str(error.field).startswith(field)
+
+
+@pytest.mark.parametrize("change", [{"baseline": "gone"}, {"variants": []}])
+def test_a_study_has_its_baseline(
+    change: dict[str, object], written: Path, mistake: Mistake, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(written, tmp_path / "runs"))
+    path = root / "studies" / "quick.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    error = mistake("show", "quick", "--runs", root)
+    assert (error.source, error.field) == (path, "baseline")
+
+
+@pytest.mark.parametrize("samples", [[], {"a": 1.0}, {"a": {"train_step": [1.0]}}, {"a": {"b": 1}}])
+def test_samples_of_a_session_are_rounds(samples: object, mistake: Mistake, tmp_path: Path) -> None:
+    store = write_study(tmp_path, SMALL[:2], seeds=())
+    path = store.folder(store.sessions()[0].key) / "samples.json.gz"
+    path.write_bytes(pack_json(samples))
+    assert mistake("show", "quick", "--runs", tmp_path).source == path
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_a_study_of_others_does_not_take_the_suites_folders(
+    name: str, written: Path, mistake: Mistake, tmp_path: Path
+) -> None:
+    plain = json.loads((written / "studies" / "quick.json").read_text())
+    path = tmp_path / "runs" / "studies" / f"{name}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({**plain, "name": name}))
+    error = mistake("report", name, "--runs", tmp_path / "runs", "--reports", tmp_path / "pages")
+    assert (error.source, error.field, error.value) == (path, "name", name)
+    assert not (tmp_path / "pages" / name).exists()
 
 
 @pytest.mark.parametrize("kind", ["pipe", "endless", "folder", "nested", "nothing"])

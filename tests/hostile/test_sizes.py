@@ -6,11 +6,13 @@ import gzip
 import io
 import json
 import resource
+import socket
 import threading
 import time
 import wave
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,9 +38,9 @@ from passt_bench.models.weights.formats import read_tensors
 from passt_bench.models.weights.model_file import read_model
 from passt_bench.records.files import unpack_json
 from passt_bench.records.store import read_record
-from passt_bench.runner import bounded_answers
+from passt_bench.runner import bounded_answers, cluster
 from passt_bench.runner.predict import find_audio, predict_files
-from passt_bench.runner.tracking import sync
+from passt_bench.runner.tracking import SETTINGS, sync
 from passt_bench.spec.recipe import DataSpec
 from passt_bench.training import checkpoint
 from passt_bench.training.engine import CPU
@@ -89,6 +91,27 @@ def test_tensors_take_at_most_four_times_their_file(what: str, tmp_path: Path) -
     TENSORS[what](path)
     error = refused(lambda: read_tensors(path))
     assert error.source == path and "bytes of memory, but the file has" in error.problem
+
+
+def test_weights_under_many_names_are_looked_for_once(tmp_path: Path) -> None:
+    found: Any = {"w": torch.zeros(1)}
+    for _ in range(4):
+        found = {f"ema_{number}": found for number in range(300)}
+    torch.save(found, tmp_path / "w.pt")
+    assert [*read_tensors(tmp_path / "w.pt").tensors] == ["w"]
+
+
+class _Bytes:
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return bytearray, (1 << 31,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_bytes_of_a_stated_number_are_not_made(zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"w": _Bytes()}, path, _use_new_zipfile_serialization=zipped)
+    error = refused(lambda: read_tensors(path))
+    assert (error.source, error.field) == (path, "bytearray")
 
 
 ZEROS, SMALL = np.zeros(1 << 27, np.int8), np.zeros(1, np.int8)
@@ -156,6 +179,14 @@ def test_json_is_flat(text: str, tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text(text)
     assert refused(lambda: read_record(path, in_store=False)).source == path
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", '""', "1", '{"":0}'])
+def test_json_has_no_more_values_than_memory_takes(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text("[" + f"{value}," * 5_000_000 + "0]")
+    error = refused(lambda: read_record(path, in_store=False))
+    assert error.source == path and "holds more than 4,000,000 values" in error.problem
 
 
 def test_json_is_small(tmp_path: Path) -> None:
@@ -279,6 +310,43 @@ def test_a_server_answers_in_bounds(what: str, runs: Path, monkeypatch: pytest.M
     assert error.source == address
     said = {"without end": "longer", "drips": "takes longer", "compressed": "is compressed"}
     assert said.get(what.removesuffix(" headers"), "JSON") in error.problem
+
+
+@contextmanager
+def _saying(what: bytes) -> Iterator[str]:
+    """The address of a server that says so, and no more."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while kept.append(server.accept()[0]) is None:
+                    kept[-1].sendall(what)
+
+        kept: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("what", [b"", b"\x1b[31m garbage"])
+def test_what_is_no_scheduler_is_waited_for_in_bounds(
+    what: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "_CONNECT", 0.4)
+    with _saying(what) as address:
+        error = refused(cluster._connect(address).__enter__)
+    assert (error.field, error.value) == ("--dask", address)
+
+
+def test_a_database_is_waited_for_in_bounds(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg")
+    assert 2 <= float(SETTINGS["PGCONNECT_TIMEOUT"]) <= 30
+    monkeypatch.setitem(SETTINGS, "PGCONNECT_TIMEOUT", "2")
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "")  # to be removed again afterwards
+    monkeypatch.delenv("PGCONNECT_TIMEOUT")
+    with _saying(b"") as place:
+        address = f"postgresql://{place}/x"
+        assert refused(lambda: sync(runs, tracking_uri=address)).source == address
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "http://a b", "nonsense", "foo://bar"])

@@ -156,6 +156,15 @@ def test_a_plug_in_that_exits_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (caught.value.field, caught.value.value) == ("leaves", "leaves:now")
 
 
+@pytest.mark.parametrize("status", [None, 0, 1])
+def test_a_plug_in_that_ends_the_program_is_named(
+    status: int | None, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    monkeypatch.setattr("passt_bench.report.build.load", lambda *given: sys.exit(status))
+    code, said = cli("show", "quick")
+    assert code == 2 and said.startswith(f"error: {__file__}:") and "plug-in ended" in said
+
+
 def test_a_long_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
     from passt_bench import processes
 

@@ -179,6 +179,24 @@ def test_stops_do_not_change_the_bytes(tmp_path: Path, monkeypatch: pytest.Monke
     assert contents(again) == contents(whole)
 
 
+@pytest.mark.parametrize("damaged", ["waveforms-000000.i16", "waveforms-000000.json"])
+@pytest.mark.parametrize("how", ["half zeros", "half"])
+def test_a_damaged_shard_is_made_again(
+    damaged: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SHARD", 4)
+    asked = Preparation("manifest", manifest(tmp_path / "data"), RATE, tmp_path / "out")
+    whole = replace(asked, out=tmp_path / "whole")
+    index, _ = prepare_data(whole)
+    stopped(asked, 1)
+    path = asked.folder / damaged
+    path.write_bytes(half := path.read_bytes()[: path.stat().st_size // 2])
+    if how == "half zeros":
+        path.write_bytes(half + bytes(len(half)))
+    assert prepare_data(asked) == (index, False)
+    assert contents(asked.folder) == contents(whole.folder)
+
+
 def test_what_was_not_begun_here_is_not_continued(tmp_path: Path) -> None:
     asked = Preparation("manifest", manifest(tmp_path / "data"), RATE, tmp_path / "out")
     stopped(replace(asked, sampling_rate=RATE // 2), 1)

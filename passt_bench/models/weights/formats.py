@@ -12,7 +12,9 @@ import pickle
 import re
 import zipfile
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +149,16 @@ def _start(path: Path) -> bytes:
 
 
 def _read_torch(path: Path) -> Any:
-    if zipfile.is_zipfile(path):
-        check_zip(path)
+    with ExitStack() as opened:
+        file = opened.enter_context(path.open("rb"))
+        pickles: list[Any] = [opened.enter_context(mmap(file.fileno(), 0, access=ACCESS_READ))]
+        if zipfile.is_zipfile(path):
+            check_zip(path)
+            archive = opened.enter_context(zipfile.ZipFile(path))
+            pickles = [archive.read(n) for n in archive.namelist() if n.endswith(".pkl")]
+        if any(each.find(b"\nbytearray\n") >= 0 for each in pickles):
+            remedy = "Save only the tensors."  # torch would make one of any size that is stated
+            raise InputError("holds an array of bytes", field="bytearray", remedy=remedy)
     try:
         with torch.serialization.safe_globals(_AS_DICT):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -189,15 +199,24 @@ def _bare(entries: Any) -> Tensors:
     return strip_prefixes({n: t for n, t in pairs if isinstance(n, str) and torch.is_tensor(t)})[0]
 
 
-def _innermost(loaded: Any, depth: int = _DEPTH) -> tuple[Any, tuple[str, ...], dict[str, Any]]:
-    """The mapping that holds the tensors, notes if there are several, and what else was stored."""
+def _innermost(
+    loaded: Any, depth: int = _DEPTH, known: dict[tuple[int, int], Any] | None = None
+) -> tuple[Any, tuple[str, ...], dict[str, Any]]:
+    """The mapping that holds the tensors, notes if there are several, and what else was stored.
+
+    A small file can hold one mapping under many names, and each of these in another: ``known`` has
+    the results so far.
+    """
+    known = {} if known is None else known
     if not isinstance(loaded, Mapping):
         return loaded, (), {}
     callbacks = loaded.get("callbacks")  # of Lightning; some hold averaged weights
     entries = {**(callbacks if isinstance(callbacks, Mapping) else {}), **loaded}
     averaged = [n for n in entries if _is_averaged(n)]
     names = [n for n in (*averaged, *_NESTED) if depth and isinstance(entries.get(n), Mapping)]
-    inner = {n: _innermost(entries[n], depth - 1) for n in names}
+    for place in {(id(entries[n]), depth): entries[n] for n in names}.items():
+        known[place[0]] = known.get(place[0]) or _innermost(place[1], depth - 1, known)
+    inner = {n: known[id(entries[n]), depth] for n in names}
     bare = {n: _bare(found) for n, (found, _, _) in inner.items()}
     usual = [n for n in _NESTED if bare.get(n)]
     plain = bare[usual[0]] if usual else _bare(loaded)

@@ -27,7 +27,7 @@ def test_load_frame_has_one_row_a_quality_record(store: Store) -> None:
     store.write(run(tiny, "none", 0, 0.9))
     store.write(run(tiny, "time", 1, 0.8))
     store.write(run(tiny, "time", 2, 0.8, status="oom"))
-    store.write(session("s", "2026", {"none": 1.0}))
+    store.write(session("s", "2026-01-01", {"none": 1.0}))
     frame = load_frame(str(store.root)).set_index("key")
     none, time, failed = (key(*cell, None) for cell in (("none", 0), ("time", 1), ("time", 2)))
     assert sorted(frame.index) == sorted((none, time, failed))
@@ -47,7 +47,7 @@ def test_load_frame_has_one_row_a_quality_record(store: Store) -> None:
 def test_the_examples_of_load_frame(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     runs, tiny = Store(store.root / "runs"), study(("none", "half"), (0, 1))
     runs.write_study(tiny)
-    runs.write(session("s", "2026", {"none": 1.0, "half": 0.6}))
+    runs.write(session("s", "2026-01-01", {"none": 1.0, "half": 0.6}))
     for variant, seed in (("none", 0), ("none", 1), ("half", 1)):
         classes = {"mAP": {"band": 0.875, "clicks": 0.625}}
         curves = {"train_loss": (0.5, 0.25), "learning_rate": (1.0,)}
@@ -62,7 +62,7 @@ def test_rows_know_study_variant_and_costs(store: Store) -> None:
     tiny = study(seeds=(0,))
     alone = replace(run(tiny, "none", 0, 0.9), key="f" * 16, seed=7)
     store.write(alone)
-    store.write(session("s", "2026", {"none": 1.0, "time": 0.5}))
+    store.write(session("s", "2026-01-01", {"none": 1.0, "time": 0.5}))
     for variant in ("none", "time"):
         store.write(run(tiny, variant, 0, 0.9))
     shared = replace(tiny, name="other", variants=tiny.variants[:1])

@@ -24,9 +24,9 @@ def test_all_comes_from_the_first_store_that_has_it(tmp_path: Path) -> None:
         for variant in study().variants:
             second.write(run(study(), variant.name, seed, 0.5 + 0.01 * seed))
     first.write(run(study(), "none", 0, 0.9))
-    first.write(session("s", "2026-02", {"none": 1.0, "time": 0.5}))
-    second.write(session("s", "2026-02", {"none": 1.0, "time": 0.9}))
-    second.write(session("t", "2026-01", {"none": 1.0, "frequency": 0.7}))
+    first.write(session("s", "2026-02-01", {"none": 1.0, "time": 0.5}))
+    second.write(session("s", "2026-02-01", {"none": 1.0, "time": 0.9}))
+    second.write(session("t", "2026-01-01", {"none": 1.0, "frequency": 0.7}))
     assert load_results("tiny", [second, first]).study.question == "Old?"
     results = load_results("tiny", [first, second])
     assert results.study == study()
@@ -85,8 +85,8 @@ def test_models_compared_on_the_same_clips_belong_to_every_study_of_their_runs(
 
 
 def test_each_variant_keeps_the_ratio_of_its_own_session() -> None:
-    old = session("old", "2026-01", {"none": 1.0, "time": 0.5})
-    new = session("new", "2026-02", {"none": 2.0, "frequency": 0.8}, failed=["frequency"])
+    old = session("old", "2026-01-01", {"none": 1.0, "time": 0.5})
+    new = session("new", "2026-02-01", {"none": 2.0, "frequency": 0.8}, failed=["frequency"])
     results = analyze(study(), {}, [old, new])
     assert results.arms["time"].ratios["train_step"].median == 0.5
     assert results.arms["frequency"].status == "oom"  # a failure is a measurement too
@@ -105,19 +105,19 @@ SHARED = replace(study(("none", "salt 1")), variants=tuple(
     [
         # The newest wins, then the one with the greater key.
         (study(), [
-            session("b", "2026-02", {"none": 1.0, "time": 0.3}),
-            session("c", "2026-01", {"none": 1.0, "time": 0.1}),
-            session("a", "2026-02", {"none": 1.0, "time": 0.2}),
+            session("b", "2026-02-01", {"none": 1.0, "time": 0.3}),
+            session("c", "2026-01-01", {"none": 1.0, "time": 0.1}),
+            session("a", "2026-02-01", {"none": 1.0, "time": 0.2}),
         ], {"none": 1.0, "time": 0.3}, ["b"], 1.0),
         # The baseline is shown where most variants are; one alone is not this study's session.
         (FOUR, [
-            session("all", "2026-01", {"none": 1.0, "time": 0.5, "frequency": 0.6}),
-            session("one", "2026-02", {"none": 3.0, "late": 1.2}),
-            session("alone", "2026-03", {"none": 9.0}),
+            session("all", "2026-01-01", {"none": 1.0, "time": 0.5, "frequency": 0.6}),
+            session("one", "2026-02-01", {"none": 3.0, "late": 1.2}),
+            session("alone", "2026-03-01", {"none": 9.0}),
         ], {"none": 1.0, "time": 0.5, "frequency": 0.6, "late": 0.4}, ["all", "one"], 1.0),
-        (SHARED, [session("s", "2026", {"none": 1.0})], {"none": 1.0, "salt 1": 1.0}, ["s"], 1.0),
+        (SHARED, [session("s", "", {"none": 1.0})], {"none": 1.0, "salt 1": 1.0}, ["s"], 1.0),
         # A session of another baseline does not count.
-        (study(), [session("s", "2026", {"time": 1, "none": 0.5}, baseline="time")], {}, [], None),
+        (study(), [session("s", "", {"time": 1, "none": 0.5}, baseline="time")], {}, [], None),
     ],
 )  # fmt: skip
 def test_sessions_that_are_used(

@@ -7,14 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from passt_bench.errors import is_storage_error
+from passt_bench.errors import failure_status, is_storage_error
 from passt_bench.measure import memory
-from passt_bench.measure.memory import (
-    failure_status,
-    measure_peak,
-    memory_limit,
-    saved_for_backward,
-)
+from passt_bench.measure.memory import measure_peak, memory_limit, saved_for_backward
 
 CPU = torch.device("cpu")
 MIB = 1024**2
@@ -97,6 +92,8 @@ def _because_of(first: Exception) -> RuntimeError:
         (RuntimeError("CUDA error: out of memory"), "oom"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "oom"),
         (RuntimeError("std::bad_alloc"), "oom"),
+        (ImportError("x.so: failed to map segment from shared object"), "oom"),
+        (ImportError("no module named x"), "error"),
         (RuntimeError("size mismatch"), "error"),
         (ValueError("out of memory of names"), "error"),
         (OSError(errno.ENOENT, "no file"), "error"),

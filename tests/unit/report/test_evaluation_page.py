@@ -31,11 +31,12 @@ from passt_bench.report.terminal import print_decisions
 from passt_bench.runner.evaluation import _key
 from passt_bench.spec import Patchout, Recipe
 
+NOTES = ("2 clips resampled",)
 RECORD = EvaluationRecord(
     key="a" * 16,
     name="passt-s.pt",
     members=(Member("passt-s.pt", "0" * 64, Recipe()),),
-    fingerprint=Fingerprint("audioset", "d1", 20371, 18887, ("a", "b", "c"), True),
+    fingerprint=Fingerprint("audioset", "d1", 20371, 18887, ("a", "b", "c"), True, notes=NOTES),
     split="test",
     fold=None,
     clips=18887,
@@ -75,6 +76,8 @@ def test_the_page_its_table_and_the_link_to_it(tmp_path: Path) -> None:
     ends = [known[f"value{end}"] for end in ("", "_low", "_high")]
     assert ends == ["0.4712", "0.4652", "0.4772"]
     assert (known["published"], known["source"]) == ("0.476", "released weights")
+    shown = page.read_text(encoding="utf-8")  # notes on the data, and on the evaluation
+    assert "2 clips resampled" in shown and "published on 18951 clips" in shown
     differences = [float(known[f"difference{end}"]) for end in ("", "_low", "_high")]
     assert differences == pytest.approx([-0.0048, -0.0108, 0.0012])
     assert (area["published"], area["difference"], fold["value_low"]) == ("", "", "")

@@ -74,6 +74,15 @@ def test_what_a_model_of_ones_own_raises_is_said_with_its_place(
     assert "test_estimates.py:" in (caught.value.remedy or "")
 
 
+def test_a_model_is_not_blamed_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*given: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("passt_bench.runner.estimates.on_meta", build)
+    with pytest.raises(MemoryError):
+        summarize_model(replace(RECIPE, model=ModelSpec("passt_micro", width=8)), CLASSES)
+
+
 def test_models_and_batches_that_cannot_be_taken_in_chunks_are_refused() -> None:
     assert summarize_model(override(RECIPE, {"engine.accumulate": 2}), CLASSES).flops > 0
     cnn = {"model": ModelSpec(name="panns_micro", width=4, depth=2), "engine.accumulate": 2}
