@@ -10,12 +10,15 @@ import subprocess
 import sys
 import threading
 import time
+import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_study
+import soundfile
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -128,6 +131,42 @@ def test_weights(what: str, idle: Idle, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "a.wav").write_bytes(b"RIFF")
     _refused(idle, "predict", tmp_path / "a.wav", "--checkpoint", tmp_path / "w.pt")
     assert not (tmp_path / "executed").exists()
+
+
+def _strange_rate(path: Path) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(1)
+        file.writeframes(bytes(8000))
+
+
+RECORDINGS: dict[str, Callable[[Path], object]] = {
+    "a.wav": _strange_rate,
+    "list.m4a": lambda p: p.write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/elsewhere.m4a\n"),
+    "concat.m4a": lambda p: p.write_text(f"ffconcat version 1.0\nfile '{p.parent / 'good.wav'}'\n"),
+    "\x1b[31mred.wav": lambda p: p.write_bytes(b"RIFF"),
+    "[red]rate[blink].wav": lambda p: p.write_bytes(b"RIFF"),
+    "'; touch executed; '.wav": lambda p: p.write_bytes(b"RIFF"),
+}
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_recordings_and_their_names(
+    name: str, idle: Idle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    soundfile.write("in/good.wav", np.zeros(16000), 16000)
+    RECORDINGS[name](tmp_path / "in" / name)
+    model = write_model(tmp_path / "model", ["a", "b"])
+    out = tmp_path / "out.csv"
+    words = ["predict", tmp_path / "in", "--checkpoint", model, "--format", "csv", "--output", out]
+    code, said, memory, seconds = ended(*words)
+    assert code == 1 and said.count("error: ") == 1 and "Traceback" not in said, said
+    assert "\x1b" not in said and "good.wav" in out.read_text(encoding="utf-8")
+    assert memory < idle["predict"][0] + GROWTH and seconds < idle["predict"][1] + CPU_SECONDS
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "model", "out.csv"}
 
 
 @contextmanager
