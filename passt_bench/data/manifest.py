@@ -95,7 +95,8 @@ class Manifest(DatasetLayout):
         if len(listing.folds) > _MAX_FOLDS:
             problem = f"{len(listing.folds)} folds"
             raise InputError(problem, source=file, field="fold", remedy="Give at most 100.")
-        return replace(listing, notes=notes)
+        other = "" if file.name == MANIFEST else f"-{file.stem}"
+        return replace(listing, notes=notes, folder=f"{file.parent.resolve().name}{other}" or None)
 
 
 def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:

@@ -238,7 +238,7 @@ def render(
     tables: dict[str, Table] = {}
     drawings: dict[str, list[Drawing]] = {}
     facts: list[tuple[str, list[provenance.Fact]]] = []
-    searched, dataset = search_headline(search, view) if search else "", record.fingerprint.dataset
+    searched, dataset = search_headline(search, view) if search else "", record.fingerprint.title
     about = {
         "study": record.name,
         "question": record.question,
@@ -300,7 +300,7 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
     return {
         "kicker": [
             f"Study {study.name}",
-            study.fingerprint.dataset,
+            study.fingerprint.title,
             provenance.models_text(view),
             counted(variants, "variant"),
             provenance.finished(view),

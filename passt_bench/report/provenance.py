@@ -132,7 +132,7 @@ def _data(view: StudyView) -> Iterable[Fact]:
         return
     of = f" of {data.expected} expected" if data.expected is not None else ""
     kind = "several labels per clip" if data.multi_label else "one label per clip"
-    found = f"{data.dataset}: {data.found} clips{of}, {classes}, {kind}"
+    found = f"{data.title}: {data.found} clips{of}, {classes}, {kind}"
     yield "Data", f"{found}; digest {data.digest}"
     rates = [f"{count} at {rate} Hz" for rate, count in sorted(data.sampling_rates.items())]
     clips = (
@@ -213,7 +213,7 @@ def conditions(view: StudyView) -> str:
     equal = "" if unit == "epochs" else f", with budgets in {unit}"
     look, most = view.results.look, max((mean.n for mean in view.results.means), default=0)
     seeds = "up to " * (look is None) + counted(look or most, "seed")
-    data = quoted(view.study.fingerprint.dataset)
+    data = quoted(view.study.fingerprint.title)
     where = _on_hardware(view) + _changed(view)
     if starts := [_start(view, record) for record in records if record.recipe.init.checkpoint]:
         how = "fine-tuned" if len(starts) == len(records) else "trained or fine-tuned"
