@@ -156,13 +156,11 @@ def _load_study(name: str, runs: Path, reports: Path) -> Results:
         first, kept = f"Run it first: passt-bench run {name}", Path("reports", name)
         if (kept / STUDIES / f"{name}.json").is_file():  # in a checkout of the suite
             first = f"Its report has its records: passt-bench show {name} --runs {kept}"
-        raise InputError(
-            "no study of this name is on record",
-            source=" or ".join(dict.fromkeys((str(runs), str(reports)))),
-            field="study",
-            value=name,
-            remedy=f"{hint}{first}",
-        )
+        if name == files.EVALUATIONS:
+            hint, first = "", f"Open {reports / name / PAGE}, written by evaluate and report."
+        problem, where = "no study of this name is on record", dict.fromkeys((runs, reports))
+        source, remedy = " or ".join(map(str, where)), f"{hint}{first}"
+        raise InputError(problem, source=source, field="study", value=name, remedy=remedy)
     return begun(load_results(name, stores))
 
 

@@ -89,6 +89,7 @@ def _design(view: StudyView) -> Iterable[Fact]:
     starts = [v for v in study.variants if v.recipe.init.checkpoint]
     hashes = (f"{_start(view, v)} (SHA-256 {(v.recipe.init.sha256 or '')[:12]}…)" for v in starts)
     yield from fact("Start weights", distinct(hashes))
+    yield from fact("Of these weights", loaded_weights(view), "; ")
     yield from fact("Tuned", _tuned(study))
     words = {"best_on_validation": "the epoch that is best on a validation split"}
     chosen = (v.recipe.training.checkpoint_selection for v in study.variants)
@@ -221,6 +222,12 @@ def conditions(view: StudyView) -> str:
     else:
         how = f"trained for {epochs}"
     return f"This is {models_text(view)} {how} on {data}{equal}, {seeds}{where}."
+
+
+def loaded_weights(view: StudyView) -> list[str]:
+    """What runs loaded of their start weights, adapted, drew anew and dropped."""
+    tuned = (run for v in view.variants for run in v.ok_runs if run.recipe.init.checkpoint)
+    return distinct(note for run in tuned for note in run.notes)
 
 
 def _start(view: StudyView, variant: VariantRecord) -> str:
