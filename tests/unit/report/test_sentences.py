@@ -23,8 +23,8 @@ from passt_bench.report.sentences import (
     weights_sentence,
 )
 from passt_bench.report.study_tables import reached_table, verdicts
-from passt_bench.report.text import Span
 from passt_bench.report.terminal import result_json
+from passt_bench.report.text import Span
 from passt_bench.report.view import Cost, StudyView, study_view
 from passt_bench.spec import InitSpec, pairwise
 
