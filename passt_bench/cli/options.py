@@ -201,8 +201,8 @@ Sets = Annotated[
     list[str] | None,
     option(
         "FIELD=VALUE",
-        "Change a field of the recipe (docs/api.md#recipes), e.g. training.epochs=3; repeatable. "
-        "The value none unsets a field; patchout.kind=none means no patchout.",
+        "Change a field of the recipe (`passt-bench list fields`), e.g. training.epochs=3; "
+        "repeatable. The value none unsets a field; patchout.kind=none means no patchout.",
         "--set",
     ),
 ]

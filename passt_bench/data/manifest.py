@@ -88,7 +88,7 @@ class Manifest(DatasetLayout):
             builder.add(name, path, words, code, source=source, start=start, end=end)
         listing = builder.listing(file.parent, folded=split == "fold")
         if unlabelled is not None and not several:
-            remedy = "A clip may have none only where another has several."
+            remedy = "A clip may have none only where another has several, separated by ';'."
             raise unlabelled.wrong(labels, "empty", remedy)
         unused = [name or "(no name)" for name in columns if name not in _COLUMNS]
         notes = (f"columns that are not used: {', '.join(unused)}",) if unused else ()

@@ -106,7 +106,7 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
     )
     rows = [row for record in records for row in _rows(record)]
     rows = list({str(row): row for row in rows}.values())  # a compared model has several records
-    return table(
+    made = table(
         "evaluations",
         "Checkpoints on data sets, with 95 % intervals over clips: how much the value would vary "
         "with other clips, not with another training. Precision, recall and F1 are means over "
@@ -114,6 +114,9 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
         columns,
         rows,
     )
+    # What is asked for first; on a narrow screen the rest is scrolled to.
+    first = ["checkpoints", "metric", "value"]
+    return made.only([*first, *(c.name for c in made.columns if c.name not in first)])
 
 
 def comparisons_table(records: Sequence[EvaluationRecord]) -> Table:

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -104,7 +105,11 @@ def test_a_kept_model_has_the_metric_of_its_run_and_starts_more(cli: Cli, tmp_pa
     assert sorted(load_frame(runs)["kind"]) == ["evaluation", "quality", "quality"]
 
     page, words = tmp_path / "reports" / "learn" / "index.html", ("--runs", runs, "--reports")
-    command = html.unescape(page.read_text()).split("passt-bench evaluate ")[1].split("</code>")[0]
+    command = (
+        html.unescape(re.sub(r"</?span>", "", page.read_text()))
+        .split("passt-bench evaluate ")[1]
+        .split("</code>")[0]
+    )
     assert "--checkpoint 'learn:time:0' --against 'learn:none:0'" in command
     status, said = cli("evaluate", *shlex.split(command), *words, tmp_path / "reports")
     assert status == 0, said
