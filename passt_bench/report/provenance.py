@@ -227,7 +227,7 @@ def conditions(view: StudyView) -> str:
 def loaded_weights(view: StudyView) -> list[str]:
     """What runs loaded of their start weights, adapted, drew anew and dropped."""
     tuned = (run for v in view.variants for run in v.ok_runs if run.recipe.init.checkpoint)
-    return distinct(note for run in tuned for note in run.notes)
+    return list(dict.fromkeys(note for run in tuned for note in run.notes))
 
 
 def _start(view: StudyView, variant: VariantRecord) -> str:
@@ -235,8 +235,10 @@ def _start(view: StudyView, variant: VariantRecord) -> str:
 
     A record has only the latter, which is the same for all kept models.
     """
-    named = [word for word in _given(view.study, "--from") if ":" in word]
-    return "".join(named) or variant.recipe.init.checkpoint or ""
+    sets, mark = _given(view.study, "--set"), "init.checkpoint="
+    given = [word.removeprefix(mark) for word in sets if word.startswith(mark)]
+    named = [word for word in (*_given(view.study, "--from"), *given) if ":" in word]
+    return "".join(named[-1:]) or variant.recipe.init.checkpoint or ""
 
 
 def _given(study: StudyRecord, option: str) -> list[str]:

@@ -285,6 +285,9 @@ def test_a_fine_tuned_model_says_from_which_weights(quick: Results) -> None:
     of = replace(quick.study, variants=(tuned,), contrasts={}, command=command)
     view = study_view(replace(quick, study=of))
     assert " fine-tuned for 10 epochs from mine:passt_micro:0 on “" in conditions(view)
+    by_set = "passt-bench train --set init.checkpoint=mine:none --set init.source=checkpoint"
+    other = study_view(replace(quick, study=replace(of, command=by_set)))
+    assert " fine-tuned for 10 epochs from mine:none on “" in conditions(other)
     wanted = "mine:passt_micro:0 (SHA-256 a1a1a1a1a1a1…)"
     assert ("Start weights", wanted) in study_facts(view)
     both = replace(of, variants=(tuned, others[0]), command="")
