@@ -45,11 +45,11 @@ def load_frame(root: Path | str, rows: Rows = "runs") -> pd.DataFrame:
 
     Every table has ``study``, ``variant``, ``key``, ``kind`` (``quality``, ``cost``, ``trial``,
     ``evaluation``), ``status``, ``message``, ``seed`` and ``fold`` (nullable integers),
-    ``attempt``, ``finished``, ``dataset``, ``fingerprint``, and the recipe by dotted names
-    (``model.name``, ``patchout.kind``, …, ``salt``). A run that several studies or variants share
-    has a row for each (``drop_duplicates("key")`` keeps one). One that was tried for a study's
-    tuning or by a search is of the kind ``trial`` and has their name, but no variant; one that
-    belongs to none has neither. Rows of different fingerprints must not be compared.
+    ``attempt``, ``finished``, ``dataset`` (as on pages), ``fingerprint``, and the recipe by dotted
+    names (``model.name``, ``patchout.kind``, …, ``salt``). A run that several studies or variants
+    share has a row for each (``drop_duplicates("key")`` keeps one). One that was tried for a
+    study's tuning or by a search is of the kind ``trial`` and has their name, but no variant; one
+    that belongs to none has neither. Rows of different fingerprints must not be compared.
 
     ``runs`` adds what a training of the variant was given, ``spent/epochs``, ``spent/steps``,
     ``spent/tokens`` and ``spent/flops``: with ``training.steps``, as at equal cost, the recipe's
@@ -58,8 +58,8 @@ def load_frame(root: Path | str, rows: Rows = "runs") -> pd.DataFrame:
     ``cost/PHASE_ratio`` (to the baseline), each with the ends of its 95 % interval (``_low``,
     ``_high``), ``memory/NAME`` (bytes) and ``cost/mfu``. The columns of
     the training step, of memory in training, ``spent/`` and ``cost/mfu`` always exist, NaN if there
-    is nothing; others where something was measured. A variant of which only costs were
-    measured has one row, with the session's key. Evaluations add ``checkpoints``, ``split``,
+    is nothing; others where something was measured. A variant of which only costs were measured has
+    one row, with the session's key. Evaluations add ``checkpoints``, ``split``,
     ``clips``, ``METRIC_low`` and ``METRIC_high`` (interval over clips) and ``against``, the model
     that it was compared with, if any; they have no seed, and the recipe of a single model file.
     Where patches were dropped, they have ``inference_patchout.kind``, …, and tokens of the first
@@ -200,7 +200,7 @@ def _identity(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
         "fold": record.fold,
         "attempt": run.attempt if run else None,
         "finished": record.finished,
-        "dataset": record.fingerprint.dataset,
+        "dataset": record.fingerprint.title,
         "fingerprint": record.fingerprint.digest,
         **(_flat(members[0].recipe) if len(members) == 1 else {}),
     }
@@ -239,7 +239,7 @@ def _costs(study: StudyRecord, session: SessionRecord, arm: ArmRecord) -> dict[s
         "status": arm.status,
         "message": arm.message or "",
         "finished": session.finished,
-        "dataset": study.fingerprint.dataset,
+        "dataset": study.fingerprint.title,
         "fingerprint": study.fingerprint.digest,
         **_flat(arm.recipe),
         **{name: getattr(arm, name) for name in ("tokens", "tokens_full", "parameters", "flops")},

@@ -16,6 +16,7 @@ from fixtures import Cli, Mistake
 from layouts import write_audioset_folder, write_manifest
 from sounds import sound, write_sound
 
+from passt_bench import load_frame
 from passt_bench.errors import InputError
 from passt_bench.models import read_model
 from passt_bench.records.run import RunRecord
@@ -144,6 +145,7 @@ def _evaluated_where_it_was_held_out(root: Path, runs: Path, cli: Cli) -> None:
     (other / "manifest.csv").write_text("\n".join([head, *rows[1:], ""]))
     row, notes = found(data=other)  # another place, as far as names tell
     assert (row["data"], "trained on" in notes) == ("yard, test, fold 1", False)
+    assert {*load_frame(runs)["dataset"]} == {"data", "yard"}
 
 
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, mistake: Mistake) -> None:
