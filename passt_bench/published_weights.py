@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -181,8 +182,11 @@ def _download(url: str, part: Path, path: Path, progress: Progress) -> None:
         pooch.HTTPDownloader(bar, _CHUNK, timeout=_TIMEOUT)(url, str(part), None)
     except OSError as error:
         part.unlink(missing_ok=True)
+        # The reason within an error of a connection, without the object that it begins with.
+        reason = str(getattr(next(iter(error.args), None), "reason", error))
+        reason = re.sub(r"^(<[^>]*>|\w+\([^)]*\)): ", "", reason)
         raise InputError(
-            f"could not be downloaded ({error})",
+            f"could not be downloaded ({reason})",
             source=url,
             remedy=f"Try again; or download it elsewhere, put it at {path}, and run the same "
             "command, which checks it.",

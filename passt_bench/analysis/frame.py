@@ -20,6 +20,12 @@ from passt_bench.records.store import SEARCHES, Store, document_names, read_sear
 NAN = float("nan")
 _OF_EVERY_CELL = ("variant", "seed", "fold", "key", "status", "message", "parameters")
 _OF_EVERY_ROW = ("study", "variant", "key", "kind", "status", "message", "seed", "fold")
+# They exist where nothing was measured, too: NaN.
+_OF_EVERY_RUN = (
+    *(f"spent/{name}" for name in ("epochs", "steps", "tokens", "flops")),
+    *(f"cost/train_step{of}{end}" for of in ("", "_ratio") for end in ("", "_low", "_high")),
+    *("memory/train_peak", "memory/saved_for_backward", "cost/mfu"),
+)
 Rows = Literal["runs", "epochs", "classes"]
 Measured = tuple[SessionRecord, ArmRecord]
 
@@ -39,19 +45,21 @@ def load_frame(root: Path | str, rows: Rows = "runs") -> pd.DataFrame:
 
     Every table has ``study``, ``variant``, ``key``, ``kind`` (``quality``, ``cost``, ``trial``,
     ``evaluation``), ``status``, ``message``, ``seed`` and ``fold`` (nullable integers),
-    ``attempt``, ``finished``, ``dataset``, ``fingerprint``, and the recipe by dotted names
-    (``model.name``, ``patchout.kind``, …, ``salt``). A run that several studies or variants share
-    has a row for each (``drop_duplicates("key")`` keeps one). One that was tried for a study's
-    tuning or by a search is of the kind ``trial`` and has their name, but no variant; one that
-    belongs to none has neither. Rows of different fingerprints must not be compared.
+    ``attempt``, ``finished``, ``dataset`` (as on pages), ``fingerprint``, and the recipe by dotted
+    names (``model.name``, ``patchout.kind``, …, ``salt``). A run that several studies or variants
+    share has a row for each (``drop_duplicates("key")`` keeps one). One that was tried for a
+    study's tuning or by a search is of the kind ``trial`` and has their name, but no variant; one
+    that belongs to none has neither. Rows of different fingerprints must not be compared.
 
     ``runs`` adds what a training of the variant was given, ``spent/epochs``, ``spent/steps``,
     ``spent/tokens`` and ``spent/flops``: with ``training.steps``, as at equal cost, the recipe's
     ``training.epochs`` do not count. It adds what was measured of the run, named as in `cells_of`,
     and of its variant in the study's cost session: ``cost/PHASE`` (median seconds of a step),
     ``cost/PHASE_ratio`` (to the baseline), each with the ends of its 95 % interval (``_low``,
-    ``_high``), ``memory/NAME`` (bytes) and ``cost/mfu``. A variant of which only costs were
-    measured has one row, with the session's key. Evaluations add ``checkpoints``, ``split``,
+    ``_high``), ``memory/NAME`` (bytes) and ``cost/mfu``. The columns of
+    the training step, of memory in training, ``spent/`` and ``cost/mfu`` always exist, NaN if there
+    is nothing; others where something was measured. A variant of which only costs were measured has
+    one row, with the session's key. Evaluations add ``checkpoints``, ``split``,
     ``clips``, ``METRIC_low`` and ``METRIC_high`` (interval over clips) and ``against``, the model
     that it was compared with, if any; they have no seed, and the recipe of a single model file.
     Where patches were dropped, they have ``inference_patchout.kind``, …, and tokens of the first
@@ -75,7 +83,8 @@ def load_frame(root: Path | str, rows: Rows = "runs") -> pd.DataFrame:
     if not any((root / name).is_dir() for name in ("records", "studies")):
         roots = sorted(path.parent for path in root.glob("*/records")) or roots
     table = [row for folder in roots for row in _table(Store(folder), rows)]
-    columns = dict.fromkeys([*_OF_EVERY_ROW, *(name for row in table for name in row)])
+    more = _OF_EVERY_RUN if rows == "runs" else ()
+    columns = dict.fromkeys([*_OF_EVERY_ROW, *(name for row in table for name in row), *more])
     return pd.DataFrame(table, columns=[*columns]).astype({"seed": "Int64", "fold": "Int64"})
 
 
@@ -191,7 +200,7 @@ def _identity(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
         "fold": record.fold,
         "attempt": run.attempt if run else None,
         "finished": record.finished,
-        "dataset": record.fingerprint.dataset,
+        "dataset": record.fingerprint.title,
         "fingerprint": record.fingerprint.digest,
         **(_flat(members[0].recipe) if len(members) == 1 else {}),
     }
@@ -230,7 +239,7 @@ def _costs(study: StudyRecord, session: SessionRecord, arm: ArmRecord) -> dict[s
         "status": arm.status,
         "message": arm.message or "",
         "finished": session.finished,
-        "dataset": study.fingerprint.dataset,
+        "dataset": study.fingerprint.title,
         "fingerprint": study.fingerprint.digest,
         **_flat(arm.recipe),
         **{name: getattr(arm, name) for name in ("tokens", "tokens_full", "parameters", "flops")},

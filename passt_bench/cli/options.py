@@ -201,8 +201,8 @@ Sets = Annotated[
     list[str] | None,
     option(
         "FIELD=VALUE",
-        "Change a field of the recipe (docs/api.md#recipes), e.g. training.epochs=3; repeatable. "
-        "The value none unsets a field; patchout.kind=none means no patchout.",
+        "Change a field of the recipe (`passt-bench list fields`), e.g. training.epochs=3; "
+        "repeatable. The value none unsets a field; patchout.kind=none means no patchout.",
         "--set",
     ),
 ]
@@ -251,7 +251,10 @@ def _study_options(
         text = f"{path} is not used: {study!r} means {files[0]}. To use it, give its path."
         console.print(text, style="yellow")
     chosen = tuple(variants or ())
-    request = StudyRequest(study, sets or (), seeds, folds, device, name, chosen, not no_baseline)
+    given = tuple(item.partition("=")[0] for item in data or ())
+    request = StudyRequest(
+        study, sets or (), seeds, folds, device, name, chosen, not no_baseline, given
+    )
     return request, Paths(runs, data_folders(data or ()))
 
 
@@ -276,13 +279,21 @@ def asks_for_study(
 
 
 def load_file(request: "StudyRequest", paths: "Paths") -> "StudyFile":
-    """The requested study; refuses a wrong name or field before slow imports (of PyTorch)."""
+    """The requested study; refuses a wrong name or field before slow imports (of PyTorch).
+
+    It also refuses folders of data that the study does not use.
+    """
     from passt_bench.records.store import Store
     from passt_bench.runner.request import apply_overrides
     from passt_bench.runner.studies import load_study
 
     file = load_study(request.study, Store(paths.runs))
-    apply_overrides(file.study, request)
+    study = apply_overrides(file.study, request)
+    used = {study.recipe(variant).data.name for variant in study.variants}
+    if request.data and used.isdisjoint(request.data):
+        problem, name = f"the study is on {', '.join(sorted(used))}", request.data[0]
+        remedy = f"To run it on these data, add --set data.name={name}; or leave --data out."
+        raise InputError(problem, source=study.name, field="--data", value=name, remedy=remedy)
     return file
 
 

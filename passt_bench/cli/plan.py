@@ -23,18 +23,27 @@ _HOURS_FROM = 6000  # seconds of a run, from which on they are shown in hours
 @app.command("list")
 def list_(
     what: Annotated[
-        str, argument("WHAT", "studies, models, frontends, datasets, patchout, metrics or figures.")
+        str,
+        argument(
+            "WHAT",
+            "studies, models, frontends, datasets, patchout, metrics, figures, or fields (of the "
+            "recipe, with their defaults).",
+        ),
     ] = "studies",
     json: options.Json = False,
 ) -> None:
     """List the available studies, models, data sets and other components."""
     from passt_bench import registry
     from passt_bench.runner.studies import load_study, study_names
+    from passt_bench.spec.codec import meanings
+    from passt_bench.spec.recipe import Recipe
 
     kinds = ("models", "frontends", "datasets", "patchout", "metrics", "figures")
     tables = dict(zip(kinds, registry.ALL, strict=True))
-    check_known(what, ("studies", *tables), "cannot be listed", field="WHAT")
-    if what != "studies":
+    check_known(what, ("studies", *tables, "fields"), "cannot be listed", field="WHAT")
+    if what == "fields":
+        rows = list(meanings(Recipe()))
+    elif what != "studies":
         rows = [(item.name, item.summary) for item in tables[what].all()]
     else:
         rows = []

@@ -138,11 +138,9 @@ def train(
     from passt_bench.study_run import run_study
 
     kind, paths = data.partition("=")[0], Paths(runs, data_folders([data], True), pages=reports)
-    named = model or ("passt_micro" if start is None else "checkpoint")
-    default = f"train-{named.partition(':')[0]}-{kind}"
-    chosen, datasets = plain_name(name or default, field="--name"), Datasets(paths)
+    datasets = Datasets(paths)
     study = train_study(
-        chosen,
+        name and plain_name(name, field="--name"),  # refused before data are read
         model,
         kind,
         datasets,
@@ -154,7 +152,7 @@ def train(
         seeds=seeds,
     )
     config = RunConfig(workers=workers, keep_models=True, curves=curves, cost=False, track=track)
-    request = StudyRequest(chosen, folds=folds)
+    request = StudyRequest(study.name, folds=folds)
     done = run_study(StudyFile(study, ""), request, config, paths, console, datasets)
     if note := note_on_epoch(study.base, datasets):
         console.print(note)

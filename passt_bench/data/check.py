@@ -233,7 +233,9 @@ def _not_named(table: ClipTable) -> list[str]:
     found = audio_below(table.root, "", Counter()) if table.files else ()
     others = [path for path in found if path not in listed]
     count = count_of(len(others), "audio file")
-    return [f"{count} in the folder that no row names: {first_few(others)}"] if others else []
+    cure = "`passt-bench data split --again` lists folders of classes again"
+    text = f"{count} in the folder that no row names: {first_few(others)}; {cure}"
+    return [text] if others else []
 
 
 def _read(

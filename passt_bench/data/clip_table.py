@@ -84,6 +84,7 @@ class Listing:
     classes: tuple[str, ...]
     multi_label: bool  # whether a clip may have several classes
     notes: tuple[str, ...] = ()  # on the lists, for readers of a result
+    folder: str | None = None  # its name, of recordings of one's own
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -234,6 +234,7 @@ def open_listing(
                 *_notes(clips, skipped, sampling_rate, listing.root),
                 *class_notes(targets, table.split, table.splits, listing.classes),
             ),
+            folder=listing.folder,
         ),
         ids=names,
         targets=targets,

@@ -88,14 +88,15 @@ class Manifest(DatasetLayout):
             builder.add(name, path, words, code, source=source, start=start, end=end)
         listing = builder.listing(file.parent, folded=split == "fold")
         if unlabelled is not None and not several:
-            remedy = "A clip may have none only where another has several."
+            remedy = "A clip may have none only where another has several, separated by ';'."
             raise unlabelled.wrong(labels, "empty", remedy)
         unused = [name or "(no name)" for name in columns if name not in _COLUMNS]
         notes = (f"columns that are not used: {', '.join(unused)}",) if unused else ()
         if len(listing.folds) > _MAX_FOLDS:
             problem = f"{len(listing.folds)} folds"
             raise InputError(problem, source=file, field="fold", remedy="Give at most 100.")
-        return replace(listing, notes=notes)
+        other = "" if file.name == MANIFEST else f"-{file.stem}"
+        return replace(listing, notes=notes, folder=f"{file.parent.resolve().name}{other}" or None)
 
 
 def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:

@@ -8,16 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
-
-from passt_bench.records.run import SCHEMA, Facts, Fingerprint
+from passt_bench.records.run import OMITTED, SCHEMA, Facts, Fingerprint
 from passt_bench.spec.key import Key, Moment
 from passt_bench.spec.recipe import Patchout, Recipe
 
 Split = Literal["test", "valid", "train"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-# Marks of fields that are not written without a value, as in records made before they existed.
-OMITTED = Field(exclude_if=lambda value: value is None)
+# In the notes on kept models that were, or may have been, trained on the clips that are scored.
+SEEN = "are not those of new recordings"
 ReadVerdict = Literal["same", "better", "worse", "not worse", "undecided"]
 
 
@@ -132,6 +130,11 @@ class EvaluationRecord:
     status: Literal["ok"] = "ok"
     kind: Literal["evaluation"] = "evaluation"
     schema: int = SCHEMA
+
+    @property
+    def seen(self) -> bool:
+        """Whether a scored model was, or may have been, trained on these clips."""
+        return any(SEEN in note for note in self.notes)
 
     def published_of(self, metric: str) -> PublishedResult | None:
         """The published result in a metric, if there is one."""

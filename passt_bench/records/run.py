@@ -31,6 +31,10 @@ Status = Literal["ok", "oom", "diverged", "timeout", "error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
+# Marks of fields that are not written without a value, as in records made before they existed.
+OMITTED = Field(exclude_if=lambda value: value is None)
+
+
 @dataclass(frozen=True)
 class Fingerprint:
     """The content of a data set; runs with different digests never share a table."""
@@ -44,6 +48,13 @@ class Fingerprint:
     sampling_rates: dict[str, int] = field(default_factory=dict)  # Hz of the files → clips
     notes: tuple[str, ...] = ()
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)  # class group → classes
+    # Name of the folder of recordings of one's own, to tell several such data sets apart.
+    folder: Annotated[str | None, OMITTED] = field(default=None, compare=False)
+
+    @property
+    def title(self) -> str:
+        """The name of the data set for readers."""
+        return self.folder or self.dataset
 
 
 @dataclass(frozen=True)

@@ -156,13 +156,11 @@ def _load_study(name: str, runs: Path, reports: Path) -> Results:
         first, kept = f"Run it first: passt-bench run {name}", Path("reports", name)
         if (kept / STUDIES / f"{name}.json").is_file():  # in a checkout of the suite
             first = f"Its report has its records: passt-bench show {name} --runs {kept}"
-        raise InputError(
-            "no study of this name is on record",
-            source=" or ".join(dict.fromkeys((str(runs), str(reports)))),
-            field="study",
-            value=name,
-            remedy=f"{hint}{first}",
-        )
+        if name == files.EVALUATIONS:
+            hint, first = "", f"Open {reports / name / PAGE}, written by evaluate and report."
+        problem, where = "no study of this name is on record", dict.fromkeys((runs, reports))
+        source, remedy = " or ".join(map(str, where)), f"{hint}{first}"
+        raise InputError(problem, source=source, field="study", value=name, remedy=remedy)
     return begun(load_results(name, stores))
 
 
@@ -238,7 +236,7 @@ def render(
     tables: dict[str, Table] = {}
     drawings: dict[str, list[Drawing]] = {}
     facts: list[tuple[str, list[provenance.Fact]]] = []
-    searched, dataset = search_headline(search, view) if search else "", record.fingerprint.dataset
+    searched, dataset = search_headline(search, view) if search else "", record.fingerprint.title
     about = {
         "study": record.name,
         "question": record.question,
@@ -300,7 +298,7 @@ def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
     return {
         "kicker": [
             f"Study {study.name}",
-            study.fingerprint.dataset,
+            study.fingerprint.title,
             provenance.models_text(view),
             counted(variants, "variant"),
             provenance.finished(view),

@@ -32,7 +32,7 @@ from passt_bench.spec.study import patchout_text
 
 def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store) -> Path:
     """Writes the page of all evaluations, and its tables; ``kept`` is as in `pages.render`."""
-    records = sorted(found, key=lambda r: (r.fingerprint.dataset, r.finished, r.key))
+    records = sorted(found, key=lambda r: (r.fingerprint.title, r.finished, r.key))
     rows = [(readable(title_of(r)), data_of(r), "ok", r.key) for r in records]
     facts: list[Fact] = []
     for (name, data, *_), record in zip(rows, records, strict=True):
@@ -44,7 +44,7 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
         "about": {"study": EVALUATIONS, "question": heading(records)},
         "kicker": [
             counted(len(records), "evaluation"),
-            *distinct(record.fingerprint.dataset for record in records),
+            *distinct(record.fingerprint.title for record in records),
         ],
         "view": None,
         "search": None,
@@ -106,7 +106,7 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
     )
     rows = [row for record in records for row in _rows(record)]
     rows = list({str(row): row for row in rows}.values())  # a compared model has several records
-    return table(
+    made = table(
         "evaluations",
         "Checkpoints on data sets, with 95 % intervals over clips: how much the value would vary "
         "with other clips, not with another training. Precision, recall and F1 are means over "
@@ -114,6 +114,9 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
         columns,
         rows,
     )
+    # What is asked for first; on a narrow screen the rest is scrolled to.
+    first = ["checkpoints", "metric", "value"]
+    return made.only([*first, *(c.name for c in made.columns if c.name not in first)])
 
 
 def comparisons_table(records: Sequence[EvaluationRecord]) -> Table:
@@ -257,9 +260,10 @@ def clip_time(record: EvaluationRecord) -> str:
 
 
 def data_of(record: EvaluationRecord) -> str:
-    """The data that was evaluated on: ``esc50, test, fold 3``."""
+    """The data that was evaluated on: ``esc50, test, fold 3``, and if they were trained on."""
     fold = "" if record.fold is None else f", fold {record.fold}"
-    return f"{record.fingerprint.dataset}, {record.split}{fold}"
+    seen = " (perhaps trained on)" * record.seen
+    return f"{record.fingerprint.title}, {record.split}{fold}{seen}"
 
 
 def evaluation_facts(record: EvaluationRecord) -> str:

@@ -89,6 +89,7 @@ def _design(view: StudyView) -> Iterable[Fact]:
     starts = [v for v in study.variants if v.recipe.init.checkpoint]
     hashes = (f"{_start(view, v)} (SHA-256 {(v.recipe.init.sha256 or '')[:12]}…)" for v in starts)
     yield from fact("Start weights", distinct(hashes))
+    yield from fact("Of these weights", loaded_weights(view), "; ")
     yield from fact("Tuned", _tuned(study))
     words = {"best_on_validation": "the epoch that is best on a validation split"}
     chosen = (v.recipe.training.checkpoint_selection for v in study.variants)
@@ -132,7 +133,7 @@ def _data(view: StudyView) -> Iterable[Fact]:
         return
     of = f" of {data.expected} expected" if data.expected is not None else ""
     kind = "several labels per clip" if data.multi_label else "one label per clip"
-    found = f"{data.dataset}: {data.found} clips{of}, {classes}, {kind}"
+    found = f"{data.title}: {data.found} clips{of}, {classes}, {kind}"
     yield "Data", f"{found}; digest {data.digest}"
     rates = [f"{count} at {rate} Hz" for rate, count in sorted(data.sampling_rates.items())]
     clips = (
@@ -213,7 +214,7 @@ def conditions(view: StudyView) -> str:
     equal = "" if unit == "epochs" else f", with budgets in {unit}"
     look, most = view.results.look, max((mean.n for mean in view.results.means), default=0)
     seeds = "up to " * (look is None) + counted(look or most, "seed")
-    data = quoted(view.study.fingerprint.dataset)
+    data = quoted(view.study.fingerprint.title)
     where = _on_hardware(view) + _changed(view)
     if starts := [_start(view, record) for record in records if record.recipe.init.checkpoint]:
         how = "fine-tuned" if len(starts) == len(records) else "trained or fine-tuned"
@@ -223,13 +224,21 @@ def conditions(view: StudyView) -> str:
     return f"This is {models_text(view)} {how} on {data}{equal}, {seeds}{where}."
 
 
+def loaded_weights(view: StudyView) -> list[str]:
+    """What runs loaded of their start weights, adapted, drew anew and dropped."""
+    tuned = (run for v in view.variants for run in v.ok_runs if run.recipe.init.checkpoint)
+    return list(dict.fromkeys(note for run in tuned for note in run.notes))
+
+
 def _start(view: StudyView, variant: VariantRecord) -> str:
     """The weights that training starts from: the kept model in the command, else the file's name.
 
     A record has only the latter, which is the same for all kept models.
     """
-    named = [word for word in _given(view.study, "--from") if ":" in word]
-    return "".join(named) or variant.recipe.init.checkpoint or ""
+    sets, mark = _given(view.study, "--set"), "init.checkpoint="
+    given = [word.removeprefix(mark) for word in sets if word.startswith(mark)]
+    named = [word for word in (*_given(view.study, "--from"), *given) if ":" in word]
+    return "".join(named[-1:]) or variant.recipe.init.checkpoint or ""
 
 
 def _given(study: StudyRecord, option: str) -> list[str]:

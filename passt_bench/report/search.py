@@ -128,7 +128,7 @@ def search_facts(search: SearchRecord) -> list[Fact]:
         space = {"kind": listed(search.kinds), "rate": steps}
     share = f"{100 * recipe.training.validation_share:.0f} % of the training clips{held}"
     facts = {
-        "Data": f"{search.fingerprint.dataset} ({search.fingerprint.digest})",
+        "Data": f"{search.fingerprint.title} ({search.fingerprint.digest})",
         "Objective": f"{search.metric} on {share}, held out for the search; the test split was not "
         "used",
         "Search space": "; ".join(f"{name}: {values}" for name, values in space.items()),

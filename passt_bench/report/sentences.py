@@ -259,11 +259,12 @@ def weights_sentence(view: StudyView) -> str | None:
         return None
     place = ":".join(map(str, (study.seeds[0], *(study.folds or ())[:1])))
     fold = f" --fold {study.folds[0]}" if study.folds else ""
+    data = study.fingerprint.dataset + "=DIR" * (study.fingerprint.dataset != "synthetic")
     first, second = (f"'{study.name}:{name}:{place}'" for name in (others[0], study.baseline))
     return (
         f"{counted(len(study.seeds), 'seed')} cannot tell how other trainings would end. This "
         f"compares these very weights, on this page too: `passt-bench evaluate --data "
-        f"{study.fingerprint.dataset}{fold} --checkpoint {first} --against {second}`"
+        f"{data}{fold} --checkpoint {first} --against {second}`"
     )
 
 

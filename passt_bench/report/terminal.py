@@ -21,7 +21,7 @@ from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.search import SearchRecord
 from passt_bench.report.cost_tables import NAME, TOKENS, frontend_column
 from passt_bench.report.evaluations import confusion_table, decisions_table, most_confused
-from passt_bench.report.provenance import answer, not_run
+from passt_bench.report.provenance import answer, loaded_weights, not_run
 from passt_bench.report.search import search_headline, settings
 from passt_bench.report.sentences import coarse, has_budgets, runs_sentence
 from passt_bench.report.study_tables import (
@@ -57,12 +57,21 @@ def print_result(
             print_table(console, best, without=("rate", "seconds", "key"))
         console.print(search_headline(search, view), soft_wrap=False)
     if view is not None:
-        told = " ".join(filter(None, (answer(view), runs_sentence(view))))
-        for part in filter(None, (told, _outlook(view), coarse(view), not_run(view))):
+        for part in (_answer(view), *_notes(view)):
             # A no-break space keeps an interval or a command on one line.
             text = re.sub(r"\[[^]]*\]|`[^`]*`", lambda x: x[0].replace(" ", "\xa0"), part)
             lines = textwrap.fill(text, console.width, break_on_hyphens=False)
             console.print("\n" + lines.replace("\xa0", " "))
+
+
+def _answer(view: StudyView) -> str:
+    return " ".join(filter(None, (answer(view), runs_sentence(view))))
+
+
+def _notes(view: StudyView) -> list[str]:
+    """What limits or qualifies the answer."""
+    weights = f"Start weights: {'; '.join(loaded)}." if (loaded := loaded_weights(view)) else ""
+    return list(filter(None, (_outlook(view), coarse(view), not_run(view), weights)))
 
 
 def _outlook(view: StudyView) -> str:
@@ -124,8 +133,8 @@ def result_json(
     return {
         "study": record.name,
         "question": record.question,
-        "answer": answer(view) if view else "",
-        "notes": list(filter(None, (coarse(view), not_run(view)))) if view else [],
+        "answer": _answer(view) if view else "",
+        "notes": _notes(view) if view else [],
         "search": search_headline(search, view) if search else "",
         "metric": record.metric,
         "baseline": record.baseline,

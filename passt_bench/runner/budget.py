@@ -120,8 +120,11 @@ def check_budgets(
         if not too_short(replace(study, base=override(study.base, {field: n})), variants,
                          clips, classes, ratios)
     )  # fmt: skip
-    names = ", ".join(f"{name!r} ({steps} of {least})" for name, (steps, least) in short.items())
-    problem = f"an equal budget takes an epoch or {LEAST_STEPS} steps; these have fewer: {names}"
+    names = ", ".join(f"{name!r} has {steps} of {least}" for name, (steps, least) in short.items())
+    problem = (
+        "too few training steps on these clips to give every variant its fair share: each needs "
+        f"{LEAST_STEPS} at least, and an epoch; {names}"
+    )
     least = next(enough, None)
     remedy = f"Give {field}={least}." if least else "Give a larger budget."
     raise study.error(problem, field, given, remedy)

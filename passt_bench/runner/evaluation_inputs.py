@@ -10,7 +10,7 @@ import numpy as np
 from passt_bench.data import Dataset, layouts
 from passt_bench.errors import InputError, check_known
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
-from passt_bench.records.evaluation import SPLITS, PublishedResult
+from passt_bench.records.evaluation import SEEN, SPLITS, PublishedResult
 from passt_bench.records.run import RunRecord
 from passt_bench.spec.recipe import DataSpec
 from passt_bench.training.metrics import DataKind, check_labels, default_metrics
@@ -76,16 +76,21 @@ def seen_before(
 ) -> list[str]:
     """Notes on kept models that were, or may have been, trained on the clips to score."""
     notes, data = [], dataset.fingerprint
+    ours = data.folder or ""
     for name, run in zip(names, runs, strict=True):
         if run is None or run.fingerprint.dataset != data.dataset:
             continue
-        model, so = "this model" if len(runs) == 1 else name, "are not those of new recordings"
+        theirs = run.fingerprint.folder or ""
+        # Lists beside each other are of one folder, and begin with its name; others are unknown.
+        if not (ours.startswith(theirs) or theirs.startswith(ours)):
+            continue
+        model = "this model" if len(runs) == 1 else name
         if run.fingerprint.digest != data.digest:
             text = f"{model} was trained on other data of this name, or another division of these"
-            notes.append(f"{text}: its scores on clips that it has seen {so}")
+            notes.append(f"{text}: its scores on clips that it has seen {SEEN}")
         elif run.fold != fold:
             how = "chosen" if fold == run.recipe.training.validation_fold else "trained"
-            notes.append(f"{model} was {how} on clips of fold {fold}: its scores {so}")
+            notes.append(f"{model} was {how} on clips of fold {fold}: its scores {SEEN}")
     return notes
 
 

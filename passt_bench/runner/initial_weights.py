@@ -21,11 +21,14 @@ from passt_bench.models.weights.formats import read_tensors
 from passt_bench.models.weights.load import load_tensors, statements_beside
 from passt_bench.models.weights.model_file import frontend_as_stated, infer_ast
 from passt_bench.published_weights import locate
+from passt_bench.runner.kept_models import find_model
 from passt_bench.spec.recipe import DataSpec, ModelSpec, Recipe
 
 
-def resolve_init(recipe: Recipe, classes: Sequence[str]) -> tuple[Recipe, Path | None]:
+def resolve_init(recipe: Recipe, classes: Sequence[str], runs: Path) -> tuple[Recipe, Path | None]:
     """Finds a recipe's initial weights and checks that they fit the model with these classes.
+
+    ``runs`` is the folder of records in which a kept model is found by its name.
 
     Returns:
         The recipe with ``init.sha256`` and only the file's name, and the path of the file (None for
@@ -49,7 +52,7 @@ def resolve_init(recipe: Recipe, classes: Sequence[str]) -> tuple[Recipe, Path |
     if init.checkpoint is None:
         remedy = "Give a file or a name from `passt-bench weights list`, or init.source=scratch."
         raise wrong("checkpoint", "no file given", remedy)
-    path = locate(init.checkpoint).resolve()
+    path = locate(find_model(init.checkpoint, runs, "init.checkpoint")).resolve()
     if not path.is_file():
         remedy = "Give a model file, or a name from `passt-bench weights list`."
         raise wrong("checkpoint", "no such file", remedy)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from passt_bench.data.fingerprint import first_few
 from passt_bench.errors import InputError
@@ -13,7 +14,9 @@ from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
 from passt_bench.records.files import read
 from passt_bench.records.run import RunRecord, StudyRecord, count_of
 from passt_bench.records.store import MODEL, Store
-from passt_bench.runner.planned_cell import PlannedCell
+
+if TYPE_CHECKING:
+    from passt_bench.runner.planned_cell import PlannedCell
 
 _LOG = logging.getLogger("passt_bench.weights")
 MODEL_BYTES = 10**9  # that the models of one run of each variant may take together

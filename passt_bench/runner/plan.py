@@ -352,4 +352,4 @@ def describe_data(data: Fingerprint, absent: Corpus | None = None) -> str:
             f"--data {absent.name}=DIR."
         )
     of = f" of {data.expected}" if data.expected is not None else ""
-    return f"Data: {data.dataset}, {'; '.join([f'{data.found}{of} clips', *data.notes])}."
+    return f"Data: {data.title}, {'; '.join([f'{data.found}{of} clips', *data.notes])}."

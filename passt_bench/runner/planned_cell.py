@@ -62,7 +62,7 @@ def plan_cell(
     """Plans a cell: its key, the sizes of its model and its FLOPs."""
     dataset = datasets.get(recipe)
     fingerprint = dataset.fingerprint
-    recipe, checkpoint = resolve_init(recipe, fingerprint.classes)
+    recipe, checkpoint = resolve_init(recipe, fingerprint.classes, datasets.paths.runs)
     components = component_versions(recipe)
     summary = summarize_model(recipe, len(fingerprint.classes))
     train, test = dataset.split(fold)

@@ -35,6 +35,7 @@ class StudyRequest:
     name: str | None = None  # of the study in records and reports
     variants: Sequence[str] = ()  # names; empty is all
     with_baseline: bool = True
+    data: Sequence[str] = ()  # the data sets whose folders are given, by name
 
 
 @dataclass(frozen=True)

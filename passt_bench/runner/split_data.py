@@ -6,6 +6,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def split_manifest(
 
     ``root`` is the folder of the manifest, or the CSV file; ``test`` and ``validation`` are shares
     of the clips, or ``folds`` is the number of folds, which count from 1. ``again`` replaces
-    splits or folds that the manifest has.
+    splits or folds that the manifest has, and lists the folders again if it was made of them.
 
     Returns:
         Numbers of clips, classes by splits or folds; and sentences on what a reader should know.
@@ -58,7 +59,12 @@ def split_manifest(
             too few clips.
     """
     file = root / MANIFEST if root.is_dir() else root
-    table, notes = (_read(file, again), []) if file.is_file() else _list(root)
+    if not file.is_file():
+        table, notes = _list(root)
+    else:
+        table, notes = _read(file, again), []
+        if again:
+            table, notes = _list_again(file, table)
     labels = table["labels" if "labels" in table else "label"]
     marks = labels.str.strip().str.replace(r"\s*;\s*", ";", regex=True).str.get_dummies(";")
     marks = marks.rename(columns={"": _NO_LABEL})
@@ -116,6 +122,35 @@ def _read(file: Path, again: bool) -> pd.DataFrame:
     return table.drop(columns=["split", "fold"], errors="ignore")
 
 
+def _list_again(file: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The clips now in the folders of classes, if the rows are those that `_list` made of them.
+
+    Otherwise the rows stay. The notes say what came and went, or what no row names.
+    """
+    rows = dict(zip(table["path"], table.get("labels", table["path"]), strict=True))
+    fresh, notes = table[:0], list[str]()
+    if file.name == MANIFEST and {*table} == {"path", "labels"}:
+        with suppress(InputError):  # no folders of classes
+            fresh, notes = _list(file.parent)
+    now = dict(zip(fresh["path"], fresh.iloc[:, 1], strict=True))
+    if now and all(label in path.split("/")[:-1] and now.get(path, label) == label
+                   for path, label in rows.items()):  # fmt: skip
+        table, what = fresh, "The folders were listed again: {}."
+    else:
+        now, notes = dict.fromkeys(audio_below(file.parent, "", Counter())), []
+        what = (
+            "The rows stay, because not all labels are the folders' names, or there are more "
+            f"columns, but {{}}. Change the rows; or remove {MANIFEST}, to list the folders again."
+        )
+    new, gone = ([path for path in a if path not in b] for a, b in ((now, rows), (rows, now)))
+    told = [
+        f"{count_of(len(paths), 'file')} {how} ({first_few(paths)})"
+        for paths, how in ((new, "not listed before"), (gone, "listed before and not found now"))
+        if paths
+    ]
+    return table, [*notes, *([what.format(", ".join(told))] if told else [])]
+
+
 def _groups(root: Path, table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
     """Numbers of the groups of clips that stay together, (N,); and the sets of identical files."""
     of_clip, files = pd.factorize(table["path"])
@@ -134,7 +169,7 @@ def _groups(root: Path, table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
 
 def _list(root: Path) -> tuple[pd.DataFrame, list[str]]:
     """The audio files in the folders of a folder, by their classes, and what was left out."""
-    others = Counter[str]()
+    others = Counter({".csv": -(root / MANIFEST).is_file()})
     found, broken = [], []
     for path in sorted(audio_below(root, "", others)):
         if _NOT_UTF8.search(path):
@@ -171,8 +206,8 @@ def _list(root: Path) -> tuple[pd.DataFrame, list[str]]:
         notes.append(f"{count_of(len(broken), 'file')} left out: {first_few(broken)}.")
     if loose := len(found) - len(rows):
         others["audio outside of these folders"] = loose
-    if others:
-        counts = ", ".join(f"{n} {suffix or 'without ending'}" for suffix, n in others.items())
+    if counted := +others:
+        counts = ", ".join(f"{n} {suffix or 'without ending'}" for suffix, n in counted.items())
         notes.append(f"Files passed over: {counts}.")
     return table[problems == ""].reset_index(drop=True), notes
 

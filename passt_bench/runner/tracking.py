@@ -143,7 +143,7 @@ class _Experiment:
         found, tags = client.get_experiment_by_name(study.name), tracked.experiment_tags(study)
         data = study.fingerprint
         self._data = Dataset(
-            data.dataset, data.digest, "local", json.dumps({"uri": data.dataset}),
+            data.title, data.digest, "local", json.dumps({"uri": data.title}),
             profile=json.dumps({"clips": data.found, "classes": len(data.classes)}),
         )  # fmt: skip
         if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from passt_bench.models import read_model
 from passt_bench.published_weights import locate
 from passt_bench.runner.compare import typed_recipe
 from passt_bench.runner.datasets import Datasets, hold_out
+from passt_bench.spec.key import plain_name
 from passt_bench.spec.recipe import DataSpec, InitSpec, Patchout, Recipe, TrainingSpec
 from passt_bench.spec.study import Study, Variant, override
 from passt_bench.training.metrics import DataKind, default_metrics
@@ -25,7 +27,7 @@ FINE_TUNING_RATE = 1e-4  # by default; from scratch it is the recipe's
 
 
 def train_study(
-    name: str,
+    name: str | None,
     model: str | None,
     data: str,
     datasets: Datasets,
@@ -42,8 +44,8 @@ def train_study(
     The epoch is chosen on the data's validation split, unless there is none or a small one
     (`splits.is_small`). The model is typed as in `compare.subjects`; None is that of the
     ``checkpoint`` (path or published name of the weights to start from), or passt_micro.
-    ``overrides`` (``a.b`` → value) change what is chosen by the data. ``seconds`` is the clip
-    length, ``seeds`` the number of runs.
+    Without a ``name`` it is made of the model's and the data's. ``overrides`` (``a.b`` → value)
+    change what is chosen by the data. ``seconds`` is the clip length, ``seeds`` the number of runs.
 
     Raises:
         InputError: the model, the file or the data are not valid, or there are no test clips.
@@ -60,12 +62,17 @@ def train_study(
         recipe = replace(recipe, model=theirs.model, frontend=theirs.frontend)
     recipe = override(replace(recipe, patchout=patchout or Patchout()), overrides or {})
     # What is given is not guessed.
-    recipe = override(_fit(recipe, datasets.get(recipe)), overrides or {})
+    dataset = datasets.get(recipe)
+    recipe = override(_fit(recipe, dataset), overrides or {})
+    title = dataset.fingerprint.title
+    if name is None:
+        named = model or ("passt_micro" if checkpoint is None else "checkpoint")
+        name = re.sub(r"[^\w-]+", "-", f"train-{named.partition(':')[0]}-{title}")
     label, how = recipe.model.name, " when fine-tuned" if checkpoint is not None else ""
     kind, metric = recipe.patchout.kind, recipe.metrics[0]
     how = f" with {kind} patchout{how}" if kind != "none" else how
-    question = f"What does {label}{how} reach on {data}?"
-    given = name, question, recipe, (Variant(label),), label
+    question = f"What does {label}{how} reach on {title}?"
+    given = plain_name(name, field="--name"), question, recipe, (Variant(label),), label
     return Study(*given, metric=metric, seeds=tuple(range(seeds)))
 
 

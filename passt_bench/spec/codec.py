@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, Self, TypeVar, get_args, get_type_hints
@@ -267,14 +267,33 @@ def wrong_field(kind: Any, error: ValidationError) -> tuple[str, str]:
             hint = get_type_hints(owner, include_extras=True)[own]
         names.append(own or part)
     if not known:
-        remedy = "See `passt-bench list` and the field's description in passt_bench/spec/recipe.py."
+        remedy = "See `passt-bench list` and `passt-bench list fields`."
         return ".".join(names), remedy
-    notes = [m.description for m in getattr(hint, "__metadata__", ()) if hasattr(m, "description")]
-    if notes and notes[0]:
-        return ".".join(names), f"Meaning of the field: {notes[0][:1].lower()}{notes[0][1:]}"
+    if note := _meaning(hint):
+        return ".".join(names), f"Meaning of the field: {note[:1].lower()}{note[1:]}"
     part = _dataclass_in(hint)
     example = f"{names[-1]}.{fields(part)[0].name}=VALUE" if part else ""
     return ".".join(names), f"Set one of its fields, e.g. {example}." if part else ""
+
+
+def _meaning(hint: Any) -> str:
+    notes = (getattr(mark, "description", None) for mark in getattr(hint, "__metadata__", ()))
+    return next(filter(None, notes), "")
+
+
+def meanings(spec: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The dotted name of each field of nested dataclasses; its meaning, and its value in ``spec``.
+
+    A value is as ``--set`` takes it.
+    """
+    hints = get_type_hints(type(spec), include_extras=True)
+    for item in fields(spec):
+        name, value = f"{prefix}{item.name}", getattr(spec, item.name)
+        if is_dataclass(value):
+            yield from meanings(value, f"{name}.")
+        else:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
+            yield name, f"{_meaning(hints[item.name])} [{shown}]"
 
 
 def _dataclass_in(hint: Any) -> Any:

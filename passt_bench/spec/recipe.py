@@ -94,7 +94,7 @@ class InitSpec:
     ] = "scratch"
     checkpoint: Annotated[
         str | None,
-        about("A name from `passt-bench weights list`, or a path; not in the key."),
+        about("A path, kept model, or name in `passt-bench weights list`; not in the key."),
         FREE,
     ] = None
     sha256: Annotated[

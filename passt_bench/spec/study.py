@@ -343,6 +343,9 @@ def patchout_text(setting: Patchout, tokens: Iterable[tuple[int, int]]) -> str:
     return f"{text}, {' and '.join(kept)} tokens kept"
 
 
+_NONE = ("patchout.kind", "engine.recompute")  # fields that have the value "none"
+
+
 def parse_assignments(items: list[str]) -> dict[str, Any]:
     """``["training.epochs=3", "model.stride=[6,6]"]`` as a mapping; values are JSON or plain text.
 
@@ -359,5 +362,6 @@ def parse_assignments(items: list[str]) -> dict[str, Any]:
         try:
             changes[name] = json.loads(text)
         except json.JSONDecodeError:
-            changes[name] = None if text in ("none", "None") and name != "patchout.kind" else text
+            unset = text in ("none", "None") and name not in _NONE
+            changes[name] = None if unset else text
     return changes

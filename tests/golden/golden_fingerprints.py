@@ -138,6 +138,7 @@ def opened(case: Case, root: Path) -> Dataset:
 def told(dataset: Dataset) -> dict[str, Any]:
     """The fingerprint as a record holds it, long lists by their hash; and a hash of all clips."""
     found: dict[str, Any] = to_plain(dataset.fingerprint)
+    found.pop("folder", None)  # a title, no content
     for name in ("classes", "groups"):
         found[name] = [len(found[name]), digest(found[name])]
     targets = np.nan_to_num(np.asarray(dataset.targets[np.arange(len(dataset.ids))]), nan=2)

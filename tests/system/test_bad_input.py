@@ -49,6 +49,8 @@ COMMANDS = [
     ("plan no.py", "STUDY", "no.py", "no such file"),
     ("report", "--runs", None, "passt-bench run quick"),
     ("report quik", "study", "quik", "on record. Run it first: passt-bench run quik"),
+    ("report evaluations", "study", "evaluations", "index.html, written by evaluate and report."),
+    ("plan STUDY --data manifest=yard", "--data", "manifest", "add --set data.name=manifest"),
     ("list nothing", "WHAT", "nothing", "Known: "),
     ("plan STUDY --set training.epoch=3", "training.epoch", 3, "mean 'training.epochs'?"),
     ("plan STUDY --set data.name=audiosett", "data set", "audiosett", "mean 'audioset'"),

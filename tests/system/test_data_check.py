@@ -56,7 +56,8 @@ def test_a_clean_folder(tmp_path: Path, cli: Cli) -> None:
     data = open_dataset(DataSpec(name="manifest", seconds=1.0), 16000, written.root)
     for fragment in (
         "train │ 6 │ 0 │ 0 │", "validation │ 6 │ 0 │ 0 │", "test │ 6 │ 0 │ 0 │",
-        "Note: 1 audio file in the folder that no row names: more/spare.wav.",
+        "Note: 1 audio file in the folder that no row names: more/spare.wav; "
+        "`passt-bench data split --again` lists folders of classes again.",
         "bell │ 2 │ 2 │ 2 │ 0 │", "Lengths: 0.7 s (6 clips), 1 s (6 clips), 1.6 s (6 clips).",
         "44100 Hz (9 clips)", "Channels: 1 (9 clips), 2 (9 clips).",
         f"Digest: {data.fingerprint.digest}, 18 of 18 clips.",

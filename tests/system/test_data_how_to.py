@@ -61,19 +61,20 @@ def test_every_command_of_the_how_to_works(marsh: Path, cli: Cli) -> None:
     assert "accuracy" in trained  # one label per clip
     assert ("heron" in of_dusk, "tuned:passt_micro:0" in tuned) == (True, True)
     for name, choice, text, note in (  # one validation clip of each class is too few
-        ("train-passt_micro-manifest", "last", trained, "The epoch is the last one"),
+        ("train-passt_micro-marsh", "last", trained, "The epoch is the last one"),
         ("tuned", "best_on_validation", tuned, "The epoch is chosen largely by chance"),
     ):
         recipe = Store(marsh / "runs").study(name).variants[0].recipe
         assert (recipe.training.loss, recipe.training.checkpoint_selection) == ("ce", choice)
         assert text.count(note) == 1 and note in text.split("Models for predict")[1]  # at the end
     assert (recipe.init.source, recipe.training.learning_rate) == ("checkpoint", 1e-4)
-    assert "3 clips of manifest, test" in evaluated
+    assert "3 clips of marsh, test" in evaluated
     assert "heron" in predicted
     assert "12 clips" in prepared
     assert "32000 Hz (12 clips)" in of_prepared
     assert (marsh / "runs" / "reports" / "marsh" / "index.html").is_file()
     texts = [path.read_text() for path in marsh.glob("runs/records/*/record.json")]
+    assert {json.loads(text)["fingerprint"].get("folder") for text in texts} == {"marsh"}
     assert str(marsh) not in "".join(texts)
     trained = [found for found in map(json.loads, texts) if "recipe" in found]
     assert [found["status"] for found in trained] == ["ok"] * 8

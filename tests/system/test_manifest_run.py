@@ -1,6 +1,9 @@
 """Studies on recordings of one's own, by the command line; test_data_how_to.py predicts, too."""
 
+import csv
 import json
+import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from fixtures import Cli, Mistake
 from layouts import write_audioset_folder, write_manifest
 from sounds import sound, write_sound
 
+from passt_bench import load_frame
 from passt_bench.errors import InputError
 from passt_bench.models import read_model
 from passt_bench.records.run import RunRecord
@@ -109,26 +113,39 @@ def _evaluated_where_it_was_held_out(root: Path, runs: Path, cli: Cli) -> None:
     """Of two folds: the one that the kept model held out, the other, and one of a new division."""
     held = Store(runs).run(Store(runs).study("mine").variants[0].cells[0].key)
     assert held is not None and held.fold == 1
-    words = ("evaluate", "--checkpoint", "mine:none:0:1", "--data", f"manifest={root}", "--json")
+    words = ("evaluate", "--checkpoint", "mine:none:0:1", "--json")
 
-    def found(*more: object) -> tuple[dict[str, Any], str]:
-        code, said = cli(*words, "--runs", runs, *more)
+    def found(*more: object, data: Path = root) -> tuple[dict[str, Any], str]:
+        code, said = cli(*words, "--data", f"manifest={data}", "--runs", runs, *more)
         assert code == 0, said
         answer = json.loads(said[said.index("{") :])
         (row,) = (r for r in answer["tables"]["evaluations"] if r["metric"] == "accuracy")
         return row, " ".join(answer["notes"])
 
     row, notes = found()
-    assert (row["data"], "trained" in notes) == ("manifest, test, fold 1", False)
+    assert (row["data"], "trained" in notes) == ("data, test, fold 1", False)
     assert row["value"] == pytest.approx(held.metrics["accuracy"], abs=1e-4)
     row, notes = found("--fold", 2)
-    assert row["data"] == "manifest, test, fold 2"
+    assert row["data"] == "data, test, fold 2 (perhaps trained on)"
     assert "this model was trained on clips of fold 2: its scores are not those of new" in notes
     listed = root / "manifest.csv"
     head, *rows = listed.read_text().splitlines()
     rows = [row[:-1] + "12"[at % 2] for at, row in enumerate(rows)]
     listed.write_text("\n".join([head, *rows, ""]))
-    assert "on other data of this name, or another division of these: its scores" in found()[1]
+    row, notes = found()
+    assert row["data"] == "data, test, fold 1 (perhaps trained on)"
+    assert "on other data of this name, or another division of these: its scores" in notes
+    with (runs / "reports" / "evaluations" / "tables" / "evaluations.csv").open() as file:
+        shown = Counter(
+            line["data"] for line in csv.DictReader(file) if line["metric"] == "accuracy"
+        )
+    folds = "fold 2", "fold 1", "fold 1 (perhaps trained on)", "fold 2 (perhaps trained on)"
+    assert shown == {f"data, test, {fold}": 1 for fold in folds}
+    other = shutil.copytree(root, root.with_name("yard"))
+    (other / "manifest.csv").write_text("\n".join([head, *rows[1:], ""]))
+    row, notes = found(data=other)  # another place, as far as names tell
+    assert (row["data"], "trained on" in notes) == ("yard, test, fold 1", False)
+    assert {*load_frame(runs)["dataset"]} == {"data", "yard"}
 
 
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, mistake: Mistake) -> None:

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -104,7 +105,11 @@ def test_a_kept_model_has_the_metric_of_its_run_and_starts_more(cli: Cli, tmp_pa
     assert sorted(load_frame(runs)["kind"]) == ["evaluation", "quality", "quality"]
 
     page, words = tmp_path / "reports" / "learn" / "index.html", ("--runs", runs, "--reports")
-    command = html.unescape(page.read_text()).split("passt-bench evaluate ")[1].split("</code>")[0]
+    command = (
+        html.unescape(re.sub(r"</?span>", "", page.read_text()))
+        .split("passt-bench evaluate ")[1]
+        .split("</code>")[0]
+    )
     assert "--checkpoint 'learn:time:0' --against 'learn:none:0'" in command
     status, said = cli("evaluate", *shlex.split(command), *words, tmp_path / "reports")
     assert status == 0, said
@@ -119,13 +124,17 @@ def test_a_kept_model_has_the_metric_of_its_run_and_starts_more(cli: Cli, tmp_pa
     assert "passt-bench evaluate" not in other and difference in other
     assert "“time” of shared, seed 0" in other
 
-    tuned = f'Variant("tuned", {{"init": InitSpec("checkpoint", {str(model)!r})}})'
+    tuned = 'Variant("tuned", {"init": InitSpec("checkpoint", "learn:none")})'
     scratch, after = run("tune", 1, tuned)
     assert after.curves["train_loss"][0] < 0.8 * scratch.curves["train_loss"][0]
     assert after.metrics["mAP"] > scratch.metrics["mAP"]
     assert after.recipe.init == InitSpec("checkpoint", "model.safetensors", sha256_of(model))
     assert after.notes[0].startswith("model.safetensors: PaSST, ")
     assert scratch.notes == ()
+    status, said = cli("show", "tune", "--runs", runs, "--reports", tmp_path / "reports")
+    assert status == 0 and f"Start weights: {after.notes[0]}" in " ".join(said.split())
+    page = tmp_path / "reports" / "tune" / "index.html"
+    assert html.escape(after.notes[0]) in page.read_text()
     file = runs / "records" / after.key / "record.json"
     assert str(tmp_path) not in file.read_text()
     assert file.with_name("model.safetensors").is_file()  # the first run of each variant

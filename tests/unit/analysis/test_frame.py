@@ -41,6 +41,8 @@ def test_load_frame_has_one_row_a_quality_record(store: Store) -> None:
     assert frame.loc[failed, "status"] == "oom"
     assert np.isnan(frame.loc[failed, "mAP"])
     assert frame["fold"].isna().all()
+    for name in ("cost/train_step", "cost/train_step_ratio", "spent/epochs", "cost/mfu"):
+        assert frame[name].dtype == float and frame[name].isna().all()
     assert frame["study"].isna().all()  # no study is on record
 
 

@@ -221,6 +221,7 @@ def test_names_the_broken_row(tmp_path: Path, case: str) -> None:
         read(root)
     found = error.value
     assert (found.source, found.field, found.value) == (f"{root}/manifest.csv line 5", field, value)
+    assert case != "no label" or "separated by ';'" in str(found)
 
 
 @pytest.mark.parametrize(

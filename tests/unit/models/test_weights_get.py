@@ -122,6 +122,8 @@ def test_without_a_network_it_says_what_to_put_where(
     with pytest.raises(InputError, match="could not be downloaded") as caught:
         get(away, check_published, tmp_path)
     assert caught.value.source == away.url
+    reason = caught.value.problem.removeprefix("could not be downloaded (")
+    assert "Connection refused" in reason and len(reason) < 90 and "object at" not in reason
     assert str(tmp_path / entry.file) in str(caught.value)
     server.status = 404
     with pytest.raises(InputError, match="404"):

@@ -23,6 +23,7 @@ from passt_bench.report.sentences import (
     weights_sentence,
 )
 from passt_bench.report.study_tables import reached_table, verdicts
+from passt_bench.report.terminal import result_json
 from passt_bench.report.text import Span
 from passt_bench.report.view import Cost, StudyView, study_view
 from passt_bench.spec import InitSpec, pairwise
@@ -222,6 +223,8 @@ def test_too_few_seeds_name_the_command_that_compares_the_weights(quick: Results
     folds = text(seeds=(4,), folds=(3, 5)) or ""
     assert folds.startswith("1 seed cannot") and "--data synthetic --fold 3 --check" in folds
     assert folds.endswith("--against 'quick:none:4:3'`")
+    own = replace(quick.study.fingerprint, dataset="manifest")
+    assert "--data manifest=DIR --checkpoint" in (text(seeds=(4,), fingerprint=own) or "")
     assert text() is None and text(seeds=(4, 5), variants=quick.study.variants[:1]) is None
     assert text(seeds=(4, 5), paired=("a comparison",)) is None  # it is on the page
 
@@ -248,6 +251,7 @@ def test_a_study_of_one_variant_says_what_its_clips_show(quick: Results) -> None
         "Seed 0: accuracy 0.75 [0.47, 0.91] on 12 test clips (interval over clips), with the "
         "weights of epoch 3, the best in validation. Seed 1: "
     )
+    assert (runs_sentence(view) or "") in result_json(view, None, None)["answer"]
     cells, of_folds = first.cells[:3], list[RunRecord]()
     for fold, (cell, right, epoch) in enumerate(zip(cells, (3, 9, 0), (2, 7, 5), strict=True), 1):
         train = {"test_clips": 12.0 if right else 6.0, "epoch": float(epoch)}
@@ -281,6 +285,9 @@ def test_a_fine_tuned_model_says_from_which_weights(quick: Results) -> None:
     of = replace(quick.study, variants=(tuned,), contrasts={}, command=command)
     view = study_view(replace(quick, study=of))
     assert " fine-tuned for 10 epochs from mine:passt_micro:0 on “" in conditions(view)
+    by_set = "passt-bench train --set init.checkpoint=mine:none --set init.source=checkpoint"
+    other = study_view(replace(quick, study=replace(of, command=by_set)))
+    assert " fine-tuned for 10 epochs from mine:none on “" in conditions(other)
     wanted = "mine:passt_micro:0 (SHA-256 a1a1a1a1a1a1…)"
     assert ("Start weights", wanted) in study_facts(view)
     both = replace(of, variants=(tuned, others[0]), command="")

@@ -73,7 +73,7 @@ def test_variants_too_short_are_refused_together_with_the_least_epochs_that_are_
     study = replace(study, base=override(BASE, {"training.epochs": 8}))  # 248 steps
     with pytest.raises(InputError) as caught:
         check_budgets(study, study.variants, CLIPS, CLASSES)
-    assert "'quarter' (62 of 100), 'third' (83 of 100)" in caught.value.problem
+    assert "'quarter' has 62 of 100, 'third' has 83 of 100" in caught.value.problem
     assert (caught.value.field, caught.value.value) == ("training.epochs", 8)
     assert caught.value.remedy == "Give training.epochs=13."
     for epochs, short in ((12, {"quarter": (93, 100)}), (13, {})):
@@ -145,7 +145,7 @@ def test_a_baseline_too_short_to_be_divided_is_refused_with_the_least_epochs() -
     assert steps(short, "half") > 2 * 100 and steps(short, "none") == 93
     with pytest.raises(InputError) as caught:
         check_budgets(short, short.variants, CLIPS, CLASSES)
-    assert "these have fewer: 'none' (93 of 100)" in caught.value.problem
+    assert "each needs 100 at least, and an epoch; 'none' has 93 of 100" in caught.value.problem
     assert (caught.value.field, caught.value.value) == ("training.epochs", 3)
     assert caught.value.remedy == "Give training.epochs=4."
     one = replace(

@@ -48,18 +48,18 @@ def test_the_content_enters_the_key_and_the_path_does_not(path: Path, tmp_path: 
     moved = _saved(tmp_path / "moved" / "other.safetensors")
     settled = []
     for file in (path, moved, _saved(tmp_path / "changed.safetensors", seed=8)):
-        recipe, found = resolve_init(_start(file), CLASSES)
+        recipe, found = resolve_init(_start(file), CLASSES, Path("runs"))
         assert found == file
         assert recipe.init.checkpoint == file.name
         settled.append(key_fields(recipe))
     assert settled[0] == settled[1] != settled[2]
     assert "init" not in key_fields(RECIPE)
-    assert resolve_init(RECIPE, CLASSES) == (RECIPE, None)
+    assert resolve_init(RECIPE, CLASSES, Path("runs")) == (RECIPE, None)
 
 
 def test_what_the_file_does_not_give_is_drawn_from_the_seed(path: Path) -> None:
     classes = ("x", "y", "z")  # as many, and others
-    recipe, found = resolve_init(_start(path), classes)
+    recipe, found = resolve_init(_start(path), classes, Path("runs"))
     nets = []
     for seed in (0, 0, 1):
         net = from_recipe(recipe, 3, 64)
@@ -73,7 +73,7 @@ def test_what_the_file_does_not_give_is_drawn_from_the_seed(path: Path) -> None:
 
 
 def test_a_file_that_changed_after_planning_is_refused(path: Path) -> None:
-    recipe, found = resolve_init(_start(path), CLASSES)
+    recipe, found = resolve_init(_start(path), CLASSES, Path("runs"))
     _saved(path, seed=9)
     with pytest.raises(RuntimeError, match="changed since the study was planned"):
         load_initial_weights(from_recipe(recipe, 3, 64), recipe, 0, found, CLASSES)
@@ -88,7 +88,7 @@ def test_weights_of_another_front_end_are_refused(tmp_path: Path) -> None:
         init=InitSpec("checkpoint", str(tmp_path / "cnn6_16k.pth")),
     )
     with pytest.raises(InputError) as caught:
-        resolve_init(recipe, CLASSES)
+        resolve_init(recipe, CLASSES, Path("runs"))
     assert (caught.value.field, caught.value.value) == ("frontend.sampling_rate", 32000)
     for number, (name, settings) in enumerate(
         (
@@ -101,7 +101,9 @@ def test_weights_of_another_front_end_are_refused(tmp_path: Path) -> None:
         path = tmp_path / f"stated{number}.ckpt"
         torch.save({"state_dict": state, "optimizer": {"state": {}}, **settings}, path)
         with pytest.raises(InputError, match="Set the recipe's front end") as caught:
-            resolve_init(replace(recipe, init=InitSpec("checkpoint", str(path))), CLASSES)
+            resolve_init(
+                replace(recipe, init=InitSpec("checkpoint", str(path))), CLASSES, Path("runs")
+            )
         assert (caught.value.source, caught.value.field) == (path, name)
 
 
@@ -112,7 +114,7 @@ def test_class_names_stated_in_a_file_of_others_remake_the_classifier(tmp_path: 
     recipe = Recipe(model=ModelSpec("cnn6", width=4), frontend=panns_frontend(), init=start)
     for names, other in ((CLASSES, False), (CLASSES[::-1], True), (("x", "y", "z"), True)):
         torch.save({"model": state, "args": {"class_names": list(names)}}, path)
-        found, checkpoint = resolve_init(recipe, CLASSES)
+        found, checkpoint = resolve_init(recipe, CLASSES, Path("runs"))
         net = from_recipe(found, 3, 64)
         notes = load_initial_weights(net, found, 0, checkpoint, CLASSES)
         assert any("other classes in the file" in note for note in notes) == other
@@ -130,7 +132,7 @@ def test_the_normalisation_stated_beside_an_ast_must_be_the_recipes(tmp_path: Pa
     )
     # The length may be another: position encodings are adapted.
     beside.write_text('{"mean": -6.8, "std": 5.5, "max_length": 128, "sampling_rate": 16000}')
-    assert resolve_init(recipe, CLASSES)[1] == path
+    assert resolve_init(recipe, CLASSES, Path("runs"))[1] == path
     longer = beside.read_text().replace("128", "512")
     for text, field in ((longer, "max_length"), ('{"num_hidden_layers": 2}', "num_hidden_layers")):
         other = tmp_path / field / path.name
@@ -138,11 +140,13 @@ def test_the_normalisation_stated_beside_an_ast_must_be_the_recipes(tmp_path: Pa
         other.write_bytes(path.read_bytes())
         other.with_name(beside.name).write_text(text)
         with pytest.raises(InputError) as caught:
-            resolve_init(replace(recipe, init=InitSpec("checkpoint", str(other))), CLASSES)
+            resolve_init(
+                replace(recipe, init=InitSpec("checkpoint", str(other))), CLASSES, Path("runs")
+            )
         assert caught.value.field == field
     wrong = replace(recipe, frontend=replace(recipe.frontend, std=5.5))
     with pytest.raises(InputError, match=r"Set frontend\.std=11\.0") as caught:
-        resolve_init(wrong, CLASSES)
+        resolve_init(wrong, CLASSES, Path("runs"))
     assert caught.value.source == beside
     assert (caught.value.field, caught.value.value) == ("frontend.std", 5.5)
 
@@ -156,7 +160,7 @@ def test_wrong_initial_weights_are_refused_before_anything_runs(path: Path, tmp_
         (wide, "cls_token"),
     ):
         with pytest.raises(InputError) as caught:
-            resolve_init(recipe, CLASSES)
+            resolve_init(recipe, CLASSES, Path("runs"))
         assert caught.value.field == field
     study = load_study(str(small_study.write(tmp_path, "wrong"))).study
     base = replace(study.base, init=InitSpec("checkpoint", str(tmp_path / "none.pt")))

@@ -134,6 +134,43 @@ def test_a_division_is_replaced_only_on_request(tmp_path: Path) -> None:
     assert list(pd.read_csv(tmp_path / "manifest.csv")) == ["path", "labels", "source", "fold"]
 
 
+def test_folders_of_classes_are_listed_again(tmp_path: Path) -> None:
+    record(*(f"{tmp_path}/{name}/{n}.wav" for name in ("heron", "bittern") for n in range(6)))
+    split_manifest(tmp_path, folds=2)
+    _, notes = split_manifest(tmp_path, folds=2, again=True)
+    assert len(notes) == 1 and "No column source" in notes[0]
+    record(*(f"{tmp_path}/crake/{n}.wav" for n in range(6)))
+    (tmp_path / "heron" / "3.wav").unlink()
+    counts, notes = split_manifest(tmp_path, folds=2, again=True)
+    assert counts.sum(axis=1).to_dict() == {"bittern": 6, "crake": 6, "heron": 5}
+    assert notes[0] == (
+        "The folders were listed again: 6 files not listed before (crake/0.wav, crake/1.wav, "
+        "crake/2.wav, crake/3.wav, crake/4.wav and 1 more), 1 file listed before and not found now "
+        "(heron/3.wav)."
+    )
+    (tmp_path / "heron" / "3.wav").touch()  # broken
+    assert split_manifest(tmp_path, folds=2, again=True)[1][0].startswith("1 file left out: heron/")
+    (tmp_path / "heron" / "3.wav").unlink()
+
+
+@pytest.mark.parametrize("own_column", [False, True])
+def test_rows_that_are_not_of_folders_stay_and_files_without_a_row_are_named(
+    tmp_path: Path, own_column: bool
+) -> None:
+    record(*(f"{tmp_path}/{name}/{n}.wav" for name in ("heron", "bittern") for n in range(6)))
+    split_manifest(tmp_path, folds=2)
+    file = tmp_path / "manifest.csv"
+    rows = pd.read_csv(file)
+    rows = rows.assign(source=range(12)) if own_column else rows.replace("bittern", "owl")
+    rows.to_csv(file, index=False)
+    record(f"{tmp_path}/crake/1.wav", f"{tmp_path}/crake/2.wav")
+    (tmp_path / "heron" / "3.wav").unlink()
+    counts, notes = split_manifest(tmp_path, folds=2, again=True)
+    assert counts.to_numpy().sum() == 12 and "crake" not in counts.index
+    assert "but 2 files not listed before (crake/1.wav, crake/2.wav), 1 file listed" in notes[0]
+    assert "remove manifest.csv, to list the folders again" in notes[0]
+
+
 def test_identical_files_stay_in_one_part(tmp_path: Path) -> None:
     for name in "ab":
         record(*(f"{tmp_path}/{name}/{number}.wav" for number in range(8)))

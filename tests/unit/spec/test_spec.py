@@ -20,7 +20,7 @@ from passt_bench.spec import (
     parse_assignments,
     slope,
 )
-from passt_bench.spec.codec import from_json, to_plain
+from passt_bench.spec.codec import from_json, meanings, to_plain
 from passt_bench.spec.key import arm_key, component_versions, digest, key_fields, quality_key
 
 VERSIONS = {"model": 1, "data": 1, "patchout": 1}
@@ -243,3 +243,13 @@ def test_designs() -> None:
     crossed = factorial(factors)
     assert [variant.name for variant in crossed] == ["x1, y1", "x2, y1"]
     assert crossed[1].changes == {"salt": 2, "training.epochs": 3}
+
+
+def test_every_field_that_is_listed_can_be_set_to_its_listed_value() -> None:
+    listed = dict(meanings(Recipe()))
+    assert listed["training.epochs"] == "Passes over the training clips. [10]"
+    for name, text in listed.items():
+        meaning, _, value = text.removesuffix("]").rpartition(" [")
+        assert meaning
+        if name not in ("init.checkpoint", "init.sha256"):
+            assert override(Recipe(), parse_assignments([f"{name}={value}"])) == Recipe(), name
