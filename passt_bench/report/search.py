@@ -296,8 +296,8 @@ def parallel(search: SearchRecord) -> theme.Drawing:
     if len(data) < 2 or len(names) < 3:
         return theme.placeholder(name, FIGURES[name], "it takes three parameters of all trials.")
     caption = (
-        "One line per configuration, the darker the better, from its parameters to its value; "
-        "each axis goes from the smallest to the largest value that was tried."
+        "One line per configuration, from its parameters to its value; those that stand out most "
+        "are best. Each axis goes from the smallest to the largest value that was tried."
     )
     order = [*names, "value"]
     figure, axes = theme.one_panel(3.2)

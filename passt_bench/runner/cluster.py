@@ -193,6 +193,8 @@ class _Dispatch:
             doing.append(f"{name} {'prepares data' if share is None else f'{share:.0%}'}")
         if not self.workers:
             text += f", no worker is connected to {self._place}"
+        elif self._served and self._waiting and not self._running:
+            text += ", waiting for a worker that can train what is left"
         more = f", and {len(doing) - _SHOWN} more" * (len(doing) > _SHOWN)
         return done / self._total, ", ".join([text, *doing[:_SHOWN]]) + more
 
@@ -270,7 +272,8 @@ class _Dispatch:
                     return
                 name = cell.recipe.data.name
                 self._without[address, name] = f"{address}: {text}"
-                self._say(f"{address}: {text} It gets no runs of {name}.")
+                self._say(f"{address}: {text} A worker looks for data in its PASST_BENCH_DATA.")
+                self._say(f"{address} gets no runs of {name}.")
             elif future.status == "error":
                 self._unfit[address] = f"{address} failed ({future.exception()})"
                 self._say(f"{self._unfit[address]}: it gets no more runs.")

@@ -172,8 +172,7 @@ class _Search:
     def run(self, total: int) -> None:
         """Runs trials until there are enough or the time is up."""
         config, training = self._config, self._recipe.training
-        # All are planned before anything is trained.
-        extremes = self._space.extremes()
+        extremes = self._space.extremes()  # all are planned before anything is trained
         dearest = [self._variant(params) for params in extremes]
         check_budgets(self._study, dearest, self._clips, self._classes)
         cells, *_ = [self._cells(params) for params in extremes]
@@ -225,12 +224,13 @@ class _Search:
     def _objective(self, params: Params, report: Report) -> tuple[float, ...]:
         """Trains the cells of a trial that are not on record; the mean of the metric, and costs."""
         cells, values = self._cells(params), list[float]()
+        pruned = self._spec.pruning == "wilcoxon" and not all(map(self._run, cells))
         for number, cell in enumerate(cells):
             run = self._run(cell) or self._train(cell, report)
             if run is None or run.status != "ok":
                 raise Failed(run.status if run else None)
             values.append(run.metrics[self._study.metric])
-            if self._spec.pruning == "wilcoxon":
+            if pruned:  # of what is on record there is nothing to save
                 report(values[-1], number)
         return fmean(values), *self._ratios(cells[0].recipe).values()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import islice, product
 from typing import Any
 
 from passt_bench.errors import InputError
@@ -16,6 +17,7 @@ from passt_bench.spec.study import flatten, override
 
 Params = dict[str, Any]  # of a trial; the values are texts and numbers
 
+_TOGETHER = 64  # combinations of ends that are checked before anything is trained
 _AXES = ("time", "frequency")
 _RATES = ("rate", *(f"{axis} rate" for axis in _AXES))
 
@@ -61,13 +63,16 @@ class Space:
         }
 
     def extremes(self) -> list[Params]:
-        """Trials without patchout at the ends of each other parameter."""
+        """Trials without patchout at the ends of the other parameters, together and one by one."""
         ends = {
             name: [axis.low, axis.high] if isinstance(axis, Range) else [*axis]
             for name, axis in self.axes.items()
             if name == "stride" or "." in name
         }
-        return [self.first, *({**self.first, n: v} for n, own in ends.items() for v in own)]
+        single = ({**self.first, n: v} for n, own in ends.items() for v in own)
+        together = (dict(zip(ends, each, strict=True)) for each in product(*ends.values()))
+        made = [*single, *({**self.first, **each} for each in islice(together, _TOGETHER))]
+        return [self.first, *(each for n, each in enumerate(made) if each not in made[:n])]
 
 
 def make_space(search: Search, base: Recipe, classes: int) -> Space:

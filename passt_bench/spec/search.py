@@ -26,9 +26,10 @@ class Range:
     log: bool = False
 
     def __post_init__(self) -> None:
+        scaled = self.step is None or (self.step > 0 and not self.log)
         positive = self.low > 0 or not self.log
-        if not (-math.inf < self.low < self.high < math.inf and positive):
-            remedy = "Give e.g. Range(1e-3, 1e-2, log=True)."
+        if not (-math.inf < self.low < self.high < math.inf and positive and scaled):
+            remedy = "Give e.g. Range(1e-3, 1e-2, log=True), or steps without log."
             raise InputError("not a range", field="Range", value=self, remedy=remedy)
 
     @property
@@ -78,6 +79,9 @@ class Search:
             return InputError(problem, source=source, field=field, value=value, remedy=remedy)
 
         validate(Search, self, source=f"{source}, search")
+        if "none" not in self.kinds:
+            problem = "without 'none' there is nothing to compare patchout with"
+            raise error(problem, "kinds", self.kinds, "Add 'none'.")
         for name, rates in (("rates", self.rates), ("axis_rates", self.axis_rates)):
             if not 0 <= rates.low < rates.high < 1:
                 raise error("rates are from 0 to below 1", name, rates, "Give e.g. Range(0, .75).")

@@ -159,7 +159,7 @@ def test_workers_that_die_come_late_or_lack_something(
     assert re.search(r"of 3 runs, 127\.0\.0\.1:\d+ prepares data", shown)
     assert re.search(r"of 3 runs, 127\.0\.0\.1:\d+ [1-9]\d?%", shown)
     assert "none, seed 0: epoch 60 of 60" in shown
-    assert "It gets no runs of manifest" in said()
+    assert "gets no runs of manifest" in said()
     assert not (tmp_path / "old" / "runs").exists()
     assert not list((tmp_path / "empty" / "runs").glob("records/*/record.json"))
 

@@ -12,7 +12,7 @@ import time
 import wave
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -315,16 +315,19 @@ def test_a_server_answers_in_bounds(what: str, runs: Path, monkeypatch: pytest.M
 @contextmanager
 def _saying(what: bytes) -> Iterator[str]:
     """The address of a server that says so, and no more."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with ExitStack() as opened:
+        server = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
 
         def serve() -> None:
             with suppress(OSError):
-                while kept.append(server.accept()[0]) is None:
-                    kept[-1].sendall(what)
+                while True:
+                    opened.enter_context(server.accept()[0]).sendall(what)
 
-        kept: list[socket.socket] = []
-        threading.Thread(target=serve, daemon=True).start()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
         yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)  # ends the wait for another one
+        thread.join()
 
 
 @pytest.mark.parametrize("what", [b"", b"\x1b[31m garbage"])

@@ -358,6 +358,7 @@ def test_what_cannot_be_searched(tmp_path):
     [
         ({"kinds": ("none", "no kind")}, "patchout kind"),
         ({"kinds": ()}, "kinds"),
+        ({"kinds": ("time",)}, "search.kinds"),
         ({"rates": Range(0.5, 1.0)}, "search.rates"),
         ({"fields": {"training.epochs": (1, 2)}}, "search.fields"),
         ({"fields": {"training.mixup": (0.1,)}}, "search.fields.training.mixup"),
@@ -376,5 +377,19 @@ def test_spaces_that_are_refused(tmp_path, space, field):
     with pytest.raises(InputError) as refused:
         run_search(tmp_path, study=replace(STUDY, search=Search(**{"budget": "epochs"} | space)))
     assert refused.value.field == field
-    with pytest.raises(InputError):
-        Range(1, 1)
+    for wrong in ({"high": 1}, {"high": 2, "step": 0.1, "log": True}, {"high": 2, "step": 0}):
+        with pytest.raises(InputError):
+            Range(1, **wrong)
+
+
+def test_a_setting_that_is_on_record_is_not_pruned(tmp_path):
+    study = replace(STUDY, search=Search(budget="epochs", pruning="wilcoxon", runs=3))
+    record, _ = run_search(tmp_path, 1, study=study, workers=1)
+
+    def prune(value, step):
+        raise AssertionError
+
+    work = planned(study, tmp_path)
+    work._costs_of_baseline = work._costs(work._recipe)
+    value, *_ = work._objective({"kind": "none"}, prune)
+    assert value == record.trials[0].value

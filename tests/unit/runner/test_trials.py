@@ -102,6 +102,14 @@ def test_the_first_trials_are_of_each_kind(tmp_path):
     assert given == {"kind": "time", "rate": pytest.approx(0.3)}
 
 
+def test_the_dearest_combination_of_other_parameters_is_checked():
+    own = {"training.batch_size": (8, 16), "training.learning_rate": Range(1e-3, 1e-2)}
+    space = make_space(Search(strides=((4, 4),), fields=own), BASE, 16)
+    ends = [[given[n] for n in ("stride", *own) if n in given] for given in space.extremes()]
+    assert ["(4, 4)", 16, 1e-2] in ends and ["(8, 8)", 8, 1e-3] in ends
+    assert all(given["kind"] == "none" for given in space.extremes())
+
+
 def test_the_planted_best_is_found(tmp_path):
     for seed in (1, 2):
         ended = optimize(trials_of(tmp_path / str(seed), Search(seed=seed)), 30)
