@@ -15,6 +15,7 @@ from passt_bench.spec.codec import OpenSpec, own_options, python_name, validate
 from passt_bench.spec.recipe import Patchout, Recipe
 from passt_bench.spec.search import Search
 
+DEFAULT_MARGIN = 0.02
 INTERVAL_FROM = 3  # seeds; with fewer there is no interval and no verdict
 MOST_LOOKS = 5
 PRIMARY = "(primary)"

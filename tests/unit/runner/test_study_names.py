@@ -188,6 +188,13 @@ def test_the_same_runs_under_another_name_are_a_further_look(file: StudyFile, ru
     assert all("; these runs were judged before)" in text for _, _, text in answers(view))
     begin(file, runs, seeds=5, name="grown")
     assert verdicts(run(first, runs)) == {"time": "better", "diverges": "worse"}
+    # A margin chosen after the verdicts has none; “grown”, which has none either, judged nothing.
+    wide = begin(changed(file, margin=0.3), runs, seeds=3)
+    assert (wide.study.name, [e.study for e in wide.stored_record.earlier]) == (
+        "tiny-2", ["alike", "early", "tiny"],
+    )  # fmt: skip
+    assert "with a margin of ±0.02, here ±0.3. There is no verdict here" in wide.notes[-1]
+    assert set(verdicts(run(wide, runs)).values()) == {"no verdict"}
     # Two seeds were judged nowhere, so more may be added under any name.
     base = changed(file, base=override(file.study.base, {"training.epochs": 4}))
     run(begin(base, runs, seeds=2, name="two"), runs)
