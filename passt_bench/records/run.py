@@ -268,7 +268,9 @@ class StudyRecord:
             if other.margin not in (None, self.tolerance):
                 text += f", with a margin of ±{other.margin:g}, here ±{self.tolerance:g}"
             alike = self.looks_alike(other)
-            text += ". Where verdicts differ, those" if alike else ". There is no verdict here: those"
+            text += (
+                ". Where verdicts differ, those" if alike else ". There is no verdict here: those"
+            )
             told.append((other.variants, f"{text} there hold"))
         return " ".join(f"“{'”, “'.join(names)}”: {text}." for names, text in told)
 

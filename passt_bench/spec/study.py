@@ -217,6 +217,15 @@ def pair_of(weights: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(sorted(used, key=used.__getitem__, reverse=True)) if pair else ()
 
 
+def is_interaction(weights: Mapping[str, float]) -> bool:
+    """Whether weights of variants named ``ROW, COLUMN`` sum to zero in each row and column."""
+    sums: dict[tuple[int, str], float] = {}
+    for name, weight in weights.items():
+        for place in enumerate(name.partition(", ")[::2]):
+            sums[place] = sums.get(place, 0.0) + weight
+    return any(weights.values()) and all(abs(total) < 1e-9 for total in sums.values())
+
+
 def slope(points: Mapping[str, float], step: float = 1.0) -> dict[str, float]:
     """The weights of the least-squares slope over a quantity, variant → value, for a step of it."""
     middle = sum(points.values()) / len(points)
