@@ -201,6 +201,18 @@ def test_the_same_runs_under_another_name_are_a_further_look(file: StudyFile, ru
     assert begin(base, runs, seeds=4, name="four").stored_record.earlier == ()
 
 
+def test_later_seeds_are_left_out_and_the_page_says_so(file: StudyFile, runs: Path) -> None:
+    run(begin(file, runs, seeds=3), runs)
+    first = study_view(run(begin(file, runs, seeds=3), runs))
+    later = study_view(run(begin(file, runs, seeds=5), runs))
+    assert not not_run(first)
+    assert not_run(later) == (
+        "Judged at the first 3 seeds, as first planned; 2 later seeds are left out."
+    )
+    assert later.baseline.value == first.baseline.value
+    assert later.baseline.cells == "5 ok"
+
+
 def test_a_look_needs_no_more_seeds_than_the_study_has(file: StudyFile, runs: Path) -> None:
     looks = changed(file, seeds=tuple(range(5)), looks=(3, 5))
     for seeds in (3, 5, 6):
