@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field
@@ -236,6 +238,15 @@ class StudyRecord:
     def judged_at(self) -> tuple[int, ...]:
         """The numbers of seeds at which verdicts are read."""
         return self.looks or (len(self.seeds),)
+
+    def given(self, option: str) -> list[str]:
+        """The values of an option in the command on record."""
+        try:
+            words = shlex.split(self.command)
+        except ValueError:  # a record may contain anything
+            return []
+        given = [b for a, b in pairwise(words) if a == option]
+        return given + [w.removeprefix(f"{option}=") for w in words if w.startswith(f"{option}=")]
 
     @property
     def run_names(self) -> dict[str, str]:

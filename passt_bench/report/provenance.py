@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from math import isfinite
 from operator import itemgetter
 from typing import Any
@@ -229,23 +227,13 @@ def _start(view: StudyView, variant: VariantRecord) -> str:
 
     A record has only the latter, which is the same for all kept models.
     """
-    named = [word for word in _given(view.study, "--from") if ":" in word]
+    named = [word for word in view.study.given("--from") if ":" in word]
     return "".join(named) or variant.recipe.init.checkpoint or ""
-
-
-def _given(study: StudyRecord, option: str) -> list[str]:
-    """The values of an option in the command on record."""
-    try:
-        words = shlex.split(study.command)
-    except ValueError:  # a record may contain anything
-        return []
-    given = [b for a, b in pairwise(words) if a == option]
-    return given + [w.removeprefix(f"{option}=") for w in words if w.startswith(f"{option}=")]
 
 
 def _changed(view: StudyView) -> str:
     """What ``--set`` changed in the study, by the command on record; its variants keep names."""
-    given = listed(_given(view.study, "--set"))
+    given = listed(view.study.given("--set"))
     of = "the study file's settings, except " if view.others else ""
     return f", with {of}{given}" if given else ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isclose, isfinite, nan
+from shlex import join
 
 from passt_bench.analysis.budgets import AT_EQUAL_TIME
 from passt_bench.analysis.compare import Comparison, best_of
@@ -289,12 +290,15 @@ def weights_sentence(view: StudyView) -> str | None:
     if len(study.seeds) >= INTERVAL_FROM or not others or view.results.paired:
         return None
     place = ":".join(map(str, (study.seeds[0], *(study.folds or ())[:1])))
-    fold = f" --fold {study.folds[0]}" if study.folds else ""
+    data = study.fingerprint.dataset
+    given = {"--data": [data, *(w for w in study.given("--data") if w.startswith(f"{data}="))]}
+    given |= {"--fold": [*map(str, (study.folds or ())[:1])], "--runs": study.given("--runs")}
+    words = (word for name, values in given.items() for own in values[-1:] for word in (name, own))
     first, second = (f"'{study.name}:{name}:{place}'" for name in (others[0], study.baseline))
     return (
         f"{counted(len(study.seeds), 'seed')} cannot tell how other trainings would end. This "
-        f"compares these very weights, on this page too: `passt-bench evaluate --data "
-        f"{study.fingerprint.dataset}{fold} --checkpoint {first} --against {second}`"
+        f"compares these very weights, on this page too: `passt-bench evaluate "
+        f"{join(words)} --checkpoint {first} --against {second}`"
     )
 
 

@@ -228,6 +228,9 @@ def test_too_few_seeds_name_the_command_that_compares_the_weights(quick: Results
     folds = text(seeds=(4,), folds=(3, 5)) or ""
     assert folds.startswith("1 seed cannot") and "--data synthetic --fold 3 --check" in folds
     assert folds.endswith("--against 'quick:none:4:3'`")
+    ran = "passt-bench run quick --data esc50=my --data 'synthetic=a b' --runs DIR"
+    there = text(seeds=(4,), command=ran) or ""
+    assert "evaluate --data 'synthetic=a b' --runs DIR --checkpoint 'quick:" in there
     assert text() is None and text(seeds=(4, 5), variants=quick.study.variants[:1]) is None
     assert text(seeds=(4, 5), paired=("a comparison",)) is None  # it is on the page
 
