@@ -227,7 +227,14 @@ def evaluate(
         terminal.print_decisions(console, record)
     if record.against is not None:
         compared = report.comparisons_table([record])
-        terminal.print_table(console, compared, without=("first", "data", "clips"))
+        hidden = (
+            "first",
+            "data",
+            "clips",
+            "only_first",
+            "only_second",
+        )  # an interval keeps its line
+        terminal.print_table(console, compared, without=hidden, packed=True)
     if time := report.clip_time(record):
         console.print(f"Time: {time}, for front end and model.")
     for source in dict.fromkeys(result.source for result in record.published):

@@ -85,6 +85,19 @@ def verdicts(view: StudyView) -> Table:
     return costs.of_variants(view, "verdicts", caption, columns)
 
 
+def adjusted(view: StudyView) -> str | None:
+    """That means and differences do not agree where runs failed; None if they do."""
+    base = view.baseline
+    gaps = [(v, v.difference.value - (v.value.value - base.value.value)) for v in view.others]
+    names = [v.name for v, gap in gaps if abs(gap) > 1e-9]
+    if not names:
+        return None
+    return (
+        f"The means of {listed(map(quoted, names))} and of {quoted(base.name)} are over different "
+        "seeds, as runs lack results; their differences are adjusted for that."
+    )
+
+
 def contrasts(view: StudyView) -> Table:
     """The comparisons that the study declares besides those with the baseline."""
     columns = [

@@ -21,7 +21,7 @@ from passt_bench.report.sentences import (
     step_time,
     weights_sentence,
 )
-from passt_bench.report.study_tables import reached_sentence, reached_table, verdicts
+from passt_bench.report.study_tables import adjusted, reached_sentence, reached_table, verdicts
 from passt_bench.report.text import Span
 from passt_bench.report.view import Cost, StudyView, study_view
 from passt_bench.spec import InitSpec, pairwise
@@ -364,6 +364,17 @@ def test_a_study_of_lengths_says_from_where_on_another_model_is_faster() -> None
         "faster than passt_s at every length. “PaSST, patchout .6, 30 s” trains"
     )
     assert text("engine_x_patchout").startswith("“today, 474 tokens” trains")
+
+
+def test_means_over_different_seeds_are_not_what_differences_come_from(tmp_path: Path) -> None:
+    arms = (Arm("none"), Arm("time .5", "time", 0.5), Arm("time .75", "time", 0.75))
+    whole = study_view(load_results("quick", [write_study(tmp_path / "a", arms, session=False)]))
+    assert adjusted(whole) is None
+    failed = (*arms[:2], replace(arms[2], statuses={1: "diverged"}))
+    part = study_view(load_results("quick", [write_study(tmp_path / "b", failed, session=False)]))
+    v = part.others[1]
+    assert v.difference.value != pytest.approx(v.value.value - part.baseline.value.value)
+    assert (adjusted(part) or "").startswith("The means of “time .75” and of “none” are over d")
 
 
 def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
