@@ -227,14 +227,9 @@ def evaluate(
         terminal.print_decisions(console, record)
     if record.against is not None:
         compared = report.comparisons_table([record])
-        hidden = (
-            "first",
-            "data",
-            "clips",
-            "only_first",
-            "only_second",
-        )  # an interval keeps its line
-        terminal.print_table(console, compared, without=hidden, packed=True)
+        # The rest is on the page; with it, intervals would be broken over lines.
+        omit = ("first", "data", "clips", "only_first", "only_second")
+        terminal.print_table(console, compared, without=omit, packed=True)
     if time := report.clip_time(record):
         console.print(f"Time: {time}, for front end and model.")
     for source in dict.fromkeys(result.source for result in record.published):
