@@ -156,9 +156,9 @@ def at_equal_time(study: StudyRecord, seconds: Costs) -> dict[str, dict[str, dic
         for name, cost in zip(first.variants, first.costs, strict=True):
             points = pairwise(zip(line.variants, line.costs, strict=True))
             for (left, a), (right, b) in points:
-                if a / _NEAR <= cost <= b * _NEAR and a < b and name not in found:
+                if a / _NEAR <= cost <= b * _NEAR and a < b and f"against {name}" not in found:
                     share = min(1.0, max(0.0, log(cost / a) / log(b / a)))
-                    found[name] = {left: 1 - share, right: share, name: -1.0}
+                    found[f"against {name}"] = {left: 1 - share, right: share, name: -1.0}
         if found:
             families[line.name + AT_EQUAL_TIME] = found
     return families

@@ -27,7 +27,6 @@ from passt_bench.records.run import StudyRecord, VariantRecord
 from passt_bench.registry import METRICS, Better, metric_bounds
 from passt_bench.spec.study import INTERVAL_FROM, Contrasts, direction
 
-DEFAULT_MARGIN = 0.02
 # The level of each look, by their number, at which 5 % of studies err at any (Pocock 1977).
 LEVELS = (0.05, 0.0294, 0.0221, 0.0182, 0.0158)
 
@@ -72,7 +71,7 @@ class Comparison:
             values of the metric can differ by; NaN below three blocks.
         high: upper end of this interval.
         verdict: see `intervals.read_verdict`; ``no verdict`` without an interval, before the
-            planned seeds have ended, or if another study judged these runs before with other seeds;
+            planned seeds have ended, or if another study judged these runs before otherwise;
             ``not estimable`` if the runs that succeeded do not determine the difference, ``failed``
             if no run of the variant succeeded.
         detectable: the true difference that these blocks detect with probability 0.8, and the
@@ -205,7 +204,7 @@ class Judged:
         return (c if sign > 0 else turned), tested
 
     def _judged_before(self, weights: Mapping[str, float]) -> bool:
-        """Whether another study judged runs of a contrast before, with other seeds than these."""
+        """Whether another study judged runs of a contrast before, not as `looks_alike` wants."""
         used = {name for name, weight in weights.items() if weight}
         others = (e for e in self.study.earlier if not self.study.looks_alike(e))
         return any(len(used.intersection(other.variants)) > 1 for other in others)
@@ -213,7 +212,7 @@ class Judged:
     def _comparison(
         self, name: str, baseline: str, weights: Mapping[str, float], c: Contrast, tested: int
     ) -> Comparison:
-        margin = DEFAULT_MARGIN if self.study.margin is None else self.study.margin
+        margin = self.study.tolerance
         if not math.isclose(sum(max(weight, 0.0) for weight in weights.values()), 1.0):
             margin = 0.0  # it is not in the metric's unit
         own = next((mean for mean in self.means if baseline and mean.variant == name), None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, block_table
+from passt_bench.analysis.compare import LEVELS, block_table
 from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.analysis.statistics import (
     NAN,
@@ -102,7 +102,7 @@ def share_interval(share: float, of: int) -> tuple[float, float]:
 
 def clip_sentence(study: StudyRecord, clips: int) -> str:
     """That one of so many test clips counts for more than the margin; empty if it does not."""
-    margin = DEFAULT_MARGIN if study.margin is None else study.margin
+    margin = study.tolerance
     if len(study.variants) < 2 or not is_share(study.metric) or not 0 < clips < 1 / margin:
         return ""
     text = (
@@ -132,7 +132,7 @@ def design_sentence(study: StudyRecord, floor: NoiseFloor | None) -> str:
     )
     if floor is None:
         return f"{text} How many seeds the study's margin takes is not known without an A/A study."
-    margin = DEFAULT_MARGIN if study.margin is None else study.margin
+    margin = study.tolerance
     takes = [
         next((n for n in range(INTERVAL_FROM, _MOST) if least_of(n, arms, level) <= margin), None)
         for least_of in (floor.detectable, floor.margin)

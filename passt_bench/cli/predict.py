@@ -227,7 +227,13 @@ def evaluate(
         terminal.print_decisions(console, record)
     if record.against is not None:
         compared = report.comparisons_table([record])
-        terminal.print_table(console, compared, without=("first", "data", "clips"))
+        # With these columns, intervals would be broken over lines.
+        omit = ("first", "data", "clips", "only_first", "only_second")
+        terminal.print_table(console, compared, without=omit, packed=True)
+        for name, item in record.against.differences.items():
+            if item.only_first is not None:
+                only = f"only A is right on {count_of(item.only_first, 'clip')}"
+                console.print(f"{name}: {only}, only B on {item.only_second}.")
     if time := report.clip_time(record):
         console.print(f"Time: {time}, for front end and model.")
     for source in dict.fromkeys(result.source for result in record.published):

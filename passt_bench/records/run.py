@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field
@@ -12,6 +14,7 @@ from passt_bench.registry import Better
 from passt_bench.spec.codec import written_as
 from passt_bench.spec.key import Key, Moment, Name
 from passt_bench.spec.recipe import Pair, Recipe
+from passt_bench.spec.study import DEFAULT_MARGIN
 
 SCHEMA = 1
 _IF_ANY = Field(exclude_if=lambda value: not value)
@@ -182,6 +185,8 @@ class EarlierLook:
     variants: tuple[str, ...]  # of the later study, the runs of which it had judged
     seeds: tuple[int, ...]  # with which it was judged in the end
     looks: tuple[int, ...]  # see `StudyRecord.judged_at`
+    # Of its verdicts, if they are on the same metric. None in records of earlier versions.
+    margin: Annotated[float | None, _IF_ANY] = None
 
 
 def cell_name(seed: int, fold: int | None) -> str:
@@ -245,6 +250,15 @@ class StudyRecord:
         """The numbers of seeds at which verdicts are read."""
         return self.looks or (len(self.seeds),)
 
+    def given(self, option: str) -> list[str]:
+        """The values of an option in the command on record."""
+        try:
+            words = shlex.split(self.command)
+        except ValueError:  # a record may contain anything
+            return []
+        given = [b for a, b in pairwise(words) if a == option]
+        return given + [w.removeprefix(f"{option}=") for w in words if w.startswith(f"{option}=")]
+
     @property
     def run_names(self) -> dict[str, str]:
         """``STUDY:VARIANT:SEED[:FOLD]`` → key of every run; variants may share one."""
@@ -255,9 +269,15 @@ class StudyRecord:
             for cell in v.cells
         }
 
+    @property
+    def tolerance(self) -> float:
+        """The largest difference that counts as the same."""
+        return DEFAULT_MARGIN if self.margin is None else self.margin
+
     def looks_alike(self, other: EarlierLook) -> bool:
-        """Whether another study judged the same seeds at the same looks."""
-        return (self.seeds[: self.judged_at[-1]], self.judged_at) == (other.seeds, other.looks)
+        """Whether another study judged the same seeds at the same looks with the same margin."""
+        own = (self.seeds[: self.judged_at[-1]], self.judged_at)
+        return own == (other.seeds, other.looks) and other.margin in (None, self.tolerance)
 
     @property
     def further_look(self) -> str:
@@ -266,9 +286,13 @@ class StudyRecord:
         told = [(names, later) for names in self.asked[1:]]
         for other in self.earlier:
             text = f"“{other.study}” judged these runs before, planned with "
-            text += f"{count_of(len(other.seeds), 'seed')} and {count_of(other.of, 'variant')}. "
+            text += f"{count_of(len(other.seeds), 'seed')} and {count_of(other.of, 'variant')}"
+            if other.margin not in (None, self.tolerance):
+                text += f", with a margin of ±{other.margin:g}, here ±{self.tolerance:g}"
             alike = self.looks_alike(other)
-            text += "Where verdicts differ, those" if alike else "There is no verdict here: those"
+            text += (
+                ". Where verdicts differ, those" if alike else ". There is no verdict here: those"
+            )
             told.append((other.variants, f"{text} there hold"))
         return " ".join(f"“{'”, “'.join(names)}”: {text}." for names, text in told)
 

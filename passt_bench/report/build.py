@@ -30,7 +30,7 @@ from passt_bench.report.figures.scaling import COSTS, SWEEP
 from passt_bench.report.files import COMPARISONS, EVALUATIONS, PAGE, SUMMARY, exclusive, replacing
 from passt_bench.report.paper import PaperStatus, render_paper
 from passt_bench.report.search import FIGURES, draw_search, search_facts, search_headline, settings
-from passt_bench.report.study_tables import TABLES, page_tables
+from passt_bench.report.study_tables import TABLES, adjusted, page_tables, reached_sentence
 from passt_bench.report.tables import Table
 from passt_bench.report.text import counted, listed, quoted
 from passt_bench.report.theme import Drawing, to_pdf
@@ -245,7 +245,8 @@ def render(
         "metric": record.metric,
         "dataset": dataset,
         "variants": len(view.variants) if view else 0,
-        "verdicts": provenance.verdict_counts(view) if view else {},
+        "compared": provenance.compared(view) if view else {},
+        "judged": provenance.judged_on(view) if view else "",
         "primary": provenance.primary_verdicts(view) if view else {},
         "changed": provenance.primary_changed(view) if view else "",
         "finished": provenance.finished(view) if view else "",
@@ -292,7 +293,7 @@ def render(
 def _study_part(view: StudyView, tables: dict[str, Table]) -> dict[str, Any]:
     """What the page shows of a study beside tables, figures, facts and records."""
     study, sessions, variants = view.study, view.results.sessions, len(view.variants)
-    further = (sentences.runs_sentence, sentences.reached_sentence, sentences.power_sentence)
+    further = (sentences.runs_sentence, reached_sentence, sentences.power_sentence, adjusted)
     notes = (provenance.not_run, sentences.coarse, sentences.weights_sentence)
     probes = tables.get("probes")
     return {

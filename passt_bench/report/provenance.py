@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
@@ -235,25 +234,15 @@ def _start(view: StudyView, variant: VariantRecord) -> str:
 
     A record has only the latter, which is the same for all kept models.
     """
-    sets, mark = _given(view.study, "--set"), "init.checkpoint="
+    sets, mark = view.study.given("--set"), "init.checkpoint="
     given = [word.removeprefix(mark) for word in sets if word.startswith(mark)]
-    named = [word for word in (*_given(view.study, "--from"), *given) if ":" in word]
+    named = [word for word in (*view.study.given("--from"), *given) if ":" in word]
     return "".join(named[-1:]) or variant.recipe.init.checkpoint or ""
-
-
-def _given(study: StudyRecord, option: str) -> list[str]:
-    """The values of an option in the command on record."""
-    try:
-        words = shlex.split(study.command)
-    except ValueError:  # a record may contain anything
-        return []
-    given = [b for a, b in pairwise(words) if a == option]
-    return given + [w.removeprefix(f"{option}=") for w in words if w.startswith(f"{option}=")]
 
 
 def _changed(view: StudyView) -> str:
     """What ``--set`` changed in the study, by the command on record; its variants keep names."""
-    given = listed(_given(view.study, "--set"))
+    given = listed(view.study.given("--set"))
     of = "the study file's settings, except " if view.others else ""
     return f", with {of}{given}" if given else ""
 
@@ -265,9 +254,23 @@ def answer(view: StudyView) -> str:
     return f"{costs_headline(view).removesuffix('.')}{_on_hardware(view)}."
 
 
-def verdict_counts(view: StudyView) -> dict[str, int]:
-    """Verdict → variants that have it, without references; empty in a study of costs."""
-    return dict(Counter(v.verdict for v in view.answers if view.study.seeds))
+def compared(view: StudyView) -> dict[str, str]:
+    """Comparison with the baseline → verdict, without references and what is not judged.
+
+    It is named by the first runs of both: the same variants in several studies are one comparison.
+    """
+    base = view.baseline.record.cells
+    return {
+        " ".join(sorted((v.record.cells[0].key, base[0].key))): v.verdict
+        for v in (view.answers if base else ())
+        if v.verdict not in ("no verdict", "missing")
+    }
+
+
+def judged_on(view: StudyView) -> str:
+    """When the last of the runs that are judged ended; the first study's verdicts hold."""
+    seeds = view.study.seeds[: view.results.look or 0]
+    return max((r.finished for v in view.variants for r in v.runs if r.seed in seeds), default="")
 
 
 def not_run(view: StudyView) -> str:
@@ -277,6 +280,10 @@ def not_run(view: StudyView) -> str:
         of = len(study.variants) + len(study.left_out)
         text = f"These are {len(view.variants)} of the {of} variants of the study. "
         text += f"Not run yet: {listed(map(quoted, names))}. "
+    last = study.judged_at[-1]
+    if view.results.look == last and (later := len(study.seeds[last:])):
+        text += f"Judged at the first {counted(last, 'seed')}, as first planned; "
+        text += f"{counted(later, 'later seed')} {'is' if later == 1 else 'are'} left out. "
     return f"{text}{study.cannot_run} {study.further_look}".strip()
 
 
@@ -302,12 +309,17 @@ def overall(summaries: Sequence[Mapping[str, Any]]) -> str:
     if late := [item["study"] for item in summaries if item.get("changed")]:
         told.append(f"not counted: {listed(late)}, whose contrasts changed after the first run")
     text = f"Primary questions, chosen before the runs: {'; '.join(told)}. " if told else ""
-    counted_studies = [item for item in summaries if item.get("verdicts")]
-    counts = sum((Counter(item["verdicts"]) for item in counted_studies), Counter[str]())
-    if counts:
+    judging = [item for item in summaries if item.get("compared")]
+    judging.sort(key=itemgetter("judged"), reverse=True)  # so that the first one's verdict stays
+    found = {pair: verdict for item in judging for pair, verdict in item["compared"].items()}
+    if counts := Counter(found.values()):
         each = listed(f"{n} {verdict}" for verdict, n in counts.most_common())
-        studies = counted(len(counted_studies), "study", "studies")
-        text += f"In {studies}, {counted(counts.total(), 'variant')} against baselines: {each}."
+        studies = counted(len(judging), "study", "studies")
+        again = sum(len(item["compared"]) for item in judging) - len(found)
+        once = f" (of several studies the first verdict counts; {again} later left out)" * bool(
+            again
+        )
+        text += f"In {studies}, {counted(len(found), 'variant')} against baselines: {each}{once}."
     return text.strip()
 
 
@@ -320,21 +332,25 @@ def judged_elsewhere(view: StudyView, others: Iterable[StudyView]) -> str:
     told = dict[str, dict[str, list[str]]]()
     here = _judged_pairs(view)
     for other in others:
-        there = _judged_pairs(other)
+        there, when = _judged_pairs(other), ""
+        if judged_on(other) != judged_on(view):
+            when = f", judged {'first' if judged_on(other) < judged_on(view) else 'later'}"
         for (a, b), (verdict, runs) in here.items():
             for own, theirs in there.values():
                 for known, said in ((theirs, own), (theirs[::-1], turned.get(own, own))):
                     if all(x & y for x, y in zip(runs, known, strict=True)):
                         pair = f"{quoted(a)} against {quoted(b)} is {verdict} here"
                         how = "and" if said == verdict else f"but {said}"
-                        told.setdefault(pair, {}).setdefault(how, []).append(other.study.name)
+                        where = quoted(other.study.name) + when * (said != verdict)
+                        told.setdefault(pair, {}).setdefault(how, []).append(where)
     each = (
-        pair + "".join(f" {how} in {listed(map(quoted, names))}" for how, names in found.items())
+        pair + "".join(f" {how} in {listed(names)}" for how, names in found.items())
         for pair, found in told.items()
     )
     text = "; ".join(each)
     start = "Other studies judge some of these runs in other families, or with another margin"
-    return f"{start}: {text}." if text else ""
+    holds = " Where verdicts differ, that of the study that was judged first holds."
+    return f"{start}: {text}.{holds * (' but ' in text)}" if text else ""
 
 
 def _judged_pairs(view: StudyView) -> dict[tuple[str, str], tuple[str, tuple[set[str], ...]]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite, nan
+from math import isclose, isfinite, nan
+from shlex import join
 
 from passt_bench.analysis.budgets import AT_EQUAL_TIME
 from passt_bench.analysis.compare import Comparison, best_of
@@ -11,7 +12,6 @@ from passt_bench.analysis.noise import clip_sentence, is_share, share_interval
 from passt_bench.records.run import RunRecord, cell_name
 from passt_bench.report.text import (
     Span,
-    cost_share,
     counted,
     decimals,
     extent,
@@ -33,7 +33,7 @@ from passt_bench.report.view import (
     finding,
     gap_of,
 )
-from passt_bench.spec.study import INTERVAL_FROM, PRIMARY, pair_of
+from passt_bench.spec.study import INTERVAL_FROM, PRIMARY, is_interaction, pair_of
 
 # verdict: its words for 1 variant, for several
 _VERDICTS = {
@@ -54,6 +54,8 @@ _VERDICTS = {
 _KEPT = ("better", "same", "not worse")
 _NAMED = 4  # most that are named of a verdict; of more only the number is given
 _FAMILIES = 3  # most that the answer begins with, in the declared order
+_WORDS = 75  # most of the answer, if it is about three
+_GAINS = {"above zero": "larger", "below zero": "smaller"}
 
 
 def findings(view: StudyView) -> list[str]:
@@ -85,8 +87,7 @@ def findings(view: StudyView) -> list[str]:
         if v.same_runs
     )
     beside += "".join(f", where {text} and is counted once" for text in again)
-    found = _found(view, [(v.name, v.verdict) for v in view.answers])
-    against, last = f"against {name} ({value}), {found}{beside}", contrasts_first(view)
+    against, last = f"against {name} ({value}), {_by_cost(view)}{beside}", contrasts_first(view)
     families = sorted(view.results.declared.items(), key=lambda item: PRIMARY not in item[0])
     texts = [_family(view, *item) for item in families if AT_EQUAL_TIME not in item[0]]
     later = [_family(view, *item) for item in families if AT_EQUAL_TIME in item[0]]
@@ -95,6 +96,8 @@ def findings(view: StudyView) -> list[str]:
         later += [] if has_budgets(view) else [against]
     else:
         first.insert(sum(PRIMARY in family for family, _ in families), against)
+    while first[2:] and len("; ".join(first).split()) > _WORDS:
+        later.insert(0, first.pop())
     return [_sentence("; ".join(first)), *map(_sentence, later)]
 
 
@@ -115,15 +118,21 @@ def _family(view: StudyView, family: str, items: Sequence[Comparison]) -> str:
         gaps = sorted(c.difference for c in own if isfinite(c.difference))
         ends = dict.fromkeys(fixed(gap, 3, sign=True) for gap in (*gaps[:1], *gaps[-1:]))
         size = " to ".join(ends) if own[1:] or not gaps else interval(gap_of(own[0]), sign=True)
-        names, said = [c.variant for c in own], words[0].format(margin=view.margin)
-        plain = said.removeprefix("is ").removeprefix("has ")
-        pair = pair_of(declared.get(names[0], {}))
-        if pair and len(own) == 1 and (len(items) == 1 or names[0] == " − ".join(pair)):
-            text = f"{quoted(pair[0])} {_than(verdict, said, pair[1:])}"
-        elif len(own) > _NAMED:
+        size = "; ".join(filter(None, (size, _inside(own))))
+        names, said = [c.variant for c in own], words[len(own) > 1].format(margin=view.margin)
+        plain = words[0].format(margin=view.margin).removeprefix("is ").removeprefix("has ")
+        if view.better == "greater" and verdict in _GAINS:  # of a difference of differences
+            gain = all(is_interaction(declared.get(name, {})) for name in names)
+            plain += f", so the gain is {_GAINS[verdict]}" * gain
+        pairs = [pair_of(declared.get(name, {})) for name in names]
+        alike = len({pair_of(declared.get(c.variant, {}))[1:] for c in items}) == 1
+        lone = len(own) == 1 and names[0] == " − ".join(pairs[0])
+        if len(own) > _NAMED:
             text = f"{plain} for {len(own)} of {len(items)}"
+        elif all(pairs) and (alike or lone):
+            text = f"{listed(quoted(p[0]) for p in pairs)} {_than(verdict, said, pairs[0][1:])}"
         elif AT_EQUAL_TIME in family:
-            text = _than(verdict, plain, names)
+            text = _than(verdict, plain, [name.removeprefix("against ") for name in names])
         else:
             text = f"{plain} {_place(view, names)}"
         parts.append(f"{text} ({size})" if size else text)
@@ -144,10 +153,10 @@ def _place(view: StudyView, names: Sequence[str]) -> str:
     if all(name.split(" ")[0] in ("at", "with", "from", "in", "on", "for") for name in names):
         return listed(names)
     at = has_budgets(view) and not any(" − " in name for name in names)
-    return f"{'at' if at else 'for'} {listed(_short(names))}"
+    return f"{'at' if at else 'for'} {listed(short_names(names))}"
 
 
-def _short(names: Sequence[str]) -> list[str]:
+def short_names(names: Sequence[str]) -> list[str]:
     """Names without the part before a comma that all share; quoted where a comma is left."""
     shared = {name.rpartition(", ")[0] for name in names}
     if len(names) > 1 and len(shared) == 1:
@@ -218,11 +227,32 @@ def contrasts_first(view: StudyView) -> bool:
     return bool(view.results.declared) and (alike or among or has_budgets(view))
 
 
-def _found(view: StudyView, found: Sequence[tuple[str, str]]) -> str:
-    """What was found of variants, by (name, verdict); those that keep the quality are named."""
+def _by_cost(view: StudyView) -> str:
+    """What was found of the variants; apart for those with another budget than the baseline's."""
+    unit, base = view.study.shared, view.baseline.record.spent
+    equal = dict[str, list[VariantView]]()
+    for v in view.answers if unit != "epochs" and unit in base else ():
+        near = (u for u in (unit, "epochs") if isclose(v.record.spent[u], base[u], rel_tol=0.05))
+        at = next(near, "")
+        how = f"at equal {at}".replace("flops", "FLOPs") if at else "at another cost"
+        equal.setdefault(how, []).append(v)
+    if len(equal) < 2:
+        return _found(view, view.answers)
+    return "; ".join(f"{how}, {_found(view, own)}" for how, own in equal.items())
+
+
+def _inside(items: Sequence[Comparison]) -> str:
+    """``real, but inside the margin``, and of how many if not of all; empty if of none."""
+    n = sum(c.verdict == "same" and c.real for c in items)
+    return f"{n} of {len(items)} " * (n < len(items)) + INSIDE if n else ""
+
+
+def _found(view: StudyView, found: Sequence[VariantView]) -> str:
+    """What was found of variants by verdict; those that keep the quality are named."""
     parts = list[str]()
     for verdict, words in _VERDICTS.items():
-        names = [name for name, own in found if own == verdict]
+        own = [v for v in found if v.verdict == verdict]
+        names = [v.name for v in own]
         if not names:
             continue
         if len(found) == 1:
@@ -233,7 +263,9 @@ def _found(view: StudyView, found: Sequence[tuple[str, str]]) -> str:
             who = str(len(names)) if parts else f"{len(names)} of {len(found)} variants"
         told = f"{who} {words[len(names) > 1].format(margin=view.margin)}"
         named = len(found) > 1 and len(names) <= _NAMED and (verdict in _KEPT or len(names) == 1)
-        parts.append(f"{told} ({listed(map(quoted, names))})" if named else told)
+        notes = [listed(map(quoted, names))] if named else []
+        notes += filter(None, [_inside([v.comparison for v in own if v.comparison])])
+        parts.append(f"{told} ({'; '.join(notes)})" if notes else told)
     return listed(parts)
 
 
@@ -258,35 +290,17 @@ def weights_sentence(view: StudyView) -> str | None:
     if len(study.seeds) >= INTERVAL_FROM or not others or view.results.paired:
         return None
     place = ":".join(map(str, (study.seeds[0], *(study.folds or ())[:1])))
-    fold = f" --fold {study.folds[0]}" if study.folds else ""
-    data = study.fingerprint.dataset + "=DIR" * (study.fingerprint.dataset != "synthetic")
+    data = study.fingerprint.dataset
+    named = data + "=DIR" * (data != "synthetic")
+    given = {"--data": [named, *(w for w in study.given("--data") if w.startswith(f"{data}="))]}
+    given |= {"--fold": [*map(str, (study.folds or ())[:1])], "--runs": study.given("--runs")}
+    words = (word for name, values in given.items() for own in values[-1:] for word in (name, own))
     first, second = (f"'{study.name}:{name}:{place}'" for name in (others[0], study.baseline))
     return (
         f"{counted(len(study.seeds), 'seed')} cannot tell how other trainings would end. This "
-        f"compares these very weights, on this page too: `passt-bench evaluate --data "
-        f"{data}{fold} --checkpoint {first} --against {second}`"
+        f"compares the two models that are kept: `passt-bench evaluate "
+        f"{join(words)} --checkpoint {first} --against {second}`"
     )
-
-
-def reached_sentence(view: StudyView) -> str | None:
-    """What the other models need to be as good as the baseline's with each budget.
-
-    By time where steps were measured, else by FLOPs; None if no model has several budgets.
-    """
-    known = [(unit, found) for unit, found in view.results.reached.items() if found]
-    unit, found = known[-1] if known else ("", ())
-    what, told = "training time" if unit == "time" else unit, list[str]()
-    for line in dict.fromkeys(item.line for item in found):
-        own = [item for item in found if item.line == line]
-        shares = [cost_share(Span(*item.share), item.least) for item in own]
-        if own[1:]:  # their intervals are in the table
-            shares = [share.partition(" [")[0] for share in shares]
-        names = [item.variant for item in own]
-        of, *others = {name.rpartition(", ")[0] for name in names}
-        plain = of and own[1:] and not others
-        who = f"{quoted(of)} at {listed(_short(names))}" if plain else listed(map(quoted, names))
-        told.append(f"{quoted(line)} is as good as {who} for {listed(shares)} of its {what}.")
-    return " ".join(told) or None
 
 
 def answers(view: StudyView) -> list[tuple[str, str, str]]:
@@ -307,7 +321,7 @@ def answers(view: StudyView) -> list[tuple[str, str, str]]:
 
 def _label(view: StudyView, family: str, item: Comparison) -> str:
     if AT_EQUAL_TIME in family:
-        return f"{family}, against {quoted(item.variant)}"
+        return f"{family}, {item.variant}"
     alone = len(view.results.declared[family]) == 1
     return family if alone else f"{family}, {_place(view, [item.variant])}"
 

@@ -12,6 +12,7 @@ from typing import Any
 from passt_bench.records.run import cell_name
 from passt_bench.report import cost_tables as costs
 from passt_bench.report.figures.classes import class_values, group_values, score_name
+from passt_bench.report.sentences import short_names
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import (
     NAN,
@@ -19,6 +20,7 @@ from passt_bench.report.text import (
     cost_share,
     fixed,
     interval,
+    listed,
     quoted,
     seed_range,
     significant,
@@ -81,6 +83,19 @@ def verdicts(view: StudyView) -> Table:
         "step."
     )
     return costs.of_variants(view, "verdicts", caption, columns)
+
+
+def adjusted(view: StudyView) -> str | None:
+    """That means and differences do not agree where runs failed; None if they do."""
+    base = view.baseline
+    gaps = [(v, v.difference.value - (v.value.value - base.value.value)) for v in view.others]
+    names = [v.name for v, gap in gaps if abs(gap) > 1e-9]
+    if not names:
+        return None
+    return (
+        f"The means of {listed(map(quoted, names))} and of {quoted(base.name)} are over different "
+        "seeds, as runs lack results; their differences are adjusted for that."
+    )
 
 
 def contrasts(view: StudyView) -> Table:
@@ -225,6 +240,29 @@ def reached_table(view: StudyView) -> Table:
     )
     items = [(*key, *(row.get(unit) for unit in ("", *units))) for key, row in rows.items()]
     return table("reached", caption, columns, items)
+
+
+def reached_sentence(view: StudyView) -> str | None:
+    """What the other models need to be as good as the baseline's with each budget.
+
+    By time where steps were measured, else by FLOPs; None if no model has several budgets.
+    """
+    known = [(unit, found) for unit, found in view.results.reached.items() if found]
+    unit, found = known[-1] if known else ("", ())
+    what, told = "training time" if unit == "time" else unit, list[str]()
+    for line in dict.fromkeys(item.line for item in found):
+        own = [item for item in found if item.line == line]
+        shares = [cost_share(Span(*item.share), item.least) for item in own]
+        if own[1:]:  # their intervals are in the table
+            shares = [share.partition(" [")[0] for share in shares]
+        names = [item.variant for item in own]
+        of, *others = {name.rpartition(", ")[0] for name in names}
+        plain = of and own[1:] and not others
+        who = (
+            f"{quoted(of)} at {listed(short_names(names))}" if plain else listed(map(quoted, names))
+        )
+        told.append(f"{quoted(line)} is as good as {who} for {listed(shares)} of its {what}.")
+    return " ".join(told) or None
 
 
 def failures(view: StudyView) -> Table:

@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 
 from passt_bench.analysis.budgets import relative_seconds
-from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, Comparison, alone, metric_direction
+from passt_bench.analysis.compare import LEVELS, Comparison, alone, metric_direction
 from passt_bench.analysis.results import Results
 from passt_bench.intervals import median_interval
 from passt_bench.paper import find_pace
@@ -248,7 +248,7 @@ class StudyView:
     @property
     def margin(self) -> float:
         """Largest difference that counts as the same."""
-        return DEFAULT_MARGIN if self.study.margin is None else self.study.margin
+        return self.study.tolerance
 
     @cached_property
     def whole_training(self) -> Mapping[str, float]:

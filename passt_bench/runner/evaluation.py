@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from filelock import Timeout
 
-from passt_bench.analysis.compare import DEFAULT_MARGIN
 from passt_bench.analysis.noise import is_share
 from passt_bench.console import Progress
 from passt_bench.data import Dataset, layouts, open_dataset
@@ -37,6 +36,7 @@ from passt_bench.runner.run_status import lock
 from passt_bench.spec.codec import validate
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.recipe import EngineSpec, Patchout
+from passt_bench.spec.study import DEFAULT_MARGIN
 from passt_bench.training import clip_bootstrap as bootstrap
 from passt_bench.training.engine import Engine
 from passt_bench.training.evaluate import score_clips

@@ -251,7 +251,10 @@ def join_record(
 
 
 def earlier_looks(study: StudyRecord, store: Store) -> tuple[EarlierLook, ...]:
-    """The other studies in a store that could be judged with runs of two variants of a study."""
+    """The other studies in a store that could be judged with runs of two variants of a study.
+
+    Not those that have no verdict on them because another one judged them before.
+    """
     found = []
     for other in (study_on_record(name, store) for name in store.studies() if study.seeds):
         if other is None or other.name == study.name or min(other.judged_at) < INTERVAL_FROM:
@@ -262,8 +265,15 @@ def earlier_looks(study: StudyRecord, store: Store) -> tuple[EarlierLook, ...]:
         keys = {cell.key for v in family for cell in v.cells if cell.seed in seeds}
         shared = tuple(v.name for v in study.variants if any(c.key in keys for c in v.cells))
         needed = (cell.key for v in family for cell in v.cells if cell.seed in first)
+        own = {cell.key for v in study.variants for cell in v.cells}
+        theirs = {v.name for v in family if any(cell.key in own for cell in v.cells)}
+        barred = (e for e in other.earlier if not other.looks_alike(e))
+        if any(theirs <= {*e.variants} for e in barred):
+            continue
         if len(shared) > 1 and all(map(store.has, needed)):
-            found.append(EarlierLook(other.name, len(family), shared, seeds, other.judged_at))
+            margin = other.tolerance if other.metric == study.metric else None
+            look = (len(family), shared, seeds, other.judged_at, margin)
+            found.append(EarlierLook(other.name, *look))
     return tuple(found)
 
 

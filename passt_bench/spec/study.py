@@ -15,6 +15,7 @@ from passt_bench.spec.codec import OpenSpec, own_options, python_name, validate
 from passt_bench.spec.recipe import Patchout, Recipe
 from passt_bench.spec.search import Search
 
+DEFAULT_MARGIN = 0.02
 INTERVAL_FROM = 3  # seeds; with fewer there is no interval and no verdict
 MOST_LOOKS = 5
 PRIMARY = "(primary)"
@@ -214,6 +215,15 @@ def pair_of(weights: Mapping[str, float]) -> tuple[str, ...]:
     used = {name: weight for name, weight in weights.items() if weight}
     pair = sorted(used.values()) == [-1.0, 1.0]
     return tuple(sorted(used, key=used.__getitem__, reverse=True)) if pair else ()
+
+
+def is_interaction(weights: Mapping[str, float]) -> bool:
+    """Whether weights of variants named ``ROW, COLUMN`` sum to zero in each row and column."""
+    sums: dict[tuple[int, str], float] = {}
+    for name, weight in weights.items():
+        for place in enumerate(name.partition(", ")[::2]):
+            sums[place] = sums.get(place, 0.0) + weight
+    return any(weights.values()) and all(abs(total) < 1e-9 for total in sums.values())
 
 
 def slope(points: Mapping[str, float], step: float = 1.0) -> dict[str, float]:

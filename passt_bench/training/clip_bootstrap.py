@@ -241,7 +241,7 @@ def few_clips_note(targets: np.ndarray) -> str | None:
     few = int(((positives > 0) & (positives < FEW_POSITIVES)).sum())
     if few:
         return (
-            f"{few} classes have fewer than {FEW_POSITIVES} positive clips; an interval from "
-            "resampling is unreliable for these"
+            f"{few} {'class has' if few == 1 else 'classes have'} fewer than {FEW_POSITIVES} "
+            "positive clips; an interval from resampling is unreliable there"
         )
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from passt_bench.data.synthetic import CLASSES
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, save_model
 from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.records.run import count_of
 from passt_bench.records.store import Store
 from passt_bench.runner import evaluation
 from passt_bench.runner.evaluation import evaluate_checkpoints
@@ -160,6 +162,11 @@ def test_the_command_shows_the_discordant_clips(cli: Cli, tmp_path: Path) -> Non
     assert record.against is not None
     item = record.against.differences["accuracy"]
     assert item.only_first is not None and item.only_second is not None
+    counts = (
+        f"only A is right on {count_of(item.only_first, 'clip')}, only B on {item.only_second}."
+    )
+    assert f"accuracy: {counts}" in said
+    assert re.search(r"accuracy [+−\d.]+ \[[+−\d.]+, [+−\d.]+\] ", said)  # on one line
     assert item.value == pytest.approx((item.only_first - item.only_second) / record.clips)
     page = tmp_path / "runs" / "reports" / "evaluations" / "index.html"
     assert 'id="comparisons-table"' in page.read_text(encoding="utf-8")

@@ -30,7 +30,8 @@ _LINES: tuple[tuple[str, LineStyleType, str], ...] = (
 def rates_data(view: StudyView) -> pd.DataFrame:
     """One row per variant, in groups that differ only in patchout (same model, stride, training).
 
-    In a study with equal budgets a group has the FLOPs, or the epochs, of one that drops nothing.
+    In a study with equal budgets a group has the FLOPs, or the epochs, of one of its variants, and
+    of one that drops nothing if it can.
     Groups with a single rate, beside that of nothing dropped, are omitted: it is no axis.
     """
     groups: dict[Recipe, list[VariantView]] = {}
@@ -46,10 +47,10 @@ def rates_data(view: StudyView) -> pd.DataFrame:
         grid = members[0].record.grid
         assert grid is not None  # a rate needs one
         patches = f"{grid[0]} × {grid[1]} patches"
-        whole = [v for v in members if budgets and v.kind == "none"]
-        if not whole:
+        if not budgets:
             panels[f"{patches} ({members[0].name})"] = members
-        for base, unit in product(whole, ("FLOPs", "epochs")):
+        whole = [v for v in members if v.kind == "none"]
+        for base, unit in product(whole or members, ("FLOPs", "epochs") if budgets else ()):
             cost = base.record.spent.get(unit.lower(), 0.0)
             costs = ((v, v.record.spent.get(unit.lower(), 0.0)) for v in members)
             own = [v for v, other in costs if isclose(other, cost, rel_tol=0.01)]

@@ -78,9 +78,11 @@ def test_at_equal_time_neighbours_are_weighted_by_the_logarithm() -> None:
     of = trained()
     ((family, found),) = at_equal_time(of, relative_seconds(of, arms(0.6))).items()
     # At a time of 1 nothing with half of the patches is that short.
-    assert list(found) == ["none 2", "none 4"] and family.endswith("at equal training time")
+    assert family.endswith("at equal training time")
+    assert list(found) == ["against none 2", "against none 4"]
     share = log2(2 / 1.2)
-    assert found["none 2"] == pytest.approx({"half": 1 - share, "half 2": share, "none 2": -1})
+    weights = {"half": 1 - share, "half 2": share, "none 2": -1}
+    assert found["against none 2"] == pytest.approx(weights)
     cells = cells_with(of, values(NUMBERS))
     declared = judge(of, cells).declared({family: found})[family]
     # What is linear in the logarithm of the cost is met exactly: 0.05 ahead, for 1.2 of the time.

@@ -9,7 +9,6 @@ import pytest
 from small_studies import cells_with, run, study
 
 from passt_bench.analysis.compare import (
-    DEFAULT_MARGIN,
     Comparison,
     block_table,
     block_tables,
@@ -19,6 +18,7 @@ from passt_bench.analysis.frame import cells_of
 from passt_bench.errors import InputError
 from passt_bench.records.run import EarlierLook, Status, StudyRecord
 from passt_bench.registry import METRICS
+from passt_bench.spec.study import DEFAULT_MARGIN
 from passt_bench.training.metrics import Metric
 
 NAN = float("nan")
@@ -154,6 +154,12 @@ def test_runs_that_another_study_judged_with_other_seeds_have_no_verdict() -> No
         "“none”, “up”: “first” judged these runs before, planned with 5 seeds and 7 variants. "
         "Where verdicts differ, those there hold."
     )
+    # A wider margin after the verdicts would turn them into "same".
+    assert judge(replace(of, earlier=(replace(same, margin=0.02),)), cells).comparisons[0].real
+    wider = replace(of, margin=0.05, earlier=(replace(same, margin=0.02),))
+    assert judge(replace(wider, earlier=()), cells).comparisons[0].verdict == "same"
+    assert judge(wider, cells).comparisons[0].verdict == "no verdict"
+    assert "7 variants, with a margin of ±0.02, here ±0.05. There is no ver" in wider.further_look
     other = replace(of, earlier=(replace(same, seeds=(0, 1, 2), looks=(3,)),))
     assert other.further_look.endswith(". There is no verdict here: those there hold.")
 

@@ -227,6 +227,15 @@ def test_with_equal_budgets_a_panel_has_the_flops_or_the_epochs_of_what_drops_no
     }
 
 
+def test_variants_of_other_budgets_are_no_line_over_the_rate() -> None:
+    kept = Store(Path(__file__).parents[3] / "reports" / "equal_cost")
+    view = study_view(load_results("equal_cost", [kept]))
+    data = rates_data(view)  # no patchout and .75 have other learning rates
+    assert [*data["variant"]] == [".5, 4x", ".25, 4x"]
+    lone = [v for v in view.variants if v.name != ".25, 4x"]
+    assert rates_data(replace(view, variants=tuple(lone))).empty
+
+
 def test_curves_have_mean_and_range_and_show_failed_runs(quick_view: StudyView) -> None:
     data = curves_data(quick_view)
     runs = next(v for v in quick_view.variants if v.name == "time .75").runs
@@ -323,6 +332,8 @@ def test_the_map_has_the_intervals_of_the_page(
     with figure_style():
         drawing = interaction(view)
         assert drawing.figure is not None and overlaps(drawing.figure) == []
+        # A page in dark mode turns shapes, not images: the bar would contradict the cells.
+        assert "<image" not in to_svg(drawing.figure, "interaction")
     both, (main, _) = (view.results.declared[name] for name in ("interactions", "main effects"))
     assert (
         quoted(both[0].variant) in drawing.caption and quoted(main.variant) not in drawing.caption

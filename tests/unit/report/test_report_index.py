@@ -10,7 +10,7 @@ from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
 from passt_bench.records.store import Store
 from passt_bench.report.build import render_index
-from passt_bench.report.provenance import judged_elsewhere, primary_verdicts, verdict_counts
+from passt_bench.report.provenance import compared, judged_elsewhere, primary_verdicts
 from passt_bench.report.view import StudyView, study_view
 
 REPORTS = Path(__file__).parents[3] / "reports"
@@ -41,8 +41,11 @@ def test_every_study_is_linked_the_newest_first(small: Path, tmp_path: Path) -> 
 
 def test_the_index_begins_with_what_all_studies_found(small: Path, tmp_path: Path) -> None:
     wanted = {
-        "a": ({"better": 2, "worse": 1}, {"half of the patches": "better"}),
-        "b": ({"better": 1, "undecided": 3}, {"a quarter": "better", "most": "undecided"}),
+        "a": ({"x y": "better", "x z": "better", "z": "worse"}, {"half of the patches": "better"}),
+        "b": (
+            {"1": "better", "2": "undecided", "3": "undecided", "4": "undecided", "x z": "same"},
+            {"a quarter": "better", "most": "undecided"},
+        ),
         "c": ({}, {}),  # of costs
         "late": ({}, {}),
     }
@@ -50,7 +53,8 @@ def test_the_index_begins_with_what_all_studies_found(small: Path, tmp_path: Pat
         shutil.copytree(small, tmp_path / name)
         path = tmp_path / name / "summary.json"
         summary = json.loads(path.read_text(encoding="utf-8"))
-        changes = {"study": name, "dataset": "d", "verdicts": verdicts, "primary": primary}
+        changes = {"study": name, "dataset": "d", "compared": verdicts, "primary": primary}
+        changes["judged"] = {"a": "2026-01-01T08", "b": "2026-01-01T09"}.get(name, "")
         changes["changed"] = "2026-01-01" if name == "late" else ""
         path.write_text(json.dumps(summary | changes), encoding="utf-8")
     text = " ".join(render_index(tmp_path).read_text(encoding="utf-8").split())
@@ -58,7 +62,7 @@ def test_the_index_begins_with_what_all_studies_found(small: Path, tmp_path: Pat
         "Primary questions, chosen before the runs: better for half of the patches (a, d); a "
         "quarter (b, d); undecided for most (b, d); not counted: late, whose contrasts "
         "changed after the first run. In 2 studies, 7 variants against baselines: 3 better, 3 "
-        "undecided and 1 worse.</p>"
+        "undecided and 1 worse (of several studies the first verdict counts; 1 later left out).</p>"
     ) in text
 
 
@@ -71,8 +75,12 @@ def test_the_verdicts_of_a_summary_are_those_of_its_page(quick_view: StudyView) 
     assert primary_verdicts(late) == {}
     first, *others = view.variants
     scale = replace(others[0], record=replace(others[0].record, reference=True))
-    counts = verdict_counts(replace(view, variants=(first, scale, *others[1:])))
-    assert counts == Counter(v.verdict for v in others[1:])
+    found = compared(replace(view, variants=(first, scale, *others[1:])))
+    assert Counter(found.values()) == Counter(v.verdict for v in others[1:])
+    turned = replace(view, study=replace(view.study, baseline=others[1].name))
+    assert len({*found} & {*compared(turned)}) == 1  # the same two, the other way round
+    none = replace(others[1], comparison=replace(others[1].comparison, verdict="no verdict"))  # type: ignore[type-var]
+    assert len(compared(replace(view, variants=(first, none)))) == 0
 
 
 @pytest.mark.parametrize("text", ["{", "{}"])
@@ -90,9 +98,10 @@ def test_the_verdicts_of_other_studies_on_the_same_runs_are_named() -> None:
 
     quick, overlap, other = view("quick"), view("overlap"), view("esc50_patchout")
     text = judged_elsewhere(quick, [overlap, other])
-    pair = "“stride 6, 8 epochs” against “none” is better here but not worse in “overlap”"
+    pair = "“stride 6, 8 epochs” against “none” is better here but not worse in “overlap”, judged f"
     assert pair in text and "esc50" not in text
-    turned = "“stride 6” against “stride 8” is not worse here but better in “quick”"
+    assert text.endswith("Where verdicts differ, that of the study that was judged first holds.")
+    turned = "“stride 6” against “stride 8” is not worse here but better in “quick”, judged la"
     assert turned in judged_elsewhere(overlap, [quick])
     assert " is worse here and in “overlap”" in text
     assert judged_elsewhere(quick, [other]) == ""

@@ -188,10 +188,29 @@ def test_the_same_runs_under_another_name_are_a_further_look(file: StudyFile, ru
     assert all("; these runs were judged before)" in text for _, _, text in answers(view))
     begin(file, runs, seeds=5, name="grown")
     assert verdicts(run(first, runs)) == {"time": "better", "diverges": "worse"}
+    # A margin chosen after the verdicts has none; “grown”, which has none either, judged nothing.
+    wide = begin(changed(file, margin=0.3), runs, seeds=3)
+    assert (wide.study.name, [e.study for e in wide.stored_record.earlier]) == (
+        "tiny-2", ["alike", "early", "tiny"],
+    )  # fmt: skip
+    assert "with a margin of ±0.02, here ±0.3. There is no verdict here" in wide.notes[-1]
+    assert set(verdicts(run(wide, runs)).values()) == {"no verdict"}
     # Two seeds were judged nowhere, so more may be added under any name.
     base = changed(file, base=override(file.study.base, {"training.epochs": 4}))
     run(begin(base, runs, seeds=2, name="two"), runs)
     assert begin(base, runs, seeds=4, name="four").stored_record.earlier == ()
+
+
+def test_later_seeds_are_left_out_and_the_page_says_so(file: StudyFile, runs: Path) -> None:
+    run(begin(file, runs, seeds=3), runs)
+    first = study_view(run(begin(file, runs, seeds=3), runs))
+    later = study_view(run(begin(file, runs, seeds=5), runs))
+    assert not not_run(first)
+    assert not_run(later) == (
+        "Judged at the first 3 seeds, as first planned; 2 later seeds are left out."
+    )
+    assert later.baseline.value == first.baseline.value
+    assert later.baseline.cells == "5 ok"
 
 
 def test_a_look_needs_no_more_seeds_than_the_study_has(file: StudyFile, runs: Path) -> None:
