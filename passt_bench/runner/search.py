@@ -38,7 +38,7 @@ from passt_bench.runner.studies import free_name, is_other_data, join_record, st
 from passt_bench.runner.trials import Failed, Pruned, Report, Trials, importance, open_storage
 from passt_bench.spec.key import component_versions, digest, key_fields, recipe_difference
 from passt_bench.spec.recipe import Recipe
-from passt_bench.spec.study import Study, Variant, override, pairwise
+from passt_bench.spec.study import Study, Variant, flatten, override, pairwise
 from passt_bench.training.batches import epoch_steps, total_steps
 from passt_bench.training.loop import LEAST_STEPS
 
@@ -134,9 +134,9 @@ class _Search:
         own: dict[str, Any] = {"metric": self._study.metric, "fold": self._fold}
         own |= {"budget": self._spec.budget, "objectives": self._spec.objectives}
         own |= {"space": self._space.describe(), "seeds": self._seeds}
-        for field, value in own.items():
-            if getattr(recorded, field) != value:
-                return f"{field} = {value}"
+        own, old = flatten(own), flatten({name: getattr(recorded, name) for name in own})
+        if changed := [name for name in {**own, **old} if own.get(name) != old.get(name)]:
+            return f"{changed[0]} = {own.get(changed[0])}"
         return recipe_difference(self._recipe, recorded.recipe)
 
     def _variant(self, params: Params) -> Variant:
@@ -207,7 +207,7 @@ class _Search:
             self._trials.optimize(self._objective, total, workers, seconds, show)
         missing, self._running = total - len(self._trials.ended()), self._trials.elsewhere()
         if self._running:
-            told = f"{self._running} of {total} trials are still running in other commands. The "
+            told = f"Still running in other commands: {self._running} of {total} trials. The "
             told += "last of them confirms the best; if it stopped, give this one again in 3 min."
         elif missing > 0:
             told = f"{missing} of {total} trials have not ended: the same command goes on, with "

@@ -145,7 +145,7 @@ def tracked_trials(
     variants, pruned = list[VariantRecord](), dict[str, TrialRecord]()
     runs = {key: run for t in search.settings for key in t.keys if (run := store.run(key))}
     for trial in search.settings:
-        name = f"trial {trial.number}: {trial.kind} {trial.rate:g}"
+        name = f"trial {trial.number}: {trial.kind}" + f" {trial.rate:g}" * bool(trial.rate)
         own = [runs[key] for key in trial.keys if key in runs]
         held = [run.recipe.training.validation_fold or run.fold for run in own]
         cells = [CellRecord(run.key, run.seed, fold) for run, fold in zip(own, held, strict=True)]

@@ -143,6 +143,13 @@ def test_another_recipe_is_another_search(found, tmp_path):
     assert len(other.trials) == 1 and len(records(tmp_path)) == 1
 
 
+def test_another_space_is_another_search_and_the_message_names_what_differs(found):
+    space = Search(budget="epochs", rates=Range(0.1, 0.2))
+    work = planned(replace(STUDY, search=space), found[1])
+    assert work.name == f"{found[0].name}-2"
+    assert work._difference(found[0].name) == "space.rate = 0.1 to 0.2"
+
+
 def planned(study, root, **datasets):
     """A search whose cells can be planned."""
     paths = Paths(root, data=datasets)

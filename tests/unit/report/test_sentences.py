@@ -91,17 +91,6 @@ def test_variants_with_the_same_runs_are_counted_once_and_named_together(quick: 
     }
 
 
-REPORT_ANSWERS = {  # by hand from the tables of contrasts of the committed studies
-    "patchout_rate": "change of mAP per tenth more patches dropped: below zero for unstructured,",
-    "few_clips": "; change of the gain: below zero, so the gain is smaller with about three ",
-    "esc50_longer": "; interaction of patchout and budget: below zero, so the gain is smaller for",
-    # Apart, as equal FLOPs are twice the epochs: 4 better of 8 would be of both.
-    "quick": "equal FLOPs, 3 of 4 variants are better (“unstructured .5”, “time .5” and “unstruct",
-    "overlap_equal_cost": "same within ±0.02 (“stride 6, half dropped”; real, but inside the marg",
-    "equal_cost": "; half of the patches dropped, at equal FLOPs: better at 1x, 2x and 4x (+0.020",
-}
-
-
 def test_variants_that_cannot_run_are_named_with_the_reason(quick: Results) -> None:
     study = replace(quick.study, left_out={"CNN-2": "69 steps, of at least 100"})
     wanted = "1 of 14 variants cannot run here: “CNN-2” (69 steps, of at least 100)."
