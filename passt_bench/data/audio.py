@@ -175,9 +175,10 @@ def blocks_of(
     lead = _MP3_BACK if file.format == "MP3" else 0
     last = max(0, file.frames - _OGG_PAGE) if file.format == "OGG" else file.frames
     place, end = first, first + count
+    at = file.tell() if file.seekable() else 0  # what was read before may have ended elsewhere
     while place < end:
         back = max(min(place, lead), place - last)
-        if (place == first and place) or back:
+        if (place == first and place != at) or back:
             go_to(file, place - back)
         wanted = back + min(end - place, size)
         read = file.read(wanted, dtype="float32", always_2d=True)

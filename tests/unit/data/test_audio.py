@@ -59,6 +59,18 @@ def test_a_part_is_that_of_the_whole_wherever_it_begins(
         assert not part[len(there) :].any()
 
 
+@pytest.mark.parametrize("kind", ENDINGS)
+def test_parts_of_an_open_file_are_those_of_the_whole_in_any_order(
+    kind: str, tmp_path: Path
+) -> None:
+    path = write_sound(tmp_path / f"a.{kind}", sound(4, 3.0, 44100), 44100)
+    whole = read_waveform(path, 32000)
+    with soundfile.SoundFile(path) as file:
+        for start in (0, 10, 20, 40000, 0, 80000, 30):  # windows that overlap begin at 0 again
+            part = read_waveform(path, 32000, 4000, start, file=file)
+            np.testing.assert_allclose(part, whole[start : start + 4000], atol=1e-5)
+
+
 def test_long_sound_is_resampled_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for rate, wanted in ((44100, 32000), (8000, 16000), (11127, 32000)):
         path = write_sound(tmp_path / "a.wav", sound(4, 2.3, rate), rate)
