@@ -338,7 +338,8 @@ def near_name(path: Path) -> str:
     name = "/".join(there)
     if there == list(wanted):
         return ""
-    return f", but there is {name if name.isascii() else ascii(name)}"
+    plain = name.isascii() and all(part == part.strip() for part in there)
+    return f", but there is {name if plain else ascii(name)}"
 
 
 def _check_skipped(skipped: pd.DataFrame, incomplete: bool, usable: FolderDataset) -> None:

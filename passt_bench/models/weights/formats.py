@@ -130,7 +130,7 @@ def _start(path: Path) -> bytes:
     """The first bytes of a file that may hold weights."""
     if path.is_dir():
         inside = [p.name for p in sorted(path.iterdir()) if p.suffix in _SUFFIXES]
-        remedy = f"Give a file in it: {', '.join(inside[:5]) or 'it has no weights'}."
+        remedy = f"Give a file in it: {', '.join(inside[:5])}." if inside else "Give a file."
         raise InputError("a folder, not a file of weights", remedy=remedy)
     if not path.is_file():
         remedy = "Give a weight file, or a name of `passt-bench weights list`."

@@ -249,10 +249,11 @@ def _describe(
         data=DataSpec(name=labels or "unknown", seconds=seconds),
         training=TrainingSpec(loss="ce" if labels == "esc50" else "bce"),
     )
+    kind = "one class" if labels == "esc50" else "several classes"
     assumed = (
         f"not all of this is stated in the file: {frontend.sampling_rate} Hz, a hop of "
         f"{frontend.hop} samples, mean {frontend.mean:g} and deviation {frontend.std:g}, clips of "
-        f"{seconds:g} s{classes}"
+        f"{seconds:g} s, {kind} per clip{classes}"
     )
     return recipe, names, [assumed] if entry is None else []
 
