@@ -291,9 +291,9 @@ def test_the_command_whose_trials_end_last_confirms_and_the_searches_merge(tmp_p
     (name,) = optuna.get_all_study_names(storage)
     theirs = storage.create_new_trial(storage.get_study_id_from_name(name))
     storage.set_trial_user_attr(theirs, "owner", "another machine/0/")
-    assert "still running" not in said.export_text()
+    assert "Still running" not in said.export_text()
     _, best = search(plan, 3, config, paths, said)
-    assert best is None and "1 of 3 trials are still running" in said.export_text()
+    assert best is None and "Still running in other commands: 1 of 3 trials" in said.export_text()
     storage.set_trial_state_values(theirs, optuna.trial.TrialState.FAIL)  # it was stopped
     last, best = run_search(tmp_path / "b", 3, storage=address)
     assert best is not None and last.confirmed and len(last.trials) == 3
