@@ -210,8 +210,8 @@ class _Search:
             told = f"Still running in other commands: {self._running} of {total} trials. The "
             told += "last of them confirms the best; if it stopped, give this one again in 3 min."
         elif missing > 0:
-            told = f"{missing} of {total} trials have not ended: the same command goes on, with "
-            told += "more --search-minutes for longer."
+            told = f"{missing} of {total} trials have not ended: the same command resumes the "
+            told += "search; a larger --search-minutes gives it longer."
         if self._running or missing > 0:
             self._console.print(told, markup=False)
 
